@@ -1,0 +1,68 @@
+"""One log format for all processes: a JSON object a line, or a readable line in a terminal."""
+
+import logging
+import re
+import sys
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _escape_control(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """JSON escapes these by itself; a terminal would obey them."""
+    for key, value in event.items():
+        if isinstance(value, str) and key != "exception":
+            event[key] = _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}", value)
+    return event
+
+
+def _renderers(fmt: str) -> list[structlog.typing.Processor]:
+    if fmt == "console":
+        return [_escape_control, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [
+        structlog.processors.format_exc_info,
+        structlog.processors.EventRenamer("message"),
+        structlog.processors.JSONRenderer(),
+    ]
+
+
+def configure(level: str, fmt: str | None, process: str) -> None:
+    """Send everything, the libraries' records too, to stderr. `process` goes into every line."""
+    fmt = fmt or ("console" if sys.stderr.isatty() else "json")
+
+    def name_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event["process"] = process
+        return event
+
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        name_process,
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(fmt)],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    for noisy in (
+        "aiormq",
+        "aio_pika",
+        "alembic",
+        "app.infra.rabbit",
+        "app.infra.streams",
+        "uvicorn",
+    ):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,25 @@
+"""All tables."""
+
+from app.models.addresses import Address
+from app.models.base import Base
+from app.models.messages import CacheInvalidation, Message, OutboxMessage
+from app.models.orders import Order, OrderItem
+from app.models.products import Product, StockMovement
+from app.models.reports import Installation, Report, ReportRun
+from app.models.users import User
+
+__all__ = [
+    "Address",
+    "Base",
+    "CacheInvalidation",
+    "Installation",
+    "Message",
+    "Order",
+    "OrderItem",
+    "OutboxMessage",
+    "Product",
+    "Report",
+    "ReportRun",
+    "StockMovement",
+    "User",
+]

@@ -1,0 +1,24 @@
+"""What all tables share."""
+
+from datetime import datetime
+from typing import Annotated
+
+from sqlalchemy import DateTime, Identity, MetaData, Text, func
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+Key = Annotated[int, mapped_column(Identity(), primary_key=True)]
+Created = Annotated[datetime, mapped_column(server_default=func.now())]
+
+
+class Base(DeclarativeBase):
+    # Named constraints: migrations can drop them, and a violation tells which rule it broke.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: DateTime(timezone=True), str: Text()}

@@ -1,0 +1,52 @@
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, Identity, func
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base, Created
+
+
+class Message(Base):
+    """The inbox: a message's effect and this row are one transaction, so it acts once."""
+
+    __tablename__ = "messages"
+
+    message_id: Mapped[str] = mapped_column(primary_key=True)
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    result_id: Mapped[int | None]
+    reason: Mapped[str | None]
+    detail: Mapped[str | None]
+    facts: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    first_seen_at: Mapped[Created]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("status IN ('failing', 'applied', 'rejected', 'dead')", name="status"),
+    )
+
+
+class OutboxMessage(Base):
+    """A message to publish, written in the transaction that it tells of."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    queue: Mapped[str]
+    message_id: Mapped[str]
+    headers: Mapped[dict[str, str]] = mapped_column(JSONB, server_default="{}")
+    body: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class CacheInvalidation(Base):
+    """A key whose cached value is older than the database, until Redis confirms its deletion."""
+
+    __tablename__ = "cache_invalidations"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    key: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

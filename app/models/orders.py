@@ -1,0 +1,45 @@
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import CheckConstraint, ForeignKey, Numeric, func
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.models.base import Base, Created, Key
+
+
+class Order(Base):
+    __tablename__ = "orders"
+
+    id: Mapped[Key]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    delivery_address_id: Mapped[int] = mapped_column(ForeignKey("addresses.id"), index=True)
+    status: Mapped[str] = mapped_column(server_default="pending", index=True)
+    external_id: Mapped[str | None] = mapped_column(unique=True)
+    ordered_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    created_at: Mapped[Created]
+    updated_at: Mapped[datetime | None]
+
+    items: Mapped[list["OrderItem"]] = relationship(lazy="raise", order_by="OrderItem.product_id")
+
+    __table_args__ = (
+        CheckConstraint(
+            "status IN ('pending', 'processing', 'shipped', 'delivered', 'cancelled')",
+            name="status",
+        ),
+    )
+
+
+class OrderItem(Base):
+    __tablename__ = "order_items"
+
+    order_id: Mapped[int] = mapped_column(
+        ForeignKey("orders.id", ondelete="CASCADE"), primary_key=True
+    )
+    product_id: Mapped[int] = mapped_column(ForeignKey("products.id"), primary_key=True, index=True)
+    quantity: Mapped[int]
+    unit_price: Mapped[Decimal] = mapped_column(Numeric(12, 2))
+
+    __table_args__ = (
+        CheckConstraint("quantity > 0", name="quantity"),
+        CheckConstraint("unit_price >= 0", name="unit_price"),
+    )

@@ -1,0 +1,46 @@
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Numeric
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base, Created, Key
+
+
+class Product(Base):
+    __tablename__ = "products"
+
+    id: Mapped[Key]
+    sku: Mapped[str | None] = mapped_column(unique=True)
+    name: Mapped[str]
+    description: Mapped[str | None]
+    price: Mapped[Decimal] = mapped_column(Numeric(12, 2))
+    stock_quantity: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[Created]
+    updated_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("price >= 0", name="price"),
+        CheckConstraint("stock_quantity >= 0", name="stock_quantity"),
+    )
+
+
+class StockMovement(Base):
+    """The ledger: for every product the sum of its movements is its stock."""
+
+    __tablename__ = "stock_movements"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    product_id: Mapped[int] = mapped_column(
+        ForeignKey("products.id", ondelete="CASCADE"), index=True
+    )
+    order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"), index=True)
+    reason: Mapped[str]
+    quantity: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[Created]
+
+    __table_args__ = (
+        CheckConstraint(
+            "reason IN ('opening', 'adjustment', 'order', 'cancellation')", name="reason"
+        ),
+    )

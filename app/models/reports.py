@@ -1,0 +1,44 @@
+from datetime import date, datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base, Created, Key
+
+
+class Report(Base):
+    __tablename__ = "reports"
+
+    id: Mapped[Key]
+    report_at: Mapped[date]
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    count_product: Mapped[int]
+    created_at: Mapped[Created]
+
+    __table_args__ = (
+        UniqueConstraint("report_at", "order_id"),
+        CheckConstraint("count_product > 0", name="count_product"),
+    )
+
+
+class ReportRun(Base):
+    """One row a day: how many batches of rows it was built in, and when it was closed.
+
+    A run closes only when it was built after its day had ended."""
+
+    __tablename__ = "report_runs"
+
+    report_date: Mapped[date] = mapped_column(primary_key=True)
+    batches: Mapped[int] = mapped_column(server_default="0")
+    closed_at: Mapped[datetime | None]
+
+
+class Installation(Base):
+    """One row, written by the first migration: reports are owed from this day on."""
+
+    __tablename__ = "installation"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

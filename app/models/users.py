@@ -1,0 +1,21 @@
+from datetime import datetime
+
+from sqlalchemy import Index, func
+from sqlalchemy.orm import Mapped
+
+from app.models.base import Base, Created, Key
+
+
+class User(Base):
+    __tablename__ = "users"
+
+    id: Mapped[Key]
+    username: Mapped[str]
+    email: Mapped[str]
+    description: Mapped[str | None]
+    created_at: Mapped[Created]
+    updated_at: Mapped[datetime | None]
+
+
+Index("uq_users_username", func.lower(User.username), unique=True)
+Index("uq_users_email", func.lower(User.email), unique=True)

@@ -1,0 +1,46 @@
+from typing import Annotated
+
+from pydantic import Field
+
+from app.schemas.types import ABSENT, Body, Line, Timestamp, View
+
+Street = Annotated[Line, Field(max_length=200, examples=["Obere Str. 57"])]
+City = Annotated[Line, Field(max_length=100, examples=["Berlin"])]
+State = Annotated[Line, Field(max_length=100, examples=["Berlin"])]
+ZipCode = Annotated[Line, Field(max_length=20, examples=["12209"])]
+Country = Annotated[Line, Field(max_length=100, examples=["Germany"])]
+
+
+class AddressCreate(Body):
+    street: Street
+    city: City
+    state: State | None = None
+    zip_code: ZipCode | None = None
+    country: Country
+
+
+class AddressUpdate(Body):
+    """Absent fields stay; `null` clears state and zip_code."""
+
+    street: Street = ABSENT
+    city: City = ABSENT
+    state: State | None = None
+    zip_code: ZipCode | None = None
+    country: Country = ABSENT
+
+
+class AddressRead(View):
+    id: int
+    user_id: int
+    street: str
+    city: str
+    state: str | None
+    zip_code: str | None
+    country: str
+    created_at: Timestamp
+    updated_at: Timestamp | None
+
+
+class AddressList(View):
+    addresses: list[AddressRead]
+    total: int

@@ -1,0 +1,44 @@
+"""The queues, and what becomes of a message."""
+
+from enum import StrEnum
+from typing import Any
+
+from app.schemas.types import Timestamp, View
+
+
+class Queue(StrEnum):
+    PRODUCT = "product"
+    PRODUCT_UPDATE = "product_update"
+    ORDER = "order"
+    ORDER_UPDATE = "order_update"
+    REPORT = "report"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.value}.dead"
+
+
+CONSUMED = (Queue.PRODUCT, Queue.PRODUCT_UPDATE, Queue.ORDER, Queue.ORDER_UPDATE)
+
+
+class MessageStatus(StrEnum):
+    FAILING = "failing"
+    APPLIED = "applied"
+    REJECTED = "rejected"
+    DEAD = "dead"
+
+
+class MessageRead(View):
+    """`result_id` is the product or order that an applied message made or changed;
+    `reason`, `detail` and `facts` tell why it was refused or is dead."""
+
+    message_id: str
+    queue: Queue
+    status: MessageStatus
+    result_id: int | None = None
+    reason: str | None = None
+    detail: str | None = None
+    facts: dict[str, Any] | None = None
+    attempts: int = 0
+    first_seen_at: Timestamp
+    finished_at: Timestamp | None = None

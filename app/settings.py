@@ -1,0 +1,109 @@
+"""Every environment variable, once, with its default."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"{name} is not a time zone name such as Europe/Berlin") from None
+    return name
+
+
+Port = Annotated[int, Field(gt=0, lt=65536)]
+
+
+class Settings(BaseSettings):
+    """Read from the environment, then from `.env` in the repository's root."""
+
+    model_config = SettingsConfigDict(
+        env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+
+    database_url: str | None = None
+    db_host: str | None = None
+    db_port: Port = 5432
+    postgres_user: str = "admin"
+    postgres_password: SecretStr = SecretStr("admin")
+    postgres_db: str = "lab_db2"
+
+    rabbitmq_host: str | None = None
+    rabbitmq_port: Port = 5672
+    rabbitmq_vhost: str = "local"
+    rabbitmq_user: str = "guest"
+    rabbitmq_password: SecretStr = SecretStr("guest")
+
+    redis_host: str | None = None
+    redis_port: Port = 6379
+    redis_db: Annotated[int, Field(ge=0, le=12)] = 0
+    redis_decode_responses: bool = True
+
+    queue_transport: Literal["rabbitmq", "streams"] = "rabbitmq"
+    worker_concurrency: Annotated[int, Field(ge=1, le=64)] = 8
+    report_timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    data_dir: Path = ROOT / ".data"
+    heartbeat_file: Path | None = None
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] | None = None
+
+    @property
+    def has_database(self) -> bool:
+        """False means that nothing is configured and the embedded servers are wanted."""
+        return bool(self.database_url or self.db_host)
+
+    @property
+    def postgresql_url(self) -> str:
+        if self.database_url:
+            return self.database_url
+        password = quote(self.postgres_password.get_secret_value(), safe="")
+        login = f"{quote(self.postgres_user, safe='')}:{password}"
+        host = self.db_host or "localhost"
+        return f"postgresql+asyncpg://{login}@{host}:{self.db_port}/{quote(self.postgres_db)}"
+
+    @property
+    def rabbitmq_url(self) -> str:
+        password = quote(self.rabbitmq_password.get_secret_value(), safe="")
+        login = f"{quote(self.rabbitmq_user, safe='')}:{password}"
+        host = self.rabbitmq_host or "localhost"
+        return f"amqp://{login}@{host}:{self.rabbitmq_port}/{quote(self.rabbitmq_vhost, safe='')}"
+
+    def redis_url(self, database: int) -> str:
+        return f"redis://{self.redis_host or 'localhost'}:{self.redis_port}/{database}"
+
+    @property
+    def cache_url(self) -> str:
+        return self.redis_url(self.redis_db)
+
+    @property
+    def streams_url(self) -> str:
+        return self.redis_url(self.redis_db + 1)
+
+    @property
+    def results_url(self) -> str:
+        return self.redis_url(self.redis_db + 2)
+
+    @property
+    def schedules_url(self) -> str:
+        return self.redis_url(self.redis_db + 3)
+
+
+def load_settings() -> Settings:
+    """The settings, or SystemExit with one readable line per wrong variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise SystemExit("wrong configuration: " + "; ".join(lines)) from None

@@ -1,0 +1,43 @@
+"""Run the migrations, one process at a time."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.models import Base
+from app.settings import load_settings
+
+# Any constant that nobody else uses in this database.
+ADVISORY_LOCK = 7_105_326
+
+
+def run(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True)
+    with context.begin_transaction():
+        # Four containers start together: the others wait here, then find nothing left to do.
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+        context.run_migrations()
+
+
+async def connect_and_run(url: str) -> None:
+    engine = create_async_engine(url, poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+    await engine.dispose()
+
+
+if context.is_offline_mode():
+    context.configure(
+        url=load_settings().postgresql_url, target_metadata=Base.metadata, literal_binds=True
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    asyncio.run(
+        connect_and_run(
+            context.config.get_main_option("sqlalchemy.url") or load_settings().postgresql_url
+        )
+    )
