@@ -1,0 +1,198 @@
+"""What lives as long as the process, and the one place that commits."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cached_property
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.infra.broker import Broker
+from app.infra.cache import Cache, CachedReads, Kind
+from app.infra.database import Database
+from app.infra.freshness import (
+    POLL_SECONDS,
+    Forgetter,
+    Freshness,
+    InvalidationRelay,
+    Pending,
+    acknowledge_late,
+    now,
+)
+from app.infra.loops import Step, running
+from app.infra.rabbit import RabbitMQ
+from app.infra.redis import CacheRedis
+from app.infra.relay import Relay
+from app.infra.streams import Streams
+from app.repositories.addresses import AddressRepository
+from app.repositories.constraints import refusal_of
+from app.repositories.invalidations import InvalidationRepository
+from app.repositories.messages import MessageRepository
+from app.repositories.orders import OrderRepository
+from app.repositories.outbox import OutboxRepository
+from app.repositories.products import ProductRepository
+from app.repositories.reports import ReportRepository
+from app.repositories.users import UserRepository
+from app.schemas.products import ProductRead
+from app.schemas.users import UserRead
+from app.services.addresses import AddressService
+from app.services.changes import Changes
+from app.services.health import HealthService
+from app.services.messages import MessageService
+from app.services.orders import OrderService
+from app.services.products import ProductService
+from app.services.reports import Calendar, ReportService
+from app.services.users import UserService
+from app.settings import Settings
+
+REQUEST_SECONDS = 2.5
+_USER_TTL = 3600
+_PRODUCT_TTL = 600
+
+
+class Work:
+    """One request, message or run: its session, and the services that work in it."""
+
+    def __init__(self, container: "Container", session: AsyncSession) -> None:
+        self._container = container
+        self._session = session
+        self.changes = Changes()
+
+    @cached_property
+    def users(self) -> UserService:
+        cached = self._container.cached_users
+        return UserService(UserRepository(self._session), cached, self.changes)
+
+    @cached_property
+    def addresses(self) -> AddressService:
+        return AddressService(AddressRepository(self._session), UserRepository(self._session))
+
+    @cached_property
+    def products(self) -> ProductService:
+        cached = self._container.cached_products
+        return ProductService(ProductRepository(self._session), cached, self.changes)
+
+    @cached_property
+    def orders(self) -> OrderService:
+        cached = self._container.cached_products
+        return OrderService(OrderRepository(self._session), cached, self.changes)
+
+    @cached_property
+    def reports(self) -> ReportService:
+        calendar = self._container.calendar
+        return ReportService(ReportRepository(self._session), calendar, self.changes)
+
+    @cached_property
+    def messages(self) -> MessageService:
+        return MessageService(MessageRepository(self._session), self.changes)
+
+
+class Container:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.calendar = Calendar(settings.report_timezone)
+        self.database = Database(settings.postgresql_url, pool_size=10)
+        self.broker: Broker = (
+            Streams(settings.streams_url)
+            if settings.queue_transport == "streams"
+            else RabbitMQ(settings.rabbitmq_url)
+        )
+        self.relay = Relay(self._outbox, self.broker)
+        # Its own connections: a full pool must not stop the polls, and with them the cache.
+        self._monitoring = Database(settings.postgresql_url, pool_size=2)
+        freshness = Freshness()
+        self.cache = Cache(CacheRedis(settings.cache_url), freshness)
+        self.cached_users = self.cache.of(Kind("user", _USER_TTL, self._load_users))
+        self.cached_products = self.cache.of(Kind("product", _PRODUCT_TTL, self._load_products))
+        self._forgetter = Forgetter(self._forget)
+        self._invalidations = InvalidationRelay(
+            freshness, self._pending, self.cache.delete, self._forget
+        )
+        self.health = HealthService(self._monitoring.ping, self.cache.ping, self.broker.ping)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator["Container"]:
+        """Nothing connects before it is used: the surroundings may come up later than we do."""
+        container = cls(settings)
+        try:
+            async with running((container._forgetter.step, 0.01)):
+                yield container
+        finally:
+            await container.broker.close()
+            await container.cache.close()
+            await container._monitoring.close()
+            await container.database.close()
+
+    @property
+    def loops_of_reader(self) -> list[tuple[Step, float]]:
+        """For a process that answers reads from the cache."""
+        return [(self._invalidations.step, POLL_SECONDS)]
+
+    @property
+    def loops_of_publisher(self) -> list[tuple[Step, float]]:
+        return [(self.relay.step, 1)]
+
+    @asynccontextmanager
+    async def work(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[Work]:
+        """A transaction that commits at the end of the context, and what must follow the commit."""
+        async with self._transaction(deadline) as session:
+            work = Work(self, session)
+            yield work
+            keys = sorted(
+                work.changes.deleted
+                | {self.cached_products.key(id) for id in work.changes.refreshed_products}
+            )
+            ids = await InvalidationRepository(session).add(keys) if keys else []
+        await self._tell_others(work.changes, ids, committed_at=now())
+
+    @asynccontextmanager
+    async def reading(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[Work]:
+        """Services to read with: no transaction, nothing to commit."""
+        async with self.database.reading(deadline) as session:
+            yield Work(self, session)
+
+    @asynccontextmanager
+    async def _transaction(self, deadline: float) -> AsyncIterator[AsyncSession]:
+        async with self.database.transaction(deadline) as session:
+            try:
+                yield session
+                await session.commit()
+            except IntegrityError as error:
+                if refusal := refusal_of(error):
+                    raise refusal from error
+                raise
+
+    async def _tell_others(self, changes: Changes, ids: Sequence[int], committed_at: float) -> None:
+        confirmed = not changes.repeated
+        if changes.deleted:
+            confirmed &= await self.cache.delete(sorted(changes.deleted))
+        for product_id in changes.refreshed_products:
+            confirmed &= await self.cached_products.refresh(product_id)
+        if not confirmed:
+            await acknowledge_late(committed_at)
+        elif ids:
+            self._forgetter.add(ids)
+
+    @asynccontextmanager
+    async def _outbox(self) -> AsyncIterator[OutboxRepository]:
+        async with self._transaction(deadline=60) as session:
+            yield OutboxRepository(session)
+
+    async def _load_users(self, ids: list[int]) -> dict[int, bytes]:
+        async with self.database.reading(REQUEST_SECONDS) as session:
+            rows = await UserRepository(session).find(ids)
+        return {row.id: UserRead.model_validate(row).model_dump_json().encode() for row in rows}
+
+    async def _load_products(self, ids: list[int]) -> dict[int, bytes]:
+        async with self.database.reading(REQUEST_SECONDS) as session:
+            rows = await ProductRepository(session).find(ids)
+        return {row.id: ProductRead.model_validate(row).model_dump_json().encode() for row in rows}
+
+    async def _pending(self, limit: int) -> Sequence[Pending]:
+        async with self._monitoring.reading(REQUEST_SECONDS) as session:
+            return [Pending(*row) for row in await InvalidationRepository(session).pending(limit)]
+
+    async def _forget(self, ids: Sequence[int]) -> None:
+        async with self._transaction(REQUEST_SECONDS) as session:
+            await InvalidationRepository(session).forget(ids)

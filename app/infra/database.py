@@ -1,0 +1,90 @@
+"""PostgreSQL: one pool, two kinds of session, and which of its errors mean "later"."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+from app.errors import Unavailable
+
+# SQLSTATEs and classes of the surroundings, not of the statement: connection lost (08, 57P0x),
+# no resources (53), serialisation and deadlock (40001, 40P01), lock not granted in time (55P03).
+_TRANSIENT = ("08", "53", "57P01", "57P02", "57P03", "57P04", "57P05", "40001", "40P01", "55P03")
+
+# Server-side limits, in milliseconds. The client's own limit is the deadline of a session.
+_SERVER_SETTINGS = {
+    "application_name": "order-service",
+    "timezone": "UTC",
+    "statement_timeout": "10000",
+    "lock_timeout": "2000",
+    "idle_in_transaction_session_timeout": "20000",
+}
+
+
+def _is_transient(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return error.connection_invalidated or state.startswith(_TRANSIENT)
+
+
+@contextmanager
+def surroundings() -> Iterator[None]:
+    """Turn failures of the surroundings into `Unavailable`; leave all others as they are."""
+    try:
+        yield
+    except (OSError, PoolTimeoutError) as error:  # TimeoutError is an OSError
+        raise Unavailable("the database does not answer") from error
+    except DBAPIError as error:
+        if not _is_transient(error):
+            raise
+        raise Unavailable("the database is not available") from error
+
+
+class Database:
+    def __init__(self, url: str, pool_size: int) -> None:
+        self._engine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=1,
+            connect_args={"timeout": 1.5, "server_settings": _SERVER_SETTINGS},
+        )
+        # One statement, one snapshot, one round trip: for reads.
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
+
+    @asynccontextmanager
+    async def transaction(self, deadline: float) -> AsyncIterator[AsyncSession]:
+        """A session whose end is a rollback unless its user commits. `deadline` in seconds."""
+        async with self._session(self._engine, deadline) as session:
+            yield session
+
+    @asynccontextmanager
+    async def reading(self, deadline: float) -> AsyncIterator[AsyncSession]:
+        """A session without a transaction: every statement sees what is committed by then."""
+        async with self._session(self._autocommit, deadline) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _session(self, engine: Any, deadline: float) -> AsyncIterator[AsyncSession]:
+        with surroundings():
+            async with asyncio.timeout(deadline):
+                async with AsyncSession(engine, expire_on_commit=False) as session:
+                    yield session
+
+    async def ping(self) -> None:
+        async with self.reading(deadline=1) as session:
+            await session.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Instead of a ping on every checkout: asyncio has seen the socket close when a server stops."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError("closed by the server")

@@ -1,0 +1,46 @@
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.models import Address
+
+
+class AddressRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def find(self, address_id: int) -> Address | None:
+        return await self._session.scalar(select(Address).where(Address.id == address_id))
+
+    async def page(self, user_id: int, limit: int, offset: int) -> Sequence[Address]:
+        query = (
+            select(Address)
+            .where(Address.user_id == user_id)
+            .order_by(Address.id)
+            .limit(limit)
+            .offset(offset)
+        )
+        return (await self._session.scalars(query)).all()
+
+    async def count(self, user_id: int) -> int:
+        query = select(func.count()).select_from(Address).where(Address.user_id == user_id)
+        return await self._session.scalar(query) or 0
+
+    async def add(self, user_id: int, fields: dict[str, Any]) -> Address:
+        statement = insert(Address).values(user_id=user_id, **fields).returning(Address)
+        return (await self._session.scalars(statement)).one()
+
+    async def change(self, address_id: int, fields: dict[str, Any]) -> Address | None:
+        statement = (
+            update(Address)
+            .where(Address.id == address_id)
+            .values(**fields, updated_at=func.now())
+            .returning(Address)
+        )
+        return (await self._session.scalars(statement)).one_or_none()
+
+    async def remove(self, address_id: int) -> bool:
+        statement = delete(Address).where(Address.id == address_id).returning(Address.id)
+        return (await self._session.scalar(statement)) is not None

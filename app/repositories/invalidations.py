@@ -1,0 +1,31 @@
+from collections.abc import Sequence
+
+from sqlalchemy import delete, extract, func, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.models import CacheInvalidation
+
+
+class InvalidationRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, keys: Sequence[str]) -> Sequence[int]:
+        statement = insert(CacheInvalidation).returning(CacheInvalidation.id)
+        rows = await self._session.scalars(statement, [{"key": key} for key in keys])
+        return rows.all()
+
+    async def pending(self, limit: int) -> Sequence[tuple[int, str, float]]:
+        """Id, key and age in seconds, oldest first."""
+        age = extract("epoch", func.clock_timestamp() - CacheInvalidation.created_at)
+        query = (
+            select(CacheInvalidation.id, CacheInvalidation.key, age)
+            .order_by(CacheInvalidation.id)
+            .limit(limit)
+        )
+        return [(id, key, float(age)) for id, key, age in await self._session.execute(query)]
+
+    async def forget(self, ids: Sequence[int]) -> None:
+        # A row that comes back after a crash only costs one more deletion in Redis.
+        await self._session.execute(text("SET LOCAL synchronous_commit = off"))
+        await self._session.execute(delete(CacheInvalidation).where(CacheInvalidation.id.in_(ids)))

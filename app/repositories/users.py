@@ -1,0 +1,41 @@
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.models import User
+
+
+class UserRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def find(self, user_ids: Sequence[int]) -> Sequence[User]:
+        return (await self._session.scalars(select(User).where(User.id.in_(user_ids)))).all()
+
+    async def exists(self, user_id: int) -> bool:
+        return bool(await self._session.scalar(select(User.id).where(User.id == user_id)))
+
+    async def page(self, limit: int, offset: int) -> Sequence[User]:
+        query = select(User).order_by(User.id).limit(limit).offset(offset)
+        return (await self._session.scalars(query)).all()
+
+    async def count(self) -> int:
+        return await self._session.scalar(select(func.count()).select_from(User)) or 0
+
+    async def add(self, fields: dict[str, Any]) -> User:
+        return (await self._session.scalars(insert(User).values(fields).returning(User))).one()
+
+    async def change(self, user_id: int, fields: dict[str, Any]) -> User | None:
+        statement = (
+            update(User)
+            .where(User.id == user_id)
+            .values(**fields, updated_at=func.now())
+            .returning(User)
+        )
+        return (await self._session.scalars(statement)).one_or_none()
+
+    async def remove(self, user_id: int) -> bool:
+        statement = delete(User).where(User.id == user_id).returning(User.id)
+        return (await self._session.scalar(statement)) is not None

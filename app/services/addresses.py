@@ -1,0 +1,40 @@
+from app.errors import NotFound
+from app.repositories.addresses import AddressRepository
+from app.repositories.users import UserRepository
+from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
+
+
+class AddressService:
+    def __init__(self, addresses: AddressRepository, users: UserRepository) -> None:
+        self._addresses = addresses
+        self._users = users
+
+    async def list(self, user_id: int, count: int, page: int) -> AddressList:
+        if not await self._users.exists(user_id):
+            raise NotFound("user", user_id)
+        addresses = await self._addresses.page(user_id, count, (page - 1) * count)
+        return AddressList(
+            addresses=[AddressRead.model_validate(address) for address in addresses],
+            total=await self._addresses.count(user_id),
+        )
+
+    async def create(self, user_id: int, body: AddressCreate) -> AddressRead:
+        if not await self._users.exists(user_id):
+            raise NotFound("user", user_id)
+        return AddressRead.model_validate(await self._addresses.add(user_id, body.model_dump()))
+
+    async def read(self, address_id: int) -> AddressRead:
+        address = await self._addresses.find(address_id)
+        if address is None:
+            raise NotFound("address", address_id)
+        return AddressRead.model_validate(address)
+
+    async def update(self, address_id: int, body: AddressUpdate) -> AddressRead:
+        address = await self._addresses.change(address_id, body.model_dump(exclude_unset=True))
+        if address is None:
+            raise NotFound("address", address_id)
+        return AddressRead.model_validate(address)
+
+    async def delete(self, address_id: int) -> None:
+        if not await self._addresses.remove(address_id):
+            raise NotFound("address", address_id)

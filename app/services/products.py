@@ -1,0 +1,57 @@
+import structlog
+
+from app.errors import NotFound
+from app.infra.cache import CachedReads
+from app.repositories.products import ProductRepository
+from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
+from app.services.changes import Changes
+
+log = structlog.get_logger(__name__)
+
+
+class ProductService:
+    def __init__(self, products: ProductRepository, cached: CachedReads, changes: Changes) -> None:
+        self._products = products
+        self._cached = cached
+        self._changes = changes
+
+    async def read(self, product_id: int) -> bytes:
+        """The product as JSON, passed through from the cache as it lies there."""
+        product = await self._cached.read(product_id)
+        if product is None:
+            raise NotFound("product", product_id)
+        return product
+
+    async def list(self, count: int, page: int) -> ProductList:
+        products = await self._products.page(count, (page - 1) * count)
+        return ProductList(
+            products=[ProductRead.model_validate(product) for product in products],
+            total=await self._products.count(),
+        )
+
+    async def create(self, body: ProductCreate) -> ProductRead:
+        product = await self._products.add(body.model_dump())
+        if product.stock_quantity:
+            await self._products.record_movement(product.id, "opening", product.stock_quantity)
+        return ProductRead.model_validate(product)
+
+    async def update(self, product_id: int, body: ProductUpdate) -> ProductRead:
+        stock = await self._products.lock_stock(product_id)
+        if stock is None:
+            raise NotFound("product", product_id)
+        fields = body.model_dump(exclude_unset=True)
+        product = await self._products.change(product_id, fields)
+        if product.stock_quantity != stock:
+            await self._products.record_movement(
+                product_id, "adjustment", product.stock_quantity - stock
+            )
+        if product.stock_quantity == 0:
+            log.warning("product is out of stock", product_id=product_id)
+        self._changes.refreshed_products.add(product_id)
+        return ProductRead.model_validate(product)
+
+    async def delete(self, product_id: int) -> None:
+        """Refused while orders need the product."""
+        if not await self._products.remove(product_id):
+            raise NotFound("product", product_id)
+        self._changes.deleted.add(self._cached.key(product_id))

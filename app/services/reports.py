@@ -1,0 +1,65 @@
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from app.metrics import REPORT_ROWS
+from app.repositories.reports import ReportRepository
+from app.schemas.reports import ReportBuilt, ReportRead
+from app.services.changes import Changes
+
+log = structlog.get_logger(__name__)
+
+
+class Calendar:
+    """Report days: from one local midnight to the next, 23 to 25 hours."""
+
+    def __init__(self, zone: str) -> None:
+        self._zone = ZoneInfo(zone)
+
+    def day_of(self, moment: datetime) -> date:
+        return moment.astimezone(self._zone).date()
+
+    def begins(self, day: date) -> datetime:
+        # Where a clock change skips midnight, this is the first moment after the gap.
+        return datetime.combine(day, time(), self._zone).astimezone(UTC)
+
+    def ends(self, day: date) -> datetime:
+        return self.begins(day + timedelta(days=1))
+
+
+class ReportService:
+    def __init__(self, reports: ReportRepository, calendar: Calendar, changes: Changes) -> None:
+        self._reports = reports
+        self._calendar = calendar
+        self._changes = changes
+
+    def today(self) -> date:
+        return self._calendar.day_of(datetime.now(UTC))
+
+    async def of_day(self, day: date) -> list[ReportRead]:
+        return [ReportRead.model_validate(report) for report in await self._reports.of_day(day)]
+
+    async def build(self, day: date) -> ReportBuilt:
+        """Write the day's missing rows and the message that tells of them. Repeatable."""
+        log.info(f"Starting report generation for date: {day}")
+        batches = await self._reports.lock_run(day)
+        row = await self._reports.build(
+            day, self._calendar.begins(day), self._calendar.ends(day), is_first=batches == 0
+        )
+        self._changes.outbox_ids.extend(row.outbox_ids)
+        REPORT_ROWS.inc(row.created)
+        log.info(f"Created {row.created} reports for date {day}")
+        return ReportBuilt(
+            report_date=day, created=row.created, reports_count=await self._reports.count(day)
+        )
+
+    async def days_owed(self) -> list[date]:
+        """Yesterday, always, for orders that came late; and every ended day since the first start
+        that was not closed, whatever kept the clock from ringing."""
+        today = self.today()
+        first = self._calendar.day_of(await self._reports.first_start())
+        closed = await self._reports.closed_days(first)
+        ended = [first + timedelta(days=n) for n in range((today - first).days)]
+        yesterday = today - timedelta(days=1)
+        return sorted({day for day in ended if day not in closed} | {yesterday})

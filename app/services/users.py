@@ -1,0 +1,42 @@
+from app.errors import NotFound
+from app.infra.cache import CachedReads
+from app.repositories.users import UserRepository
+from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
+from app.services.changes import Changes
+
+
+class UserService:
+    def __init__(self, users: UserRepository, cached: CachedReads, changes: Changes) -> None:
+        self._users = users
+        self._cached = cached
+        self._changes = changes
+
+    async def read(self, user_id: int) -> bytes:
+        """The user as JSON, passed through from the cache as it lies there."""
+        user = await self._cached.read(user_id)
+        if user is None:
+            raise NotFound("user", user_id)
+        return user
+
+    async def list(self, count: int, page: int) -> UserList:
+        users = await self._users.page(count, (page - 1) * count)
+        return UserList(
+            users=[UserRead.model_validate(user) for user in users],
+            total=await self._users.count(),
+        )
+
+    async def create(self, body: UserCreate) -> UserRead:
+        return UserRead.model_validate(await self._users.add(body.model_dump()))
+
+    async def update(self, user_id: int, body: UserUpdate) -> UserRead:
+        user = await self._users.change(user_id, body.model_dump(exclude_unset=True))
+        if user is None:
+            raise NotFound("user", user_id)
+        self._changes.deleted.add(self._cached.key(user_id))
+        return UserRead.model_validate(user)
+
+    async def delete(self, user_id: int) -> None:
+        """With the user's addresses; refused while orders need the user."""
+        if not await self._users.remove(user_id):
+            raise NotFound("user", user_id)
+        self._changes.deleted.add(self._cached.key(user_id))
