@@ -1,0 +1,124 @@
+"""`python -m app <command>`: what the containers, main.py and operators run."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Coroutine, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+from alembic import command
+from alembic.config import Config
+
+from app import logs, scheduler, web, worker
+from app.container import Container
+from app.infra.loops import running
+from app.settings import ROOT, Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.embedded import EmbeddedServers
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="the HTTP API; with no database configured, everything")
+    commands.add_parser("worker", help="the consumers of the queues, and the relay of the outbox")
+    chosen = parser.parse_args(arguments)
+    settings = load_settings()
+    if chosen.command == "worker":
+        _run("worker", settings, worker.run(settings))
+    elif settings.has_database:
+        _run("web", settings, _serve_api(settings))
+    else:
+        _run("service", settings, _serve_everything(settings))
+
+
+def _run(process: str, settings: Settings, work: Coroutine[Any, Any, None]) -> None:
+    logs.configure(settings.log_level, settings.log_format, process)
+    try:
+        uvloop.run(work)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def _serve_api(settings: Settings) -> None:
+    await web.serve(web.create_app(Container.open(settings)), web.listen(settings))
+
+
+async def _serve_everything(settings: Settings) -> None:
+    """Web, consumers, relay, scheduler and tasks in this process, beside two bundled servers."""
+    # The image is without them.
+    from app.embedded import EmbeddedServerError, embedded_servers  # pylint: disable=C0415
+
+    listening = web.listen(settings)
+    wants_redis = settings.redis_host is None
+    try:
+        async with embedded_servers(settings.data_dir, valkey=wants_redis) as servers:
+            settings = _settings_for(servers, settings)
+            await asyncio.to_thread(migrate, settings.postgresql_url)
+            async with (
+                Container.open(settings) as container,
+                running(*container.loops_of_publisher),
+                worker.consuming(container),
+                scheduler.in_process(container),
+            ):
+                servers.write_state(
+                    api_url=_api_url(settings), queue_transport=settings.queue_transport
+                )
+                print(_banner(servers, settings), flush=True)
+                await web.serve(web.create_app(nullcontext(container)), listening)
+    except EmbeddedServerError as error:
+        raise SystemExit(str(error)) from None
+
+
+def _settings_for(servers: "EmbeddedServers", settings: Settings) -> Settings:
+    """The servers that are ours; those that the environment names stay as they are."""
+    assert servers.postgres is not None
+    found: dict[str, Any] = {"database_url": servers.postgres.url}
+    if servers.valkey:
+        found |= {"redis_host": servers.valkey.host, "redis_port": servers.valkey.port}
+    if settings.rabbitmq_host is None:
+        found["queue_transport"] = "streams"
+    return settings.model_copy(update=found)
+
+
+def migrate(url: str) -> None:
+    """Bring the database to the newest revision."""
+    config = Config(ROOT / "app" / "alembic.ini")
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    command.upgrade(config, "head")
+
+
+def _api_url(settings: Settings) -> str:
+    host = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::1", "::") else settings.host
+    return f"http://{host}:{settings.port}"
+
+
+def _banner(servers: "EmbeddedServers", settings: Settings) -> str:
+    api = _api_url(settings)
+    assert servers.postgres is not None
+    queues = (
+        f"redis-cli -p {settings.redis_port} -n {settings.redis_db + 1} XLEN report"
+        if settings.queue_transport == "streams"
+        else f"RabbitMQ at {settings.rabbitmq_host}:{settings.rabbitmq_port}"
+    )
+    return f"""
+  Order service, everything in one process
+
+  API        {api}
+  API docs   {api}/docs
+  Cache      redis-cli -h {settings.redis_host} -p {settings.redis_port}
+             (redis-cli: apt install redis-tools, or brew install redis)
+  Queues     {queues}
+  Database   {servers.postgres.psql}
+  Data       {settings.data_dir}
+
+  Try next, in another terminal:
+    uv run python producer.py
+    curl {api}/users/1
+    curl -X POST {api}/report
+
+  Ctrl-C stops all of it; the data stays.
+"""

@@ -1,0 +1,212 @@
+"""The queue door: product, product_update, order, order_update.
+
+Every delivery ends in one of three ways before it is acknowledged: applied, refused (both recorded
+with the message id, in the effect's own transaction), or in `<queue>.dead`. Failures of the
+surroundings end nothing: the delivery is held and tried again, as long as they last.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from app.container import Container, Work
+from app.errors import Poison, Refusal, Unavailable
+from app.infra.broker import Delivery, Outgoing
+from app.metrics import MESSAGE_HOLDS, MESSAGES
+from app.schemas.messages import MessageRead, MessageStatus, Queue
+from app.schemas.orders import OrderCreate, OrderUpdateMessage
+from app.schemas.products import ProductCreate, ProductUpdateMessage
+
+log = structlog.get_logger(__name__)
+
+MOST_BYTES = 1024 * 1024
+MOST_ATTEMPTS = 5
+_WORK_SECONDS = 10
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+
+
+async def create_product(work: Work, body: ProductCreate) -> int:
+    return (await work.products.create(body)).id
+
+
+async def update_product(work: Work, body: ProductUpdateMessage) -> int:
+    return (await work.products.update(body.product_id, body.changes())).id
+
+
+async def place_order(work: Work, body: OrderCreate) -> int:
+    return (await work.orders.place(body)).id
+
+
+async def update_order(work: Work, body: OrderUpdateMessage) -> int:
+    return (await work.orders.change_status(body.order_id, body.status)).id
+
+
+@dataclass(frozen=True)
+class Handler:
+    schema: type[BaseModel]
+    effect: Callable[[Work, Any], Awaitable[int]]
+
+
+HANDLERS = {
+    Queue.PRODUCT: Handler(ProductCreate, create_product),
+    Queue.PRODUCT_UPDATE: Handler(ProductUpdateMessage, update_product),
+    Queue.ORDER: Handler(OrderCreate, place_order),
+    Queue.ORDER_UPDATE: Handler(OrderUpdateMessage, update_order),
+}
+
+
+class Consumer:
+    def __init__(self, container: Container) -> None:
+        self._container = container
+
+    async def receive(self, delivery: Delivery) -> None:
+        """Returns when the delivery may be acknowledged."""
+        with structlog.contextvars.bound_contextvars(message_id=delivery.message_id):
+            first_seen = datetime.now(UTC)
+            try:
+                body = _parse(delivery)
+                outcome = await self._settle(delivery, body)
+            except Poison as poison:
+                outcome = await self._hold(
+                    delivery, lambda: self._bury(delivery, poison, first_seen)
+                )
+            MESSAGES.labels(delivery.queue, outcome.status).inc()
+            if delivery.reply_to:
+                # After the outcome stands, so a lost reply loses no more than the reply.
+                await self._container.broker.reply(delivery, outcome.model_dump_json().encode())
+
+    async def _settle(self, delivery: Delivery, body: BaseModel) -> MessageRead:
+        try:
+            return await self._hold(delivery, lambda: self._apply(delivery, body))
+        except Refusal as refusal:
+            log.warning(
+                "message refused", queue=delivery.queue, reason=refusal.reason, detail=str(refusal)
+            )
+            caught = refusal
+        return await self._hold(delivery, lambda: self._reject(delivery, caught))
+
+    async def _apply(self, delivery: Delivery, body: BaseModel) -> MessageRead:
+        handler = HANDLERS[delivery.queue]
+        async with self._container.work(_WORK_SECONDS) as work:
+            if delivery.message_id is None:
+                result_id = await handler.effect(work, body)
+                return _unrecorded(delivery, MessageStatus.APPLIED, result_id=result_id)
+            outcome = await work.messages.apply(
+                delivery.queue, delivery.message_id, lambda: handler.effect(work, body)
+            )
+        log.info("message settled", queue=delivery.queue, outcome=outcome.status)
+        return outcome
+
+    async def _reject(self, delivery: Delivery, refusal: Refusal) -> MessageRead:
+        if delivery.message_id is None:
+            return _unrecorded(
+                delivery, MessageStatus.REJECTED, reason=refusal.reason, detail=refusal.detail
+            )
+        async with self._container.work(_WORK_SECONDS) as work:
+            return await work.messages.reject(delivery.queue, delivery.message_id, refusal)
+
+    async def _bury(self, delivery: Delivery, poison: Poison, first_seen: datetime) -> MessageRead:
+        """Into `<queue>.dead`, confirmed, with the body untouched."""
+        outcome = _unrecorded(
+            delivery, MessageStatus.DEAD, reason=poison.reason, detail=poison.detail
+        )
+        if delivery.message_id is not None and poison.reason != "message-id":
+            async with self._container.work(_WORK_SECONDS) as work:
+                outcome = await work.messages.bury(
+                    delivery.queue, delivery.message_id, poison.reason, poison.detail
+                )
+        await self._container.broker.publish(_dead_letter(delivery, poison, outcome, first_seen))
+        log.warning(
+            "message dead", queue=delivery.queue, reason=poison.reason, detail=poison.detail
+        )
+        return outcome
+
+    async def _hold(
+        self, delivery: Delivery, attempt: Callable[[], Awaitable[MessageRead]]
+    ) -> MessageRead:
+        """Try until the surroundings let it be done; what fails for unknown reasons is poison after
+        a few attempts, counted in the database so that restarts count too."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await attempt()
+            except (Refusal, Poison):
+                raise
+            except Unavailable as error:
+                log.warning("holding a message", queue=delivery.queue, error=str(error))
+            except Exception as error:
+                log.exception("message failed", queue=delivery.queue)
+                await self._count_failure(delivery, error)
+            MESSAGE_HOLDS.labels(delivery.queue).inc()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _count_failure(self, delivery: Delivery, error: Exception) -> None:
+        if delivery.message_id is None:
+            raise Poison("failure", type(error).__name__) from error
+        try:
+            async with self._container.work(_WORK_SECONDS) as work:
+                attempts = await work.messages.count_failure(
+                    delivery.queue, delivery.message_id, type(error).__name__
+                )
+        except Unavailable:
+            return
+        if attempts >= MOST_ATTEMPTS:
+            raise Poison("failure", type(error).__name__) from error
+
+
+def _parse(delivery: Delivery) -> BaseModel:
+    message_id = delivery.message_id
+    if message_id is not None and not (0 < len(message_id) <= 255 and message_id.isprintable()):
+        raise Poison("message-id", "the message id must be 1 to 255 printable characters")
+    if message_id is None and delivery.redelivered:
+        # It may have been applied before the connection broke; nobody can tell.
+        raise Poison("ambiguous-redelivery", "delivered again without a message id")
+    if len(delivery.body) > MOST_BYTES:
+        raise Poison("too-large", f"the body is larger than {MOST_BYTES} bytes")
+    try:
+        return HANDLERS[delivery.queue].schema.model_validate_json(delivery.body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        reason = "decode" if first["type"] == "json_invalid" else "validation"
+        field = ".".join(map(str, first["loc"]))
+        detail = f"{field}: {first['msg']}" if field else first["msg"]
+        raise Poison(reason, detail, field) from None
+    except RecursionError:
+        raise Poison("decode", "nested too deeply") from None
+
+
+def _unrecorded(delivery: Delivery, status: MessageStatus, **fields: Any) -> MessageRead:
+    return MessageRead(
+        message_id=delivery.message_id or "",
+        queue=delivery.queue,
+        status=status,
+        first_seen_at=datetime.now(UTC),
+        **fields,
+    )
+
+
+def _dead_letter(
+    delivery: Delivery, poison: Poison, outcome: MessageRead, first_seen: datetime
+) -> Outgoing:
+    return Outgoing(
+        queue=delivery.queue.dead,
+        body=delivery.body,
+        message_id=delivery.message_id or "",
+        content_type=str(delivery.headers.get("content-type", "application/octet-stream")),
+        headers={
+            "x-reason": poison.reason,
+            "x-detail": poison.detail[:500],
+            "x-field": poison.field,
+            "x-attempts": str(max(outcome.attempts, 1)),
+            "x-first-seen": min(first_seen, outcome.first_seen_at).isoformat(),
+            "x-original-queue": delivery.queue.value,
+        },
+    )
