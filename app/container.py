@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.infra.broker import Broker
-from app.infra.cache import Cache, CachedReads, Kind
+from app.infra.cache import Cache, Kind
 from app.infra.database import Database
 from app.infra.freshness import (
     POLL_SECONDS,
@@ -26,6 +26,7 @@ from app.infra.relay import Relay
 from app.infra.streams import Streams
 from app.repositories.addresses import AddressRepository
 from app.repositories.constraints import refusal_of
+from app.repositories.idempotency import IdempotencyRepository
 from app.repositories.invalidations import InvalidationRepository
 from app.repositories.messages import MessageRepository
 from app.repositories.orders import OrderRepository
@@ -38,6 +39,7 @@ from app.schemas.users import UserRead
 from app.services.addresses import AddressService
 from app.services.changes import Changes
 from app.services.health import HealthService
+from app.services.idempotency import IdempotencyService
 from app.services.messages import MessageService
 from app.services.orders import OrderService
 from app.services.products import ProductService
@@ -81,6 +83,10 @@ class Work:
     def reports(self) -> ReportService:
         calendar = self._container.calendar
         return ReportService(ReportRepository(self._session), calendar, self.changes)
+
+    @cached_property
+    def idempotency(self) -> IdempotencyService:
+        return IdempotencyService(IdempotencyRepository(self._session), self.changes)
 
     @cached_property
     def messages(self) -> MessageService:
@@ -131,7 +137,7 @@ class Container:
 
     @property
     def loops_of_publisher(self) -> list[tuple[Step, float]]:
-        return [(self.relay.step, 1)]
+        return [(self.relay.step, 1), (self._forget_old_keys, 3600)]
 
     @asynccontextmanager
     async def work(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[Work]:
@@ -178,6 +184,10 @@ class Container:
     async def _outbox(self) -> AsyncIterator[OutboxRepository]:
         async with self._transaction(deadline=60) as session:
             yield OutboxRepository(session)
+
+    async def _forget_old_keys(self) -> None:
+        async with self._transaction(deadline=60) as session:
+            await IdempotencyRepository(session).forget_old()
 
     async def _load_users(self, ids: list[int]) -> dict[int, bytes]:
         async with self.database.reading(REQUEST_SECONDS) as session:

@@ -54,8 +54,22 @@ class StillNeeded(Refusal):
         super().__init__(f"orders still need this {what}")
 
 
+class KeyReused(Refusal):
+    reason = "key-reused"
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key came with another request: use a new one")
+
+
+class VersionMismatch(Refusal):
+    reason = "version-mismatch"
+
+    def __init__(self) -> None:
+        super().__init__("it has been changed since you read it: read it again")
+
+
 class Unavailable(Exception):
-    """The surroundings failed (database away, lock not granted): the same call may succeed later."""
+    """The surroundings failed (database away, lock not granted): the call may succeed later."""
 
 
 class Poison(Exception):

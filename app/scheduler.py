@@ -1,4 +1,5 @@
-"""Processes 3 and 4: `taskiq scheduler app.scheduler:scheduler`, `taskiq worker app.scheduler:broker`.
+"""Processes 3 and 4: `taskiq scheduler app.scheduler:scheduler`, and its worker,
+`taskiq worker app.scheduler:broker`.
 
 The clock only wakes the report task: which days are owed, the database knows. So a night without a
 scheduler, two schedulers, or a change of the clocks all give every day one closed run.

@@ -3,6 +3,7 @@
 import asyncio
 
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -24,9 +25,15 @@ def run(connection: Connection) -> None:
 
 async def connect_and_run(url: str) -> None:
     engine = create_async_engine(url, poolclass=NullPool)
-    async with engine.connect() as connection:
-        await connection.run_sync(run)
-    await engine.dispose()
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(run)
+    except OSError as error:
+        raise CommandError(
+            f"PostgreSQL does not answer: see DATABASE_URL, or DB_HOST and DB_PORT ({error})"
+        ) from error
+    finally:
+        await engine.dispose()
 
 
 if context.is_offline_mode():

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import asyncpg
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -24,6 +25,7 @@ _SERVER_SETTINGS = {
     "lock_timeout": "2000",
     "idle_in_transaction_session_timeout": "20000",
 }
+_CLOSE_SECONDS = 0.2
 
 
 def _is_transient(error: DBAPIError) -> bool:
@@ -44,6 +46,13 @@ def surroundings() -> Iterator[None]:
         raise Unavailable("the database is not available") from error
 
 
+class _Connection(asyncpg.Connection):
+    async def close(self, *, timeout: float | None = None) -> None:
+        """SQLAlchemy closes what a deadline has cut off politely, for 2 s: too long if the server
+        hangs. After this limit asyncpg drops the socket."""
+        await super().close(timeout=_CLOSE_SECONDS)
+
+
 class Database:
     def __init__(self, url: str, pool_size: int) -> None:
         self._engine = create_async_engine(
@@ -51,7 +60,11 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=1,
-            connect_args={"timeout": 1.5, "server_settings": _SERVER_SETTINGS},
+            connect_args={
+                "timeout": 1.5,
+                "server_settings": _SERVER_SETTINGS,
+                "connection_class": _Connection,
+            },
         )
         # One statement, one snapshot, one round trip: for reads.
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -85,6 +98,6 @@ class Database:
 
 
 def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
-    """Instead of a ping on every checkout: asyncio has seen the socket close when a server stops."""
+    """Instead of a ping on every checkout: asyncio sees the socket close when a server stops."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError("closed by the server")

@@ -2,6 +2,7 @@
 
 from app.models.addresses import Address
 from app.models.base import Base
+from app.models.idempotency import IdempotencyKey
 from app.models.messages import CacheInvalidation, Message, OutboxMessage
 from app.models.orders import Order, OrderItem
 from app.models.products import Product, StockMovement
@@ -12,6 +13,7 @@ __all__ = [
     "Address",
     "Base",
     "CacheInvalidation",
+    "IdempotencyKey",
     "Installation",
     "Message",
     "Order",

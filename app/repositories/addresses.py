@@ -32,14 +32,19 @@ class AddressRepository:
         statement = insert(Address).values(user_id=user_id, **fields).returning(Address)
         return (await self._session.scalars(statement)).one()
 
-    async def change(self, address_id: int, fields: dict[str, Any]) -> Address | None:
+    async def lock(self, address_id: int) -> Address | None:
+        query = select(Address).where(Address.id == address_id).with_for_update(key_share=True)
+        return await self._session.scalar(query)
+
+    async def change(self, address_id: int, fields: dict[str, Any]) -> Address:
         statement = (
             update(Address)
             .where(Address.id == address_id)
             .values(**fields, updated_at=func.now())
             .returning(Address)
+            .execution_options(populate_existing=True)
         )
-        return (await self._session.scalars(statement)).one_or_none()
+        return (await self._session.scalars(statement)).one()
 
     async def remove(self, address_id: int) -> bool:
         statement = delete(Address).where(Address.id == address_id).returning(Address.id)

@@ -8,9 +8,9 @@ from sqlalchemy.orm import selectinload
 
 from app.models import Order
 
-# One statement: it locks the products in id order (so that two orders cannot deadlock), checks, and
-# writes only if everything is there. The foreign keys take their share locks at its end, after ours.
-# Measured against eleven other ways on hot products: the fastest that neither oversells nor deadlocks.
+# One statement: it locks the products in id order, so that two orders cannot deadlock, checks, and
+# writes only if everything is there. The foreign keys take their share locks at its end, after
+# ours. Of twelve ways measured on hot products the fastest that neither oversells nor deadlocks.
 _PLACE = text("""
 WITH wanted AS (
     SELECT * FROM unnest(CAST(:product_ids AS int[]), CAST(:quantities AS int[]))
@@ -77,7 +77,12 @@ class OrderRepository:
 
     async def find(self, order_id: int) -> Order | None:
         """With its items."""
-        query = select(Order).where(Order.id == order_id).options(selectinload(Order.items))
+        query = (
+            select(Order)
+            .where(Order.id == order_id)
+            .options(selectinload(Order.items))
+            .execution_options(populate_existing=True)
+        )
         return await self._session.scalar(query)
 
     async def page(self, filters: Mapping[str, Any], limit: int, offset: int) -> Sequence[Order]:

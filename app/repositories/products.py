@@ -26,13 +26,8 @@ class ProductRepository:
         statement = insert(Product).values(fields).returning(Product)
         return (await self._session.scalars(statement)).one()
 
-    async def lock_stock(self, product_id: int) -> int | None:
-        """The stock, which nobody else can change until the end of the transaction."""
-        query = (
-            select(Product.stock_quantity)
-            .where(Product.id == product_id)
-            .with_for_update(key_share=True)
-        )
+    async def lock(self, product_id: int) -> Product | None:
+        query = select(Product).where(Product.id == product_id).with_for_update(key_share=True)
         return await self._session.scalar(query)
 
     async def change(self, product_id: int, fields: dict[str, Any]) -> Product:
@@ -41,6 +36,7 @@ class ProductRepository:
             .where(Product.id == product_id)
             .values(**fields, updated_at=func.now())
             .returning(Product)
+            .execution_options(populate_existing=True)
         )
         return (await self._session.scalars(statement)).one()
 

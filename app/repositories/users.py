@@ -27,14 +27,19 @@ class UserRepository:
     async def add(self, fields: dict[str, Any]) -> User:
         return (await self._session.scalars(insert(User).values(fields).returning(User))).one()
 
-    async def change(self, user_id: int, fields: dict[str, Any]) -> User | None:
+    async def lock(self, user_id: int) -> User | None:
+        query = select(User).where(User.id == user_id).with_for_update(key_share=True)
+        return await self._session.scalar(query)
+
+    async def change(self, user_id: int, fields: dict[str, Any]) -> User:
         statement = (
             update(User)
             .where(User.id == user_id)
             .values(**fields, updated_at=func.now())
             .returning(User)
+            .execution_options(populate_existing=True)
         )
-        return (await self._session.scalars(statement)).one_or_none()
+        return (await self._session.scalars(statement)).one()
 
     async def remove(self, user_id: int) -> bool:
         statement = delete(User).where(User.id == user_id).returning(User.id)

@@ -2,6 +2,7 @@ from app.errors import NotFound
 from app.repositories.addresses import AddressRepository
 from app.repositories.users import UserRepository
 from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
+from app.services.versions import require_match
 
 
 class AddressService:
@@ -29,10 +30,14 @@ class AddressService:
             raise NotFound("address", address_id)
         return AddressRead.model_validate(address)
 
-    async def update(self, address_id: int, body: AddressUpdate) -> AddressRead:
-        address = await self._addresses.change(address_id, body.model_dump(exclude_unset=True))
-        if address is None:
+    async def update(
+        self, address_id: int, body: AddressUpdate, if_match: str | None = None
+    ) -> AddressRead:
+        current = await self._addresses.lock(address_id)
+        if current is None:
             raise NotFound("address", address_id)
+        require_match(if_match, AddressRead.model_validate(current))
+        address = await self._addresses.change(address_id, body.model_dump(exclude_unset=True))
         return AddressRead.model_validate(address)
 
     async def delete(self, address_id: int) -> None:

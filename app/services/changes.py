@@ -1,6 +1,10 @@
 """What a piece of work changed and others must learn after its commit."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
+
+# Longer than any transaction may last, and a little for the difference of clocks.
+RECENT = timedelta(seconds=30)
 
 
 @dataclass

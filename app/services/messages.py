@@ -1,13 +1,10 @@
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from app.errors import NotFound, Refusal
 from app.repositories.messages import MessageRepository
 from app.schemas.messages import MessageRead, MessageStatus, Queue
-from app.services.changes import Changes
-
-# Longer than any transaction may last, and a little for the difference of clocks.
-_RECENT = timedelta(seconds=30)
+from app.services.changes import RECENT, Changes
 
 
 class MessageService:
@@ -33,7 +30,7 @@ class MessageService:
             return await self._outcome(queue, message_id)
         outcome = await self._outcome(queue, message_id)
         settled_at = outcome.finished_at or datetime.now(UTC)
-        self._changes.repeated = datetime.now(UTC) - settled_at < _RECENT
+        self._changes.repeated = datetime.now(UTC) - settled_at < RECENT
         return outcome
 
     async def reject(self, queue: Queue, message_id: str, refusal: Refusal) -> MessageRead:

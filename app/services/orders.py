@@ -9,6 +9,7 @@ from app.metrics import ORDERS
 from app.repositories.orders import OrderRepository
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderRead, OrderStatus
 from app.services.changes import Changes
+from app.services.versions import require_match
 
 log = structlog.get_logger(__name__)
 
@@ -64,11 +65,15 @@ class OrderService:
         self._stock_changed(quantities)
         return OrderDetail.model_validate(row)
 
-    async def change_status(self, order_id: int, status: OrderStatus) -> OrderDetail:
+    async def change_status(
+        self, order_id: int, status: OrderStatus, if_match: str | None = None
+    ) -> OrderDetail:
         """One step at a time; cancelling gives the stock back."""
         now = await self._orders.lock_status(order_id)
         if now is None:
             raise NotFound("order", order_id)
+        if if_match is not None:
+            require_match(if_match, await self.read(order_id))
         if status not in _STEPS[OrderStatus(now)]:
             raise IllegalStep(now, status)
         await self._orders.set_status(order_id, status)

@@ -5,6 +5,7 @@ from app.infra.cache import CachedReads
 from app.repositories.products import ProductRepository
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
 from app.services.changes import Changes
+from app.services.versions import require_match
 
 log = structlog.get_logger(__name__)
 
@@ -35,16 +36,17 @@ class ProductService:
             await self._products.record_movement(product.id, "opening", product.stock_quantity)
         return ProductRead.model_validate(product)
 
-    async def update(self, product_id: int, body: ProductUpdate) -> ProductRead:
-        stock = await self._products.lock_stock(product_id)
-        if stock is None:
+    async def update(
+        self, product_id: int, body: ProductUpdate, if_match: str | None = None
+    ) -> ProductRead:
+        current = await self._products.lock(product_id)
+        if current is None:
             raise NotFound("product", product_id)
-        fields = body.model_dump(exclude_unset=True)
-        product = await self._products.change(product_id, fields)
-        if product.stock_quantity != stock:
-            await self._products.record_movement(
-                product_id, "adjustment", product.stock_quantity - stock
-            )
+        before = ProductRead.model_validate(current)
+        require_match(if_match, before)
+        product = await self._products.change(product_id, body.model_dump(exclude_unset=True))
+        if adjusted := product.stock_quantity - before.stock_quantity:
+            await self._products.record_movement(product_id, "adjustment", adjusted)
         if product.stock_quantity == 0:
             log.warning("product is out of stock", product_id=product_id)
         self._changes.refreshed_products.add(product_id)

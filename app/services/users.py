@@ -3,6 +3,7 @@ from app.infra.cache import CachedReads
 from app.repositories.users import UserRepository
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
 from app.services.changes import Changes
+from app.services.versions import require_match
 
 
 class UserService:
@@ -28,10 +29,12 @@ class UserService:
     async def create(self, body: UserCreate) -> UserRead:
         return UserRead.model_validate(await self._users.add(body.model_dump()))
 
-    async def update(self, user_id: int, body: UserUpdate) -> UserRead:
-        user = await self._users.change(user_id, body.model_dump(exclude_unset=True))
-        if user is None:
+    async def update(self, user_id: int, body: UserUpdate, if_match: str | None = None) -> UserRead:
+        current = await self._users.lock(user_id)
+        if current is None:
             raise NotFound("user", user_id)
+        require_match(if_match, UserRead.model_validate(current))
+        user = await self._users.change(user_id, body.model_dump(exclude_unset=True))
         self._changes.deleted.add(self._cached.key(user_id))
         return UserRead.model_validate(user)
 
