@@ -1,0 +1,15 @@
+"""PostgreSQL and Valkey from wheels, run as children. Not part of the image."""
+
+from app.embedded.errors import EmbeddedServerError
+from app.embedded.postgres import Postgres
+from app.embedded.servers import EmbeddedServers, embedded_servers, read_state
+from app.embedded.valkey import Valkey
+
+__all__ = [
+    "EmbeddedServerError",
+    "EmbeddedServers",
+    "Postgres",
+    "Valkey",
+    "embedded_servers",
+    "read_state",
+]

