@@ -2,22 +2,29 @@
 
 import argparse
 import asyncio
+import json
 import sys
+import uuid
 from collections.abc import Coroutine, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+import structlog
 import uvloop
 from alembic import command
 from alembic.config import Config
 
 from app import logs, scheduler, web, worker
 from app.container import Container
+from app.infra.broker import DeadLetter, Outgoing
+from app.infra.client import running_stack
 from app.infra.loops import running
+from app.schemas.messages import CONSUMED, Queue
 from app.settings import ROOT, Settings, load_settings
 
 if TYPE_CHECKING:
     from app.embedded import EmbeddedServers
+
+log = structlog.get_logger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,9 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="the HTTP API; with no database configured, everything")
     commands.add_parser("worker", help="the consumers of the queues, and the relay of the outbox")
+    dead = commands.add_parser("dead", help="messages that could not be applied")
+    dead.add_argument("action", choices=["list", "show", "retry", "drop"])
+    dead.add_argument("queue", choices=[queue.value for queue in CONSUMED])
+    dead.add_argument("message", nargs="?", help="a message id, its number in the list, or `all`")
     chosen = parser.parse_args(arguments)
     settings = load_settings()
-    if chosen.command == "worker":
+    if chosen.command == "dead":
+        _run("dead", settings, _dead(settings, chosen.action, Queue(chosen.queue), chosen.message))
+    elif chosen.command == "worker":
         _run("worker", settings, worker.run(settings))
     elif settings.has_database:
         _run("web", settings, _serve_api(settings))
@@ -43,8 +56,49 @@ def _run(process: str, settings: Settings, work: Coroutine[Any, Any, None]) -> N
         sys.exit(130)
 
 
+async def _dead(settings: Settings, action: str, queue: Queue, wanted: str | None) -> None:
+    if action != "list" and wanted is None:
+        raise SystemExit(f"say which one: dead {action} {queue} MESSAGE, or `all`")
+    settings = running_stack(settings)
+    async with Container.open(settings) as container:
+        async with container.broker.dead_letters(queue, most=1000) as letters:
+            chosen = [
+                (number, letter)
+                for number, letter in enumerate(letters, 1)
+                if action == "list" or wanted in (letter.message_id, str(number), "all")
+            ]
+            for number, letter in chosen:
+                await _act(container, action, queue, number, letter)
+    print(f"{len(chosen)} of {len(letters)} in {queue.dead}")
+
+
+async def _act(
+    container: Container, action: str, queue: Queue, number: int, letter: DeadLetter
+) -> None:
+    headers = letter.headers
+    print(f"{number:>4}  {letter.message_id or '(no id)'}  {headers.get('x-reason')}", end="  ")
+    print(f"{headers.get('x-detail', '')!r}  first seen {headers.get('x-first-seen')}")
+    if action == "show":
+        print(json.dumps(dict(headers), indent=2), repr(letter.body), sep="\n")
+    if action == "retry":
+        again = Outgoing(queue, letter.body, letter.message_id or uuid.uuid4().hex)
+        await container.broker.publish(again)
+    if action in ("retry", "drop"):
+        await letter.remove()
+
+
+def _check_exposure(settings: Settings) -> None:
+    if settings.env == "production" and settings.is_exposed and settings.api_key is None:
+        raise SystemExit(f"HOST={settings.host} with ENV=production needs API_KEY: set one")
+    for name in settings.default_passwords:
+        log.warning(f"{name} has its default value, which everybody knows: set another in .env")
+
+
 async def _serve_api(settings: Settings) -> None:
-    await web.serve(web.create_app(Container.open(settings)), web.listen(settings))
+    _check_exposure(settings)
+    listening = web.listen(settings)
+    async with Container.open(settings) as container:
+        await web.serve(container, listening)
 
 
 async def _serve_everything(settings: Settings) -> None:
@@ -60,7 +114,7 @@ async def _serve_everything(settings: Settings) -> None:
             await asyncio.to_thread(migrate, settings.postgresql_url)
             async with (
                 Container.open(settings) as container,
-                running(*container.loops_of_publisher),
+                running((servers.supervise, 1), *container.loops_of_publisher),
                 worker.consuming(container),
                 scheduler.in_process(container),
             ):
@@ -68,7 +122,7 @@ async def _serve_everything(settings: Settings) -> None:
                     api_url=_api_url(settings), queue_transport=settings.queue_transport
                 )
                 print(_banner(servers, settings), flush=True)
-                await web.serve(web.create_app(nullcontext(container)), listening)
+                await web.serve(container, listening)
     except EmbeddedServerError as error:
         raise SystemExit(str(error)) from None
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from app.container import Container, Work
 from app.errors import Poison, Refusal, Unavailable
@@ -75,8 +76,9 @@ class Consumer:
                 outcome = await self._settle(delivery, body)
             except Poison as poison:
                 outcome = await self._hold(
-                    delivery, lambda: self._bury(delivery, poison, first_seen)
+                    delivery, lambda: self._bury(delivery, poison, first_seen), for_ever=True
                 )
+            self._container.failpoints.reach("consumer.before_ack")
             MESSAGES.labels(delivery.queue, outcome.status).inc()
             if delivery.reply_to:
                 # After the outcome stands, so a lost reply loses no more than the reply.
@@ -129,7 +131,10 @@ class Consumer:
         return outcome
 
     async def _hold(
-        self, delivery: Delivery, attempt: Callable[[], Awaitable[MessageRead]]
+        self,
+        delivery: Delivery,
+        attempt: Callable[[], Awaitable[MessageRead]],
+        for_ever: bool = False,
     ) -> MessageRead:
         """Try until the surroundings let it be done; what fails for unknown reasons is poison after
         a few attempts, counted in the database so that restarts count too."""
@@ -143,7 +148,8 @@ class Consumer:
                 log.warning("holding a message", queue=delivery.queue, error=str(error))
             except Exception as error:
                 log.exception("message failed", queue=delivery.queue)
-                await self._count_failure(delivery, error)
+                if not for_ever:
+                    await self._count_failure(delivery, error)
             MESSAGE_HOLDS.labels(delivery.queue).inc()
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -172,15 +178,22 @@ def _parse(delivery: Delivery) -> BaseModel:
     if len(delivery.body) > MOST_BYTES:
         raise Poison("too-large", f"the body is larger than {MOST_BYTES} bytes")
     try:
-        return HANDLERS[delivery.queue].schema.model_validate_json(delivery.body)
+        # NaN and Infinity are no JSON; pydantic's own reading would let them through to the fields.
+        document = from_json(delivery.body, allow_inf_nan=False)
+    except ValueError as error:
+        raise Poison("decode", str(error)) from None
+    try:
+        return HANDLERS[delivery.queue].schema.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        reason = "decode" if first["type"] == "json_invalid" else "validation"
-        field = ".".join(map(str, first["loc"]))
+        field = _line(".".join(map(str, first["loc"])))
         detail = f"{field}: {first['msg']}" if field else first["msg"]
-        raise Poison(reason, detail, field) from None
-    except RecursionError:
-        raise Poison("decode", "nested too deeply") from None
+        raise Poison("validation", detail, field) from None
+
+
+def _line(text: str) -> str:
+    """The name of an unknown field is its sender's: neither header nor column takes all of them."""
+    return "".join(char if char.isprintable() else "?" for char in text[:200])
 
 
 def _unrecorded(delivery: Delivery, status: MessageStatus, **fields: Any) -> MessageRead:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.infra.broker import Broker
 from app.infra.cache import Cache, Kind
 from app.infra.database import Database
+from app.infra.failpoints import Failpoints
 from app.infra.freshness import (
     POLL_SECONDS,
     Forgetter,
@@ -103,7 +104,8 @@ class Container:
             if settings.queue_transport == "streams"
             else RabbitMQ(settings.rabbitmq_url)
         )
-        self.relay = Relay(self._outbox, self.broker)
+        self.failpoints = Failpoints(settings.fail_at)
+        self.relay = Relay(self._outbox, self.broker, self.failpoints)
         # Its own connections: a full pool must not stop the polls, and with them the cache.
         self._monitoring = Database(settings.postgresql_url, pool_size=2)
         freshness = Freshness()
@@ -150,6 +152,8 @@ class Container:
                 | {self.cached_products.key(id) for id in work.changes.refreshed_products}
             )
             ids = await InvalidationRepository(session).add(keys) if keys else []
+            self.failpoints.reach("work.before_commit")
+        self.failpoints.reach("work.after_commit")
         await self._tell_others(work.changes, ids, committed_at=now())
 
     @asynccontextmanager

@@ -1,6 +1,7 @@
 """What can go wrong, in the words of the shop."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 
@@ -45,6 +46,13 @@ class IllegalStep(Refusal):
 
     def __init__(self, now: str, wanted: str) -> None:
         super().__init__(f"an order that is {now} cannot become {wanted}", status=now)
+
+
+class NotYet(Refusal):
+    reason = "not-yet"
+
+    def __init__(self, day: date) -> None:
+        super().__init__(f"{day} has not begun yet, so there is nothing to report")
 
 
 class StillNeeded(Refusal):

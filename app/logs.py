@@ -7,6 +7,13 @@ import sys
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+_LIBRARIES = {
+    "aio_pika": logging.WARNING,
+    "aiormq": logging.CRITICAL,  # says what aio_pika says again
+    "alembic": logging.WARNING,
+    "faststream": logging.WARNING,
+    "uvicorn": logging.WARNING,
+}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -57,12 +64,5 @@ def configure(level: str, fmt: str | None, process: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    for noisy in (
-        "aiormq",
-        "aio_pika",
-        "alembic",
-        "app.infra.rabbit",
-        "app.infra.streams",
-        "uvicorn",
-    ):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name, its_level in _LIBRARIES.items():
+        logging.getLogger(name).setLevel(its_level)

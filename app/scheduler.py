@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
+from aio_pika.exceptions import AMQPError
 from taskiq import (
     Context,
     InMemoryBroker,
@@ -27,6 +28,7 @@ from taskiq_redis import ListRedisScheduleSource, RedisAsyncResultBackend
 from app import logs
 from app.container import Container
 from app.infra.loops import Step, heartbeat, running
+from app.infra.rabbit import explain
 from app.settings import load_settings
 
 settings = load_settings()
@@ -49,11 +51,24 @@ schedules = ListRedisScheduleSource(
     skip_past_schedules=True,
     **_REDIS_LIMITS,
 )
+
+
+class Broker(AioPikaBroker):
+    async def startup(self) -> None:
+        """Without RabbitMQ say so in one line and end: whoever started us starts us again."""
+        try:
+            await super().startup()
+        except (AMQPError, OSError) as error:
+            raise SystemExit(explain(error, f"{self.url}".rpartition("@")[2])) from None
+
+
 # A classic queue: a quorum queue that loses its broker right after its creation never recovers.
-broker = AioPikaBroker(
+broker = Broker(
     settings.rabbitmq_url,
     task_queues=[Queue(name="taskiq", type=QueueType.CLASSIC)],
     dead_letter_queue=Queue(name="taskiq.dead_letter", type=QueueType.CLASSIC),
+    reconnect_interval=1,
+    heartbeat=15,
 ).with_result_backend(results)
 
 

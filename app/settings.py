@@ -31,6 +31,11 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    env: Literal["development", "production"] = "development"
+    api_key: SecretStr | None = None
+    # With commas between them. The defaults are this machine, and the containers of compose.
+    allowed_hosts: str = "localhost,127.0.0.1,[::1],app,app_lab3"
+    shutdown_delay: Annotated[float, Field(ge=0, le=60)] = 0
 
     database_url: str | None = None
     db_host: str | None = None
@@ -50,11 +55,18 @@ class Settings(BaseSettings):
     redis_db: Annotated[int, Field(ge=0, le=12)] = 0
     redis_decode_responses: bool = True
 
+    # For producer.py and test_redis_cache.py.
+    api_url: str = "http://localhost:8000"
+    test_user_id: Annotated[int, Field(gt=0)] | None = None
+    test_delivery_address_id: Annotated[int, Field(gt=0)] | None = None
+
     queue_transport: Literal["rabbitmq", "streams"] = "rabbitmq"
     worker_concurrency: Annotated[int, Field(ge=1, le=64)] = 8
     report_timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     data_dir: Path = ROOT / ".data"
     heartbeat_file: Path | None = None
+    # For tests only: see infra/failpoints.py.
+    fail_at: str | None = None
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] | None = None
@@ -63,6 +75,28 @@ class Settings(BaseSettings):
     def has_database(self) -> bool:
         """False means that nothing is configured and the embedded servers are wanted."""
         return bool(self.database_url or self.db_host)
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines can reach the API."""
+        return self.host not in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def default_passwords(self) -> list[str]:
+        """The variables that still have the password that everybody knows."""
+        passwords = {
+            "POSTGRES_PASSWORD": (not self.database_url, self.postgres_password, "admin"),
+            "RABBITMQ_PASSWORD": (
+                self.queue_transport == "rabbitmq",
+                self.rabbitmq_password,
+                "guest",
+            ),
+        }
+        return [
+            name
+            for name, (used, value, default) in passwords.items()
+            if used and value.get_secret_value() == default
+        ]
 
     @property
     def postgresql_url(self) -> str:

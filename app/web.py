@@ -1,12 +1,16 @@
 """Process 1: the HTTP API."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
+from functools import partial
+from types import FrameType
 
 import uvicorn
 from litestar import Litestar
+from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ASGIApp
 
 from app.container import Container
@@ -14,50 +18,55 @@ from app.controllers.addresses import AddressController
 from app.controllers.dependencies import DEPENDENCIES
 from app.controllers.docs import OPENAPI, assets, swagger_ui
 from app.controllers.errors import EXCEPTION_HANDLERS
+from app.controllers.gatekeeper import Gatekeeper
 from app.controllers.health import HealthController
 from app.controllers.messages import MessageController
 from app.controllers.middleware import RequestContext
 from app.controllers.orders import OrderController
 from app.controllers.products import ProductController
 from app.controllers.reports import ReportController
+from app.controllers.requests import JsonRequest, before_request
 from app.controllers.users import UserController
 from app.infra.loops import running
 from app.settings import Settings
 
 _SHUTDOWN_SECONDS = 8
+_MOST_CONNECTIONS = 2000
 MOST_BODY_BYTES = 256 * 1024
 
 
-def create_app(opening: AbstractAsyncContextManager[Container]) -> ASGIApp:
-    """The container is opened and closed with the server."""
+def create_app(container: Container) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with opening as container, running(*container.loops_of_reader):
-            app.state.container = container
+        app.state.container = container
+        async with running(*container.loops_of_reader):
             yield
 
-    return RequestContext(
-        Litestar(
-            route_handlers=[
-                UserController,
-                AddressController,
-                ProductController,
-                OrderController,
-                ReportController,
-                MessageController,
-                HealthController,
-                swagger_ui,
-                assets,
-            ],
-            dependencies=DEPENDENCIES,
-            exception_handlers=EXCEPTION_HANDLERS,
-            lifespan=[lifespan],
-            openapi_config=OPENAPI,
-            logging_config=None,  # ours stands: see logs.py
-            request_max_body_size=MOST_BODY_BYTES,
-        )
+    litestar = Litestar(
+        route_handlers=[
+            UserController,
+            AddressController,
+            ProductController,
+            OrderController,
+            ReportController,
+            MessageController,
+            HealthController,
+            swagger_ui,
+            assets,
+        ],
+        dependencies=DEPENDENCIES,
+        request_class=JsonRequest,
+        # Else Litestar makes the schemas' strict fields lax.
+        plugins=[PydanticPlugin(validate_strict=None)],  # type: ignore[arg-type]
+        before_request=before_request,
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=[lifespan],
+        openapi_config=OPENAPI,
+        logging_config=None,  # ours stands: see logs.py
+        request_max_body_size=MOST_BODY_BYTES,
     )
+    return RequestContext(Gatekeeper(litestar, container.settings))
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -75,19 +84,37 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
-async def serve(app: ASGIApp, listening: socket.socket) -> None:
+class _Server(uvicorn.Server):
+    """Says that it is not ready for a while before it stops, so that a balancer looks elsewhere."""
+
+    def __init__(self, config: uvicorn.Config, container: Container) -> None:
+        super().__init__(config)
+        self._container = container
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        delay = self._container.settings.shutdown_delay
+        if delay == 0 or self._container.health.closing:  # at the second signal at once
+            return super().handle_exit(sig, frame)
+        self._container.health.closing = True
+        stop = partial(super().handle_exit, sig, frame)
+        self._loop.call_soon_threadsafe(self._loop.call_later, delay, stop)
+
+
+async def serve(container: Container, listening: socket.socket) -> None:
     """Until SIGTERM or SIGINT; then requests in flight are answered first."""
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again when it is done: with the default handler we would
         # not exit with 0.
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
-        app,
+        create_app(container),
         loop="uvloop",
         http="httptools",
         log_config=None,
         access_log=False,
         server_header=False,
+        limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    await uvicorn.Server(config).serve(sockets=[listening])
+    await _Server(config, container).serve(sockets=[listening])

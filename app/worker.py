@@ -20,10 +20,13 @@ log = structlog.get_logger(__name__)
 async def consuming(container: Container) -> AsyncIterator[None]:
     consumer = Consumer(container)
     concurrency = container.settings.worker_concurrency
-    async with container.broker.consuming(CONSUMED, consumer.receive, concurrency):
-        log.info("consuming", queues=[queue.value for queue in CONSUMED], concurrency=concurrency)
-        yield
-    log.info("stopped consuming")
+    try:
+        async with container.broker.consuming(CONSUMED, consumer.receive, concurrency):
+            queues = [queue.value for queue in CONSUMED]
+            log.info("consuming", queues=queues, concurrency=concurrency)
+            yield
+    finally:
+        log.info("stopped consuming")
 
 
 async def run(settings: Settings) -> None:

@@ -1,9 +1,16 @@
-from litestar import Controller, delete, get, post, put
+from typing import Annotated, Any
 
-from app.controllers.dependencies import Addresses
+from litestar import Controller, Request, Response, delete, get, post, put
+from litestar.params import JSONBody
+
+from app.controllers.answers import as_json_of, json_of, unless_known
+from app.controllers.dependencies import Addresses, ExactlyOnce
 from app.controllers.errors import documented
-from app.controllers.parameters import Count, Page, PathId
+from app.controllers.parameters import Count, IfMatch, Page, PathId, path_id
 from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
+
+# In the document's examples: what its POST made, and nothing needs.
+MadeId = Annotated[int, path_id(2)]
 
 
 class AddressController(Controller):
@@ -25,28 +32,38 @@ class AddressController(Controller):
         responses=documented(400, 404, 413, 415, 422),
     )
     async def create(
-        self, addresses: Addresses, user_id: PathId, data: AddressCreate
-    ) -> AddressRead:
-        return await addresses.create(user_id, data)
+        self,
+        addresses: Addresses,
+        once: ExactlyOnce,
+        user_id: PathId,
+        data: JSONBody[AddressCreate],
+    ) -> Response[AddressRead]:
+        return as_json_of(AddressRead, await once(lambda: addresses.create(user_id, data)))
 
     @get("/addresses/{address_id:int}", summary="One address", responses=documented(404, 422))
-    async def read(self, addresses: Addresses, address_id: PathId) -> AddressRead:
-        return await addresses.read(address_id)
+    async def read(
+        self, addresses: Addresses, request: Request[Any, Any, Any], address_id: PathId
+    ) -> Response[AddressRead]:
+        return unless_known(request, AddressRead, json_of(await addresses.read(address_id)))
 
     @put(
         "/addresses/{address_id:int}",
         summary="Change some fields of an address",
-        responses=documented(400, 404, 413, 415, 422),
+        responses=documented(400, 404, 412, 413, 415, 422),
     )
     async def update(
-        self, addresses: Addresses, address_id: PathId, data: AddressUpdate
-    ) -> AddressRead:
-        return await addresses.update(address_id, data)
+        self,
+        addresses: Addresses,
+        address_id: PathId,
+        data: JSONBody[AddressUpdate],
+        if_match: IfMatch = None,
+    ) -> Response[AddressRead]:
+        return as_json_of(AddressRead, json_of(await addresses.update(address_id, data, if_match)))
 
     @delete(
         "/addresses/{address_id:int}",
         summary="Delete an address that no order needs",
         responses=documented(404, 409, 422),
     )
-    async def delete(self, addresses: Addresses, address_id: PathId) -> None:
+    async def delete(self, addresses: Addresses, address_id: MadeId) -> None:
         await addresses.delete(address_id)

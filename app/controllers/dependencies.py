@@ -1,14 +1,17 @@
 """What controllers are given: the services of one request's Work."""
 
-from collections.abc import AsyncIterator
-from typing import Annotated, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from hashlib import sha256
+from typing import Any
 
-from litestar import Request, Response
+from litestar import Request
 from litestar.datastructures import State
-from litestar.di import Provide
-from litestar.params import Dependency
+from litestar.di import NamedDependency, Provide
+from litestar.params import SkipValidation
 
 from app.container import Container, Work
+from app.controllers.parameters import IdempotencyKey
+from app.schemas.types import View
 from app.services.addresses import AddressService
 from app.services.health import HealthService
 from app.services.messages import MessageService
@@ -17,16 +20,14 @@ from app.services.products import ProductService
 from app.services.reports import ReportService
 from app.services.users import UserService
 
-T = TypeVar("T")
-
-Users = Annotated[UserService, Dependency(skip_validation=True)]
-Addresses = Annotated[AddressService, Dependency(skip_validation=True)]
-Products = Annotated[ProductService, Dependency(skip_validation=True)]
-Orders = Annotated[OrderService, Dependency(skip_validation=True)]
-Reports = Annotated[ReportService, Dependency(skip_validation=True)]
-Messages = Annotated[MessageService, Dependency(skip_validation=True)]
-Health = Annotated[HealthService, Dependency(skip_validation=True)]
-_Work = Annotated[Work, Dependency(skip_validation=True)]
+Users = NamedDependency[SkipValidation[UserService]]
+Addresses = NamedDependency[SkipValidation[AddressService]]
+Products = NamedDependency[SkipValidation[ProductService]]
+Orders = NamedDependency[SkipValidation[OrderService]]
+Reports = NamedDependency[SkipValidation[ReportService]]
+Messages = NamedDependency[SkipValidation[MessageService]]
+Health = NamedDependency[SkipValidation[HealthService]]
+_Work = NamedDependency[SkipValidation[Work]]
 
 
 async def provide_work(request: Request[None, None, State], state: State) -> AsyncIterator[Work]:
@@ -65,6 +66,30 @@ def provide_health(state: State) -> HealthService:
     return container.health
 
 
+class Once:
+    """Runs an effect, unless a POST with this Idempotency-Key has: then its answer is given again."""
+
+    def __init__(self, work: Work, request: Request[Any, Any, Any], key: str | None) -> None:
+        self._work = work
+        self._request = request
+        self._key = key
+
+    async def __call__(self, effect: Callable[[], Awaitable[View]]) -> bytes:
+        request = self._request
+        target = f"{request.method} {request.url.path}?{request.url.query}\n"
+        fingerprint = sha256(target.encode() + await request.body()).digest()
+        return await self._work.idempotency.once(self._key, fingerprint, effect)
+
+
+ExactlyOnce = NamedDependency[SkipValidation[Once]]
+
+
+def provide_once(
+    request: Request[Any, Any, Any], work: _Work, idempotency_key: IdempotencyKey = None
+) -> Once:
+    return Once(work, request, idempotency_key)
+
+
 DEPENDENCIES = {
     "work": Provide(provide_work),
     "users": Provide(provide_users, sync_to_thread=False),
@@ -73,10 +98,6 @@ DEPENDENCIES = {
     "orders": Provide(provide_orders, sync_to_thread=False),
     "reports": Provide(provide_reports, sync_to_thread=False),
     "messages": Provide(provide_messages, sync_to_thread=False),
+    "once": Provide(provide_once, sync_to_thread=False),
     "health": Provide(provide_health, sync_to_thread=False),
 }
-
-
-def as_json_of(_: type[T], body: bytes) -> Response[T]:
-    """An answer that is JSON already: Litestar encodes it no second time, and documents it as T."""
-    return cast(Response[T], Response(body, media_type="application/json"))

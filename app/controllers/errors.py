@@ -1,5 +1,6 @@
 """Every error as application/problem+json, and the one table from errors to status codes."""
 
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
@@ -7,18 +8,23 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.types import ExceptionHandlersMap
+from litestar.typing import FieldDefinition
 
 from app.errors import (
     Duplicate,
     IllegalStep,
+    KeyReused,
     NotFound,
+    NotYet,
     OutOfStock,
     Refusal,
     StillNeeded,
     Unavailable,
+    VersionMismatch,
 )
-from app.schemas.problems import FieldError, Problem
+from app.schemas.problems import FieldError, Problem, field_errors
 
 log = structlog.get_logger(__name__)
 
@@ -30,14 +36,24 @@ _STATUS: dict[type[Refusal], HTTPStatus] = {
     OutOfStock: HTTPStatus.CONFLICT,
     IllegalStep: HTTPStatus.CONFLICT,
     StillNeeded: HTTPStatus.CONFLICT,
+    NotYet: HTTPStatus.CONFLICT,
+    KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    VersionMismatch: HTTPStatus.PRECONDITION_FAILED,
 }
 _DETAIL = {
-    400: "the body is not valid JSON",
+    400: "the request is malformed",
     404: "there is nothing at this address",
     405: "this address does not take this method: see the Allow header",
+    409: "what is there now forbids it",
     413: "the body is too large",
     415: "send JSON, with Content-Type: application/json",
+    422: "some fields are invalid: see errors",
+    503: "the database does not answer; try again",
 }
+
+
+class Explained(HTTPException):
+    """Its detail is for the client. Litestar's own details may repeat what was sent."""
 
 
 def problem(
@@ -82,18 +98,34 @@ def _unavailable(request: Request[Any, Any, Any], error: Unavailable) -> Respons
 
 
 def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
-    found = error.extra if isinstance(error.extra, list) else []
-    errors = [
-        FieldError(field=str(e.get("key", "")), message=str(e.get("message", ""))) for e in found
-    ]
-    return problem(
-        _request_id(request), 422, "some fields are invalid: see errors", errors=errors or None
-    )
+    in_body = getattr(error.__cause__, "errors", None)  # as pydantic gives them
+    errors = field_errors(in_body) if in_body else _outside_body(request, error.extra)
+    return problem(_request_id(request), 422, errors=errors or None)
+
+
+def _outside_body(request: Request[Any, Any, Any], found: Any) -> list[FieldError]:
+    known = request.route_handler.parsed_fn_signature.parameters
+    return [_of_parameter(known[error["key"]]) for error in found if error.get("key") in known]
+
+
+def _of_parameter(parameter: FieldDefinition) -> FieldError:
+    """In the words of its description: Litestar's own repeat what was sent."""
+    words = getattr(parameter.kwarg_definition, "description", None)
+    if words is None:  # no parameter but the body, which is missing
+        return FieldError(field="", message="must be a JSON object")
+    return FieldError(field=parameter.name, message=f"must be {words}")
 
 
 def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
-    return problem(_request_id(request), error.status_code, headers=headers)
+    methods = (error.headers or {}).get("allow")
+    headers = {"Allow": allowed(methods.split(", "))} if methods else None
+    detail = error.detail if isinstance(error, Explained) else None
+    return problem(_request_id(request), error.status_code, detail, headers)
+
+
+def allowed(methods: Collection[str]) -> str:
+    """An Allow header: who may GET may HEAD, see middleware.py."""
+    return ", ".join(sorted({*methods, *({"HEAD"} if "GET" in methods else ())}))
 
 
 def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -101,23 +133,35 @@ def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     return problem(_request_id(request), 500, "this is our fault and has been logged")
 
 
+def _wrapped(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
+    """What a request's Work raises at its end, such as Duplicate, Litestar puts into a group."""
+    error = group.exceptions[0]
+    kinds = ((kind, h) for kind, h in EXCEPTION_HANDLERS.items() if isinstance(kind, type))
+    return next(handler(request, error) for kind, handler in kinds if isinstance(error, kind))
+
+
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     Refusal: _refused,
     Unavailable: _unavailable,
     ValidationException: _invalid,
     HTTPException: _http,
+    ExceptionGroup: _wrapped,
     Exception: _failed,
 }
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
     """The errors of an operation, for the OpenAPI document."""
-    return {
-        status: ResponseSpec(
-            Problem,
-            generate_examples=False,
-            description=HTTPStatus(status).phrase,
-            media_type=PROBLEM_JSON,
-        )
-        for status in sorted({*statuses, 503})
-    }
+    return {status: _documented(HTTPStatus(status)) for status in sorted({*statuses, 503})}
+
+
+def _documented(status: HTTPStatus) -> ResponseSpec:
+    detail = _DETAIL.get(status, status.phrase)
+    example = Problem(title=status.phrase, status=status, detail=detail, request_id="7f9c2ba4e88f")
+    return ResponseSpec(
+        Problem,
+        generate_examples=False,
+        description=status.phrase,
+        media_type=PROBLEM_JSON,
+        examples=[Example(value=example.model_dump(exclude_none=True))],
+    )

@@ -1,8 +1,17 @@
 from litestar import Controller, Response, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app.controllers.dependencies import Health
 from app.schemas.health import Liveness, Readiness
+
+_NOT_READY = Readiness(
+    status="unavailable", parts={"postgresql": "down", "redis": "ok", "rabbitmq": "ok"}
+)
+NOT_READY = ResponseSpec(
+    Readiness, generate_examples=False, examples=[Example(value=_NOT_READY.model_dump())]
+)
 
 
 class HealthController(Controller):
@@ -12,7 +21,11 @@ class HealthController(Controller):
     def live(self) -> Liveness:
         return Liveness()
 
-    @get("/health/ready", summary="The parts, and whether requests can be served")
+    @get(
+        "/health/ready",
+        summary="The parts, and whether requests can be served",
+        responses={503: NOT_READY},
+    )
     async def ready(self, health: Health) -> Response[Readiness]:
         readiness = await health.readiness()
         return Response(readiness, status_code=200 if readiness.status == "ok" else 503)

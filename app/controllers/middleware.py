@@ -5,17 +5,14 @@ import time
 import uuid
 
 import structlog
-from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from app.controllers.errors import problem
 from app.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
-_WITH_BODY = {"POST", "PUT", "PATCH"}
 _SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -24,7 +21,7 @@ _SECURITY_HEADERS = [
 
 
 class RequestContext:
-    """Request id in and out, one log line and one measurement a request, JSON bodies only."""
+    """Request id in and out, one log line and one measurement a request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -32,6 +29,8 @@ class RequestContext:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             return await self._app(scope, receive, send)
+        if scope["method"] == "HEAD":  # the server leaves out the answer's body
+            scope = {**scope, "method": "GET"}
         await self._handle(scope, receive, send)
 
     async def _handle(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -51,10 +50,7 @@ class RequestContext:
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            if _is_foreign_body(scope["method"], headers):
-                await _refuse(scope, request_id)(scope, receive, send_marked)
-            else:
-                await self._app(scope, receive, send_marked)
+            await self._app(scope, receive, send_marked)
             self._record(scope, status, time.perf_counter() - began)
 
     def _record(self, scope: HTTPScope, status: int, seconds: float) -> None:
@@ -68,16 +64,3 @@ class RequestContext:
             status=status,
             milliseconds=round(seconds * 1000, 2),
         )
-
-
-def _refuse(scope: HTTPScope, request_id: str) -> ASGIApp:
-    return problem(request_id, 415).to_asgi_response(None, Request(scope))
-
-
-def _is_foreign_body(method: str, headers: dict[bytes, bytes]) -> bool:
-    if method not in _WITH_BODY:
-        return False
-    if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
-        return False
-    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    return media_type != b"application/json"

@@ -1,14 +1,13 @@
-from typing import Annotated
+from typing import Any
 
-from litestar import Controller, get, post, put
-from litestar.params import QueryParameter
+from litestar import Controller, Request, Response, get, post, put
+from litestar.params import JSONBody
 
-from app.controllers.dependencies import Orders
+from app.controllers.answers import as_json_of, json_of, unless_known
+from app.controllers.dependencies import ExactlyOnce, Orders
 from app.controllers.errors import documented
-from app.controllers.parameters import Count, Page, PathId, QueryId
-from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderStatus, OrderUpdate
-
-StatusFilter = Annotated[OrderStatus | None, QueryParameter()]
+from app.controllers.parameters import Count, IfMatch, Page, PathId, QueryId, StatusFilter
+from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderUpdate
 
 
 class OrderController(Controller):
@@ -27,22 +26,34 @@ class OrderController(Controller):
         return await orders.list(user_id, status, count, page)
 
     @get("/{order_id:int}", summary="One order with its items", responses=documented(404, 422))
-    async def read(self, orders: Orders, order_id: PathId) -> OrderDetail:
-        return await orders.read(order_id)
+    async def read(
+        self, orders: Orders, request: Request[Any, Any, Any], order_id: PathId
+    ) -> Response[OrderDetail]:
+        return unless_known(request, OrderDetail, json_of(await orders.read(order_id)))
 
     @post(
         summary="Place an order: all of it or nothing",
         responses=documented(400, 404, 409, 413, 415, 422),
     )
-    async def create(self, orders: Orders, data: OrderCreate) -> OrderDetail:
-        return await orders.place(data)
+    async def create(
+        self, orders: Orders, once: ExactlyOnce, data: JSONBody[OrderCreate]
+    ) -> Response[OrderDetail]:
+        return as_json_of(OrderDetail, await once(lambda: orders.place(data)))
 
     @put(
         "/{order_id:int}",
         summary="Take an order to its next status",
-        description="pending → processing → shipped → delivered; pending or processing → cancelled, "
-        "which gives the stock back.",
-        responses=documented(400, 404, 409, 413, 415, 422),
+        description="pending → processing → shipped → delivered; "
+        "pending or processing → cancelled, which gives the stock back.",
+        responses=documented(400, 404, 409, 412, 413, 415, 422),
     )
-    async def update(self, orders: Orders, order_id: PathId, data: OrderUpdate) -> OrderDetail:
-        return await orders.change_status(order_id, data.status)
+    async def update(
+        self,
+        orders: Orders,
+        order_id: PathId,
+        data: JSONBody[OrderUpdate],
+        if_match: IfMatch = None,
+    ) -> Response[OrderDetail]:
+        return as_json_of(
+            OrderDetail, json_of(await orders.change_status(order_id, data.status, if_match))
+        )

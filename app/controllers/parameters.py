@@ -1,20 +1,80 @@
-"""The parameters that operations share."""
+"""The parameters that operations share. A description also completes "must be" in an error."""
 
+from datetime import date
 from typing import Annotated
 
 from litestar.openapi.spec import Example
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import HeaderParameter, ParameterKwarg, PathParameter, QueryParameter
 
+from app.schemas.orders import OrderStatus
 from app.schemas.types import INT4_MAX
 
 # A page beyond this would begin after the largest id there can be.
 PAGE_MAX = INT4_MAX // 100
 
-PathId = Annotated[int, PathParameter(gt=0, le=INT4_MAX, examples=[Example(value=1)])]
-QueryId = Annotated[int | None, QueryParameter(gt=0, le=INT4_MAX)]
+_AN_ID = f"a whole number from 1 to {INT4_MAX}"
+
+
+def path_id(example: int) -> ParameterKwarg:
+    return PathParameter(ge=1, le=INT4_MAX, description=_AN_ID, examples=[Example(value=example)])
+
+
+PathId = Annotated[int, path_id(1)]
+QueryId = Annotated[
+    int | None,
+    QueryParameter(ge=1, le=INT4_MAX, description=_AN_ID, examples=[Example(value=1)]),
+]
 Count = Annotated[
-    int, QueryParameter(ge=1, le=100, description="rows on a page", examples=[Example(value=10)])
+    int,
+    QueryParameter(
+        ge=1, le=100, description="1 to 100 rows on a page", examples=[Example(value=10)]
+    ),
 ]
 Page = Annotated[
-    int, QueryParameter(ge=1, le=PAGE_MAX, description="from 1", examples=[Example(value=1)])
+    int,
+    QueryParameter(
+        ge=1,
+        le=PAGE_MAX,
+        description=f"a page number from 1 to {PAGE_MAX}",
+        examples=[Example(value=1)],
+    ),
+]
+StatusFilter = Annotated[
+    OrderStatus | None,
+    QueryParameter(
+        description=f"one of {', '.join(OrderStatus)}",
+        examples=[Example(value=OrderStatus.PENDING)],
+    ),
+]
+ReportDate = Annotated[
+    date | None,
+    QueryParameter(
+        description="a day such as 2025-12-16; without it, today",
+        examples=[Example(value="2025-12-16")],
+    ),
+]
+MessageId = Annotated[
+    str,
+    PathParameter(
+        pattern=r"^[^\x00]+$",
+        description="text without NUL characters",
+        examples=[Example(value="sample:order:3f9a1c07-1")],
+    ),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        pattern="^[!-~]{1,255}$",
+        description="1 to 255 visible ASCII characters; a repeat with the same key acts once",
+        examples=[Example(value="5e1f8c0a-2f0e-4e0e-9a52-8a1b7c1d2e3f")],
+    ),
+]
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(
+        name="If-Match",
+        description="the ETag of what you read; if it has changed since, nothing is written",
+        examples=[Example(value="*")],
+    ),
 ]

@@ -1,9 +1,16 @@
-from litestar import Controller, Response, delete, get, post, put
+from typing import Annotated, Any
 
-from app.controllers.dependencies import Products, as_json_of
+from litestar import Controller, Request, Response, delete, get, post, put
+from litestar.params import JSONBody
+
+from app.controllers.answers import as_json_of, json_of, unless_known
+from app.controllers.dependencies import ExactlyOnce, Products
 from app.controllers.errors import documented
-from app.controllers.parameters import Count, Page, PathId
+from app.controllers.parameters import Count, IfMatch, Page, PathId, path_id
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
+
+# In the document's examples: what its POST made, and nothing needs.
+MadeId = Annotated[int, path_id(6)]
 
 
 class ProductController(Controller):
@@ -15,27 +22,35 @@ class ProductController(Controller):
         return await products.list(count, page)
 
     @get("/{product_id:int}", summary="One product", responses=documented(404, 422))
-    async def read(self, products: Products, product_id: PathId) -> Response[ProductRead]:
-        return as_json_of(ProductRead, await products.read(product_id))
+    async def read(
+        self, products: Products, request: Request[Any, Any, Any], product_id: PathId
+    ) -> Response[ProductRead]:
+        return unless_known(request, ProductRead, await products.read(product_id))
 
     @post(summary="Create a product", responses=documented(400, 413, 415, 422))
-    async def create(self, products: Products, data: ProductCreate) -> ProductRead:
-        return await products.create(data)
+    async def create(
+        self, products: Products, once: ExactlyOnce, data: JSONBody[ProductCreate]
+    ) -> Response[ProductRead]:
+        return as_json_of(ProductRead, await once(lambda: products.create(data)))
 
     @put(
         "/{product_id:int}",
         summary="Change some fields of a product",
-        responses=documented(400, 404, 413, 415, 422),
+        responses=documented(400, 404, 412, 413, 415, 422),
     )
     async def update(
-        self, products: Products, product_id: PathId, data: ProductUpdate
-    ) -> ProductRead:
-        return await products.update(product_id, data)
+        self,
+        products: Products,
+        product_id: PathId,
+        data: JSONBody[ProductUpdate],
+        if_match: IfMatch = None,
+    ) -> Response[ProductRead]:
+        return as_json_of(ProductRead, json_of(await products.update(product_id, data, if_match)))
 
     @delete(
         "/{product_id:int}",
         summary="Delete a product that no order needs",
         responses=documented(404, 409, 422),
     )
-    async def delete(self, products: Products, product_id: PathId) -> None:
+    async def delete(self, products: Products, product_id: MadeId) -> None:
         await products.delete(product_id)

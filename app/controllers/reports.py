@@ -1,18 +1,10 @@
-from datetime import date
-from typing import Annotated
+from litestar import Controller, Response, get, post
 
-from litestar import Controller, get, post
-from litestar.openapi.spec import Example
-from litestar.params import QueryParameter
-
-from app.controllers.dependencies import Reports
+from app.controllers.answers import as_json_of
+from app.controllers.dependencies import ExactlyOnce, Reports
 from app.controllers.errors import documented
+from app.controllers.parameters import ReportDate
 from app.schemas.reports import ReportBuilt, ReportRead
-
-ReportDate = Annotated[
-    date | None,
-    QueryParameter(description="default: today", examples=[Example(value="2025-12-16")]),
-]
 
 
 class ReportController(Controller):
@@ -26,7 +18,10 @@ class ReportController(Controller):
     @post(
         summary="Build the report of a day now",
         status_code=200,
-        responses=documented(409, 422),
+        responses=documented(409, 415, 422),
     )
-    async def build(self, reports: Reports, report_date: ReportDate = None) -> ReportBuilt:
-        return await reports.build(report_date or reports.today())
+    async def build(
+        self, reports: Reports, once: ExactlyOnce, report_date: ReportDate = None
+    ) -> Response[ReportBuilt]:
+        day = report_date or reports.today()
+        return as_json_of(ReportBuilt, await once(lambda: reports.build(day)))

@@ -1,9 +1,16 @@
-from litestar import Controller, Response, delete, get, post, put
+from typing import Annotated, Any
 
-from app.controllers.dependencies import Users, as_json_of
+from litestar import Controller, Request, Response, delete, get, post, put
+from litestar.params import JSONBody
+
+from app.controllers.answers import as_json_of, json_of, unless_known
+from app.controllers.dependencies import ExactlyOnce, Users
 from app.controllers.errors import documented
-from app.controllers.parameters import Count, Page, PathId
+from app.controllers.parameters import Count, IfMatch, Page, PathId, path_id
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
+
+# In the document's examples: what its POST made, and nothing needs.
+MadeId = Annotated[int, path_id(2)]
 
 
 class UserController(Controller):
@@ -15,25 +22,35 @@ class UserController(Controller):
         return await users.list(count, page)
 
     @get("/{user_id:int}", summary="One user", responses=documented(404, 422))
-    async def read(self, users: Users, user_id: PathId) -> Response[UserRead]:
-        return as_json_of(UserRead, await users.read(user_id))
+    async def read(
+        self, users: Users, request: Request[Any, Any, Any], user_id: PathId
+    ) -> Response[UserRead]:
+        return unless_known(request, UserRead, await users.read(user_id))
 
     @post(summary="Create a user", responses=documented(400, 413, 415, 422))
-    async def create(self, users: Users, data: UserCreate) -> UserRead:
-        return await users.create(data)
+    async def create(
+        self, users: Users, once: ExactlyOnce, data: JSONBody[UserCreate]
+    ) -> Response[UserRead]:
+        return as_json_of(UserRead, await once(lambda: users.create(data)))
 
     @put(
         "/{user_id:int}",
         summary="Change some fields of a user",
-        responses=documented(400, 404, 413, 415, 422),
+        responses=documented(400, 404, 412, 413, 415, 422),
     )
-    async def update(self, users: Users, user_id: PathId, data: UserUpdate) -> UserRead:
-        return await users.update(user_id, data)
+    async def update(
+        self,
+        users: Users,
+        user_id: PathId,
+        data: JSONBody[UserUpdate],
+        if_match: IfMatch = None,
+    ) -> Response[UserRead]:
+        return as_json_of(UserRead, json_of(await users.update(user_id, data, if_match)))
 
     @delete(
         "/{user_id:int}",
         summary="Delete a user with the user's addresses",
         responses=documented(404, 409, 422),
     )
-    async def delete(self, users: Users, user_id: PathId) -> None:
+    async def delete(self, users: Users, user_id: MadeId) -> None:
         await users.delete(user_id)

@@ -1,7 +1,7 @@
 """What the service needs of a message broker. RabbitMQ and Valkey streams implement it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
@@ -34,8 +34,17 @@ class Outgoing:
     content_type: str = "application/json"
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    message_id: str
+    body: bytes
+    headers: Mapping[str, str]
+    remove: Callable[[], Awaitable[None]]
+
+
 # Returns when the delivery may be acknowledged; while it has not, the delivery is held.
 Receiver = Callable[[Delivery], Awaitable[None]]
+ReplyReceiver = Callable[[bytes], None]
 
 
 class Broker(ABC):
@@ -55,6 +64,17 @@ class Broker(ABC):
     @abstractmethod
     async def reply(self, delivery: Delivery, body: bytes) -> None:
         """One attempt to tell the sender; a failure is the sender's loss and is not raised."""
+
+    @abstractmethod
+    def replies(self, receiver: ReplyReceiver) -> AbstractAsyncContextManager[str]:
+        """Receive what consumers reply, until the context ends. Its value is the `reply_to` that
+        leads here; raises `Unavailable`."""
+
+    @abstractmethod
+    def dead_letters(
+        self, queue: Queue, most: int
+    ) -> AbstractAsyncContextManager[Sequence[DeadLetter]]:
+        """What lies in `<queue>.dead`, oldest first; what is not removed stays there."""
 
     @abstractmethod
     async def ping(self) -> None:

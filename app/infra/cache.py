@@ -9,10 +9,12 @@ process read that key from the database. docs/cache.md has the whole argument.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from pydantic_core import from_json
 from redis.asyncio import Redis
 
 from app.errors import Unavailable
@@ -24,12 +26,16 @@ from app.metrics import CACHE_INVALIDATIONS, CACHE_READS
 log = structlog.get_logger(__name__)
 
 _LEASE_MS = 3000
-_WAITS_FOR_OTHERS = 6
-_WAIT_SECONDS = 0.01
-# An empty value (the row does not exist) only gives the lease back.
+_PROBE_KEY = "cache:probe"
+_PROBE_MS = 1000
+# How long, and how often, to look for the value that another reader is about to put there.
+_PATIENCE_SECONDS = 0.06
+_LOOK_SECONDS = 0.01
+# An empty value: the row does not exist.
 _FILL = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
-if ARGV[2] ~= '' then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
+if ARGV[2] == '' then redis.call('DEL', KEYS[1])
+else redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
 redis.call('DEL', KEYS[2])
 return 1
 """
@@ -57,10 +63,11 @@ class Cache:
         return CachedReads(self, kind)
 
     async def ping(self) -> None:
+        """Fails too if Redis is full or read-only: then it answers, but is no help to anyone."""
         try:
-            await self._redis.call(lambda redis: redis.ping())
+            await self._redis.call(lambda redis: redis.set(_PROBE_KEY, 1, px=_PROBE_MS))
         except RedisDown as error:
-            raise Unavailable("Redis does not answer") from error
+            raise Unavailable("Redis does not take a value") from error
 
     def may_use(self, key: str) -> bool:
         return self._freshness.allows(key)
@@ -120,6 +127,8 @@ class CachedReads:
         self._cache = cache
         self._kind = kind
         self._rows = Gather(kind.load)
+        self._filling: set[str] = set()
+        self._fields: set[str] | None = None
 
     def key(self, identity: int) -> str:
         return self._kind.key(identity)
@@ -130,20 +139,44 @@ class CachedReads:
         if not self._cache.may_use(key):
             return await self._load(identity, "bypass")
         try:
-            value = await self._cache.value(key)
-            if value is not None and _looks_right(value, identity):
-                CACHE_READS.labels(self._kind.name, "hit").inc()
-                log.debug("cache hit", key=key)
-                return value
-            log.info("cache miss", key=key)
-            return await self._load_and_fill(identity, key)
+            value = await self._hit(identity, key)
+            if value is None:
+                log.info("cache miss", key=key)
+                value = await self._load_and_fill(identity, key)
+            return value
         except RedisDown:
             return await self._load(identity, "error")
 
+    async def _hit(self, identity: int, key: str) -> bytes | None:
+        value = await self._cache.value(key)
+        if value is None or not self._is_row(value, identity):
+            return None
+        CACHE_READS.labels(self._kind.name, "hit").inc()
+        log.debug("cache hit", key=key)
+        return value
+
+    def _is_row(self, value: bytes, identity: int) -> bool:
+        """Whether it has the fields of the rows that we load. Somebody may have written the key by
+        hand, or another release of this service."""
+        try:
+            row = from_json(value)
+        except ValueError:
+            return False
+        return isinstance(row, dict) and row.get("id") == identity and row.keys() == self._fields
+
     async def _load_and_fill(self, identity: int, key: str) -> bytes | None:
-        token = await self._cache.take_lease(key)
-        if token is None:
+        if key in self._filling:  # one of us is enough to ask for the lease
             return await self._wait_for_other(identity, key)
+        self._filling.add(key)
+        try:
+            token = await self._cache.take_lease(key)
+            if token is None:
+                return await self._wait_for_other(identity, key)
+            return await self._fill(identity, key, token)
+        finally:
+            self._filling.discard(key)
+
+    async def _fill(self, identity: int, key: str, token: str) -> bytes | None:
         value = await self._load(identity, "miss")
         try:
             await self._cache.fill(key, token, value, self._kind.ttl)
@@ -152,17 +185,20 @@ class CachedReads:
         return value
 
     async def _wait_for_other(self, identity: int, key: str) -> bytes | None:
-        for _ in range(_WAITS_FOR_OTHERS):
-            await asyncio.sleep(_WAIT_SECONDS)
-            value = await self._cache.value(key)
-            if value is not None and _looks_right(value, identity):
-                CACHE_READS.labels(self._kind.name, "hit").inc()
-                return value
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                while True:
+                    await asyncio.sleep(_LOOK_SECONDS)
+                    if (value := await self._hit(identity, key)) is not None:
+                        return value
         return await self._load(identity, "miss")
 
     async def _load(self, identity: int, result: str) -> bytes | None:
         CACHE_READS.labels(self._kind.name, result).inc()
-        return await self._rows.get(identity)
+        value = await self._rows.get(identity)
+        if self._fields is None and value is not None:
+            self._fields = set(from_json(value))
+        return value
 
     async def refresh(self, identity: int) -> bool:
         """After a committed update: put the row as it is now into the cache.
@@ -172,16 +208,10 @@ class CachedReads:
         try:
             token = await self._cache.delete_and_lease(key)
         except RedisDown:
-            CACHE_INVALIDATIONS.labels("unconfirmed").inc()
-            return False
+            return await self._cache.delete([key])  # a full Redis grants no lease, but deletes
         CACHE_INVALIDATIONS.labels("confirmed").inc()
         try:
             await self._cache.fill(key, token, await self._rows.get(identity), self._kind.ttl)
         except (RedisDown, Unavailable):
             log.debug("cache not filled", key=key)
         return True
-
-
-def _looks_right(value: bytes, identity: int) -> bool:
-    """Somebody may have written the key by hand: anything but our own JSON is a miss."""
-    return value.startswith(b'{"id":%d,' % identity) and value.endswith(b"}")

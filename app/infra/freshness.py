@@ -16,6 +16,8 @@ LEASE_SECONDS = 0.4
 MARGIN_SECONDS = 0.02
 RELAY_AFTER_SECONDS = 0.15
 MOST_DIRTY_KEYS = 1000
+THIN_OUT_SECONDS = 10
+MOST_THINNED_OUT = 10_000
 # A suspended machine must not come back with a lease that looks young.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -54,7 +56,9 @@ class Freshness:
 
 async def acknowledge_late(committed_at: float) -> None:
     """Wait until no process can hold a lease from before the commit."""
-    await asyncio.sleep(committed_at + LEASE_SECONDS + MARGIN_SECONDS - now())
+    # The loop's clock is another one than ours, and its timers may fire early.
+    while (left := committed_at + LEASE_SECONDS + MARGIN_SECONDS - now()) > 0:
+        await asyncio.sleep(left)
 
 
 class InvalidationRelay:
@@ -71,14 +75,27 @@ class InvalidationRelay:
         self._fetch = fetch
         self._delete = delete
         self._forget = forget
+        self._thin_out_at = 0.0
 
     async def step(self) -> None:
         rows = await self._freshness.poll(self._fetch)
-        await self._finish([row for row in rows if row.age > RELAY_AFTER_SECONDS])
+        old = [row for row in rows if row.age > RELAY_AFTER_SECONDS]
+        if not old:
+            return
+        if await self._delete(sorted({row.key for row in old})):
+            async with asyncio.timeout(LEASE_SECONDS / 2):  # or the next poll comes too late
+                await self._forget([row.id for row in old])
+        elif now() >= self._thin_out_at:
+            self._thin_out_at = now() + THIN_OUT_SECONDS
+            await self._thin_out()
 
-    async def _finish(self, rows: list[Pending]) -> None:
-        if rows and await self._delete([row.key for row in rows]):
-            await self._forget([row.id for row in rows])
+    async def _thin_out(self) -> None:
+        """One row for a key is enough, however long Redis stays away: the last one, for whoever
+        changes a key draws its row's number while all others must wait for the change."""
+        rows = await self._fetch(MOST_THINNED_OUT)
+        last = {row.key: row.id for row in rows}
+        if superfluous := [row.id for row in rows if row.id != last[row.key]]:
+            await self._forget(superfluous)
 
 
 class Forgetter:

@@ -2,20 +2,31 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
+import aio_pika
 import structlog
+from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
 
 from app.errors import Unavailable
-from app.infra.broker import PUBLISH_SECONDS, Broker, Delivery, Outgoing, Receiver
+from app.infra.broker import (
+    PUBLISH_SECONDS,
+    Broker,
+    DeadLetter,
+    Delivery,
+    Outgoing,
+    Receiver,
+    ReplyReceiver,
+)
 from app.schemas.messages import CONSUMED, Queue
 
 log = structlog.get_logger(__name__)
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("faststream.rabbit")
 
 # aiormq raises bare ConnectionError, RuntimeError and even CancelledError when a connection dies.
 _FAILURES = (AMQPError, OSError, RuntimeError, asyncio.CancelledError)
@@ -33,9 +44,22 @@ def explain(error: BaseException, url_host: str) -> str:
     text = str(error)
     if "ACCESS_REFUSED" in text or "403" in text:
         return f"RabbitMQ refused the login: see RABBITMQ_USER and RABBITMQ_PASSWORD ({text})"
-    if "vhost" in text.lower() or "NOT_ALLOWED" in text:
-        return f"RabbitMQ has no such vhost: see RABBITMQ_VHOST, or create it ({text})"
+    # aiormq keeps no more of the reason than that the opening of the vhost was answered by a close.
+    if "OpenOk" in text or "vhost" in text.lower() or "NOT_ALLOWED" in text:
+        return (
+            f"RabbitMQ refuses the vhost of {url_host}: see RABBITMQ_VHOST, or create it "
+            "(rabbitmqctl add_vhost) and let RABBITMQ_USER in (rabbitmqctl set_permissions)"
+        )
     return f"RabbitMQ does not answer at {url_host}: see RABBITMQ_HOST and RABBITMQ_PORT ({text})"
+
+
+def _plain_queue(name: str) -> RabbitQueue:
+    """Without arguments, so that no client that declares it plainly meets a 406.
+
+    FastStream would name the classic type, which differs from a vhost's default of quorum."""
+    queue = RabbitQueue(name, durable=True)
+    queue.arguments = {}
+    return queue
 
 
 class RabbitMQ(Broker):
@@ -74,10 +98,7 @@ class RabbitMQ(Broker):
             await consumer.stop()
 
     def _subscribe(self, consumer: RabbitBroker, queue: Queue, receiver: Receiver) -> None:
-        # No arguments: a client that declares the queue plainly must not meet a 406.
-        @consumer.subscriber(
-            RabbitQueue(queue.value, durable=True), ack_policy=AckPolicy.MANUAL, no_reply=True
-        )
+        @consumer.subscriber(_plain_queue(queue.value), ack_policy=AckPolicy.MANUAL, no_reply=True)
         async def handle(message: RabbitMessage) -> None:
             await receiver(_delivery(queue, message))
             await message.ack()
@@ -88,29 +109,25 @@ class RabbitMQ(Broker):
         while True:
             try:
                 await self._declare_all()
-                return await consumer.start()
+                async with self._within(PUBLISH_SECONDS):
+                    return await consumer.start()
             except Unavailable as error:
                 log.warning(str(error))
-            except (AMQPError, OSError) as error:
-                log.warning(explain(error, self._host))
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5)
 
     async def _declare_all(self) -> None:
-        try:
-            async with asyncio.timeout(PUBLISH_SECONDS), self._connecting:
-                await self._publisher.connect()
-                for name in _ALL_QUEUES:
-                    await self._publisher.declare_queue(RabbitQueue(name, durable=True))
-                self._declared = True
-        except (AMQPError, OSError) as error:
-            raise Unavailable(explain(error, self._host)) from error
+        async with self._within(PUBLISH_SECONDS), self._connecting:
+            await self._publisher.connect()
+            for name in _ALL_QUEUES:
+                await self._publisher.declare_queue(_plain_queue(name))
+            self._declared = True
 
     async def publish(self, message: Outgoing) -> None:
         if not self._declared:
             await self._declare_all()
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
+            async with self._within(PUBLISH_SECONDS):
                 await self._publisher.publish(
                     message.body,
                     queue=message.queue,
@@ -120,15 +137,13 @@ class RabbitMQ(Broker):
                     content_type=message.content_type,
                     persist=True,
                 )
-        except _FAILURES as error:
+        except Unavailable:
             self._declared = False  # the queue may have been deleted: declare it next time
-            if isinstance(error, asyncio.CancelledError) and asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                raise
-            raise Unavailable(f"RabbitMQ did not confirm: {error!r}") from error
+            raise
 
     async def reply(self, delivery: Delivery, body: bytes) -> None:
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
+            async with self._within(PUBLISH_SECONDS):
                 await self._publisher.publish(
                     body,
                     queue=delivery.reply_to,
@@ -136,20 +151,72 @@ class RabbitMQ(Broker):
                     content_type="application/json",
                     mandatory=False,
                 )
-        except (AMQPError, OSError, RuntimeError) as error:
-            log.info("reply not sent", queue=delivery.queue, error=repr(error))
+        except Unavailable as error:
+            log.info("reply not sent", queue=delivery.queue, error=str(error))
+
+    @asynccontextmanager
+    async def replies(self, receiver: ReplyReceiver) -> AsyncIterator[str]:
+        listener = RabbitBroker(
+            self._url,
+            decoder=_keep_bytes,
+            reconnect_interval=1,
+            timeout=PUBLISH_SECONDS,
+            logger=_log,
+        )
+        queue = RabbitQueue(f"replies.{uuid4()}", exclusive=True, auto_delete=True)
+
+        @listener.subscriber(queue, ack_policy=AckPolicy.ACK_FIRST, no_reply=True)
+        async def handle(message: RabbitMessage) -> None:
+            receiver(message.body)
+
+        try:
+            async with self._within(PUBLISH_SECONDS):
+                await listener.start()
+            yield queue.name
+        finally:
+            await listener.stop()
+
+    @asynccontextmanager
+    async def dead_letters(self, queue: Queue, most: int) -> AsyncIterator[Sequence[DeadLetter]]:
+        await self._declare_all()
+        # Closing its connection gives back, to its old place, every message that was not removed.
+        async with await aio_pika.connect(self._url, timeout=PUBLISH_SECONDS) as connection:
+            channel = await connection.channel()
+            dead = await channel.get_queue(queue.dead, ensure=False)
+            letters: list[DeadLetter] = []
+            while len(letters) < most and (message := await dead.get(fail=False)):
+                letters.append(_dead_letter(message))
+            yield letters
 
     async def ping(self) -> None:
+        async with self._within(1), self._connecting:
+            connection = await self._publisher.connect()
+            channel = await connection.channel()
+            await channel.close()
+
+    @asynccontextmanager
+    async def _within(self, seconds: float) -> AsyncIterator[None]:
+        """A time limit, and `Unavailable` for all that the client library raises."""
         try:
-            async with asyncio.timeout(1), self._connecting:
-                connection = await self._publisher.connect()
-                channel = await connection.channel()
-                await channel.close()
+            async with asyncio.timeout(seconds):
+                yield
         except _FAILURES as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+                raise  # it is we who are cancelled, not a dead connection
             raise Unavailable(explain(error, self._host)) from error
 
     async def close(self) -> None:
         await self._publisher.stop()
+
+
+def _dead_letter(message: AbstractIncomingMessage) -> DeadLetter:
+    return DeadLetter(
+        message_id=message.message_id or "",
+        body=message.body,
+        headers={k: str(v) for k, v in message.headers.items() if k.startswith("x-")},
+        remove=message.ack,
+    )
 
 
 def _delivery(queue: Queue, message: RabbitMessage) -> Delivery:

@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 
 from app.infra.broker import Broker, Outgoing
+from app.infra.failpoints import Failpoints
 from app.metrics import PUBLISHED
 from app.models import OutboxMessage
 from app.schemas.messages import Queue
@@ -29,10 +30,14 @@ class Outbox(Protocol):
 
 class Relay:
     def __init__(
-        self, outbox: Callable[[], AbstractAsyncContextManager[Outbox]], broker: Broker
+        self,
+        outbox: Callable[[], AbstractAsyncContextManager[Outbox]],
+        broker: Broker,
+        failpoints: Failpoints,
     ) -> None:
         self._outbox = outbox
         self._broker = broker
+        self._failpoints = failpoints
 
     async def send(self, ids: Sequence[int]) -> None:
         """Send these rows now. Raises `Unavailable`; then they stay for the loop."""
@@ -48,6 +53,7 @@ class Relay:
             rows = await take(outbox)
             for row in rows:
                 await self._publish(row)
+                self._failpoints.reach("relay.after_confirm")
                 await outbox.remove(row.id)
         return len(rows)
 

@@ -4,22 +4,34 @@ One entry of a stream is one message; it is deleted when it is acknowledged."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import structlog
 from faststream import AckPolicy
-from faststream.redis import RedisBroker, RedisStreamMessage, StreamSub
+from faststream.redis import RedisBroker, RedisChannelMessage, RedisStreamMessage, StreamSub
+from faststream.redis.message import FAKE_CONSUMER, bDATA_KEY
+from faststream.redis.parser import BinaryMessageFormatV1
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from app.errors import Unavailable
-from app.infra.broker import PUBLISH_SECONDS, Broker, Delivery, Outgoing, Receiver
+from app.infra.broker import (
+    PUBLISH_SECONDS,
+    Broker,
+    DeadLetter,
+    Delivery,
+    Outgoing,
+    Receiver,
+    ReplyReceiver,
+)
+from app.infra.loops import running
 from app.schemas.messages import Queue
 
 log = structlog.get_logger(__name__)
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("faststream.redis")
 
 _GROUP = "order-service"
 # The data directory is locked, so there is one consuming process and it can keep one name.
@@ -27,11 +39,20 @@ _CONSUMER = "worker"
 _RECLAIM_AFTER_MS = 15_000
 # Must stay below redis-py's socket timeout of 5 s, or nothing is ever received.
 _POLL_MS = 1000
-_GRACE_SECONDS = 8
+_GRACE = 8
 
 
-async def _keep_bytes(message: RedisStreamMessage) -> bytes:
+async def _keep_bytes(message: RedisStreamMessage | RedisChannelMessage) -> bytes:
     return message.body
+
+
+async def _parse(message: Any, parse: Callable[[Any], Awaitable[Any]]) -> Any:
+    """What others have put into the stream must reach us in any shape, to become a dead letter."""
+    try:
+        return await parse(message)
+    except Exception:
+        body = message["data"].get(bDATA_KEY) or repr(message["data"]).encode()
+        return RedisStreamMessage(message, body, consumer=FAKE_CONSUMER, group=_GROUP)
 
 
 class Streams(Broker):
@@ -39,33 +60,50 @@ class Streams(Broker):
         self._url = url
         self._publisher = RedisBroker(url, logger=_log)
         self._client: Redis = Redis.from_url(url, socket_timeout=PUBLISH_SECONDS)
+        # Pending entries that nobody works on: of an earlier process, or given up by this one.
+        self._abandoned: set[bytes] = set()
 
     @asynccontextmanager
     async def consuming(
         self, queues: Iterable[Queue], receiver: Receiver, concurrency: int
     ) -> AsyncIterator[None]:
+        queues = list(queues)
         consumer = RedisBroker(
-            self._url, decoder=_keep_bytes, graceful_timeout=_GRACE_SECONDS, logger=_log
+            self._url, parser=_parse, decoder=_keep_bytes, graceful_timeout=_GRACE, logger=_log
         )
         for queue in queues:
-            await self._prepare(queue)
+            await self._create_group(queue)
+            await self._claim(queue)
             self._subscribe(consumer, queue, receiver, concurrency)
         await consumer.start()
+
+        async def revive() -> None:
+            """FastStream gives a stream up for good once it was deleted, by FLUSHDB for one."""
+            for subscriber in consumer.subscribers:
+                if not subscriber.running:
+                    await asyncio.gather(*map(self._create_group, queues))
+                    await subscriber.start()
+
         try:
-            yield
+            async with running((revive, 1)):
+                yield
         finally:
             await consumer.stop()
 
-    async def _prepare(self, queue: Queue) -> None:
+    async def _create_group(self, queue: Queue) -> None:
         try:
             # From 0: a group that begins at "$" would skip what was sent before the first start.
             await self._client.xgroup_create(queue.value, _GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+
+    async def _claim(self, queue: Queue) -> None:
+        """What a process that is gone has held: the reclaimer takes it at once."""
         pending = await self._client.xpending_range(queue.value, _GROUP, "-", "+", 10_000)
-        if pending:  # held by a process that is gone: let the reclaimer take them at once
+        if pending:
             ids: list[Any] = [entry["message_id"] for entry in pending]
+            self._abandoned.update(ids)
             await self._client.xclaim(
                 queue.value, _GROUP, _CONSUMER, 0, ids, idle=_RECLAIM_AFTER_MS, justid=True
             )
@@ -101,25 +139,27 @@ class Streams(Broker):
             no_reply=True,
         )
         async def handle_again(message: RedisStreamMessage) -> None:
-            await self._receive(queue, message, receiver, redelivered=True)
+            # What is held for long is claimed too. Of a message with an id the inbox sees that.
+            if "message_id" in message.headers or self._abandoned.issuperset(
+                message.raw_message["message_ids"]
+            ):
+                await self._receive(queue, message, receiver, redelivered=True)
 
     async def _receive(
         self, queue: Queue, message: RedisStreamMessage, receiver: Receiver, redelivered: bool
     ) -> None:
-        headers = message.headers
-        await receiver(
-            Delivery(
-                queue=queue,
-                body=message.body,
-                message_id=headers.get("message_id"),
-                redelivered=redelivered,
-                reply_to=headers.get("reply_to", ""),
-                correlation_id=headers.get("correlation_id", ""),
-                headers=headers,
-            )
-        )
-        await message.ack()
-        await message.delete()
+        entries = message.raw_message["message_ids"]
+        try:
+            await receiver(_delivery(queue, message, redelivered))
+            # Together: an entry that is acknowledged but not deleted would stay for ever.
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.xack(queue.value, _GROUP, *entries)
+                pipe.xdel(queue.value, *entries)
+                await pipe.execute()
+        except BaseException:
+            self._abandoned.update(entries)
+            raise
+        self._abandoned.difference_update(entries)
 
     async def publish(self, message: Outgoing) -> None:
         headers = {**message.headers, "message_id": message.message_id}
@@ -145,6 +185,46 @@ class Streams(Broker):
         except (RedisError, OSError) as error:
             log.info("reply not sent", queue=delivery.queue, error=repr(error))
 
+    @asynccontextmanager
+    async def replies(self, receiver: ReplyReceiver) -> AsyncIterator[str]:
+        listener = RedisBroker(self._url, decoder=_keep_bytes, logger=_log)
+        channel = f"replies.{uuid4()}"
+
+        @listener.subscriber(channel, no_reply=True)
+        async def handle(message: RedisChannelMessage) -> None:
+            receiver(message.body)
+
+        try:
+            await self._listen(listener)
+            yield channel
+        finally:
+            await listener.stop()
+
+    async def _listen(self, listener: RedisBroker) -> None:
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await listener.start()
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"the queues do not answer: {error!r}") from error
+
+    @asynccontextmanager
+    async def dead_letters(self, queue: Queue, most: int) -> AsyncIterator[Sequence[DeadLetter]]:
+        entries: Any = await self._client.xrange(queue.dead, count=most)
+        yield [self._dead_letter(queue, entry, fields) for entry, fields in entries]
+
+    def _dead_letter(self, queue: Queue, entry: bytes, fields: Mapping[bytes, bytes]) -> DeadLetter:
+        body, headers = BinaryMessageFormatV1.parse(fields.get(bDATA_KEY, b""))
+
+        async def remove() -> None:
+            await self._client.xdel(queue.dead, entry)
+
+        return DeadLetter(
+            message_id=headers.get("message_id", ""),
+            body=body,
+            headers={k: v for k, v in headers.items() if k.startswith("x-")},
+            remove=remove,
+        )
+
     async def ping(self) -> None:
         try:
             async with asyncio.timeout(1):
@@ -155,3 +235,17 @@ class Streams(Broker):
     async def close(self) -> None:
         await self._publisher.stop()
         await self._client.aclose()
+
+
+def _delivery(queue: Queue, message: RedisStreamMessage, redelivered: bool) -> Delivery:
+    headers = message.headers
+    message_id = headers.get("message_id")
+    return Delivery(
+        queue=queue,
+        body=message.body,
+        message_id=None if message_id is None else str(message_id),
+        redelivered=redelivered,
+        reply_to=str(headers.get("reply_to") or ""),
+        correlation_id=str(headers.get("correlation_id") or ""),
+        headers=headers,
+    )

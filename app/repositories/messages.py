@@ -69,6 +69,7 @@ class MessageRepository:
                 index_elements=[Message.message_id, Message.queue],
                 set_={
                     **values,
+                    "finished_at": None,
                     "attempts": case(
                         (Message.status == MessageStatus.DEAD, 1), else_=Message.attempts + 1
                     ),

@@ -1,8 +1,8 @@
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SkipValidation
 
-from app.schemas.types import ABSENT, Body, Line, Timestamp, View
+from app.schemas.types import ABSENT, Body, Id, Line, Timestamp, Total, View
 
 Street = Annotated[Line, Field(max_length=200, examples=["Obere Str. 57"])]
 City = Annotated[Line, Field(max_length=100, examples=["Berlin"])]
@@ -30,17 +30,17 @@ class AddressUpdate(Body):
 
 
 class AddressRead(View):
-    id: int
-    user_id: int
-    street: str
-    city: str
-    state: str | None
-    zip_code: str | None
-    country: str
+    id: Id
+    user_id: Id
+    street: SkipValidation[Street]
+    city: SkipValidation[City]
+    state: SkipValidation[State | None]
+    zip_code: SkipValidation[ZipCode | None]
+    country: SkipValidation[Country]
     created_at: Timestamp
     updated_at: Timestamp | None
 
 
 class AddressList(View):
     addresses: list[AddressRead]
-    total: int
+    total: Total

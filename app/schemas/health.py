@@ -1,4 +1,6 @@
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from app.schemas.types import View
 
@@ -13,4 +15,7 @@ class Readiness(View):
     """Only PostgreSQL is needed; the other parts may be degraded while the service is ready."""
 
     status: Literal["ok", "unavailable"]
-    parts: dict[str, PartStatus]
+    parts: Annotated[
+        dict[str, PartStatus],
+        Field(examples=[{"postgresql": "ok", "redis": "ok", "rabbitmq": "ok"}]),
+    ]

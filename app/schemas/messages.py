@@ -1,9 +1,11 @@
 """The queues, and what becomes of a message."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from app.schemas.types import Timestamp, View
+from pydantic import Field
+
+from app.schemas.types import Id, Timestamp, View
 
 
 class Queue(StrEnum):
@@ -32,10 +34,10 @@ class MessageRead(View):
     """`result_id` is the product or order that an applied message made or changed;
     `reason`, `detail` and `facts` tell why it was refused or is dead."""
 
-    message_id: str
-    queue: Queue
-    status: MessageStatus
-    result_id: int | None = None
+    message_id: Annotated[str, Field(examples=["sample:order:3f9a1c07-1"])]
+    queue: Annotated[Queue, Field(examples=["order"])]
+    status: Annotated[MessageStatus, Field(examples=["applied"])]
+    result_id: Id | None = None
     reason: str | None = None
     detail: str | None = None
     facts: dict[str, Any] | None = None

@@ -2,13 +2,13 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, computed_field
+from pydantic import Field, SkipValidation, computed_field
 
-from app.schemas.types import Body, Identity, Line, Moment, Money, Timestamp, View
+from app.schemas.types import WHOLE, Body, Id, Identity, Line, Moment, Money, Timestamp, Total, View
 
-ExternalId = Annotated[Line, Field(max_length=64, examples=["10248"])]
+ExternalId = Annotated[Line, Field(max_length=64, examples=["web-1001"])]
 # Small enough that the summed lines of one order fit a 32-bit integer.
-Quantity = Annotated[int, Field(strict=True, gt=0, le=1_000_000, examples=[2])]
+Quantity = Annotated[int, Field(strict=True, gt=0, le=1_000_000, examples=[2]), WHOLE]
 
 
 class OrderStatus(StrEnum):
@@ -33,7 +33,7 @@ class OrderCreate(Body):
 
 
 class OrderUpdate(Body):
-    status: OrderStatus
+    status: Annotated[OrderStatus, Field(examples=["processing"])]
 
 
 class OrderUpdateMessage(OrderUpdate):
@@ -41,17 +41,17 @@ class OrderUpdateMessage(OrderUpdate):
 
 
 class OrderItemRead(View):
-    product_id: int
-    quantity: int
-    unit_price: Money
+    product_id: Id
+    quantity: SkipValidation[Quantity]
+    unit_price: Annotated[Money, Field(examples=["19.90"])]
 
 
 class OrderRead(View):
-    id: int
-    user_id: int
-    delivery_address_id: int
+    id: Id
+    user_id: Id
+    delivery_address_id: Id
     status: OrderStatus
-    external_id: str | None
+    external_id: SkipValidation[ExternalId | None]
     ordered_at: Timestamp
     created_at: Timestamp
     updated_at: Timestamp | None
@@ -60,7 +60,7 @@ class OrderRead(View):
 class OrderDetail(OrderRead):
     items: list[OrderItemRead]
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field(examples=["39.80"])  # type: ignore[prop-decorator]
     @property
     def total_price(self) -> Money:
         return sum((item.unit_price * item.quantity for item in self.items), Decimal("0.00"))
@@ -68,4 +68,4 @@ class OrderDetail(OrderRead):
 
 class OrderList(View):
     orders: list[OrderRead]
-    total: int
+    total: Total

@@ -1,14 +1,26 @@
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, SkipValidation
 
-from app.schemas.types import ABSENT, Body, Identity, Line, Money, Text, Timestamp, View
+from app.schemas.types import (
+    ABSENT,
+    WHOLE,
+    Body,
+    Id,
+    Identity,
+    Line,
+    Money,
+    Text,
+    Timestamp,
+    Total,
+    View,
+)
 
 Sku = Annotated[Line, Field(max_length=64, examples=["TEA-001"])]
 Name = Annotated[Line, Field(max_length=200, examples=["Green tea, 100 g"])]
 Description = Annotated[Text, Field(max_length=2000, examples=["Sencha from Uji"])]
 Price = Annotated[Money, Field(examples=["19.90"])]
-Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000, examples=[50])]
+Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000, examples=[50]), WHOLE]
 
 
 class ProductCreate(Body):
@@ -21,6 +33,10 @@ class ProductCreate(Body):
 
 class ProductUpdate(Body):
     """Absent fields stay; `null` clears sku and description."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"price": "17.50", "stock_quantity": 100}]}
+    )
 
     sku: Sku | None = None
     name: Name = ABSENT
@@ -38,16 +54,16 @@ class ProductUpdateMessage(ProductUpdate):
 
 
 class ProductRead(View):
-    id: int
-    sku: str | None
-    name: str
-    description: str | None
-    price: Price
-    stock_quantity: int
+    id: Id
+    sku: SkipValidation[Sku | None]
+    name: SkipValidation[Name]
+    description: SkipValidation[Description | None]
+    price: SkipValidation[Price]
+    stock_quantity: SkipValidation[Stock]
     created_at: Timestamp
     updated_at: Timestamp | None
 
 
 class ProductList(View):
     products: list[ProductRead]
-    total: int
+    total: Total

@@ -1,19 +1,21 @@
-from datetime import date
+from typing import Annotated
 
-from app.schemas.types import Timestamp, View
+from pydantic import Field
+
+from app.schemas.types import Day, Id, Timestamp, View
 
 
 class ReportRead(View):
-    id: int
-    report_at: date
-    order_id: int
-    count_product: int
+    id: Id
+    report_at: Day
+    order_id: Id
+    count_product: Annotated[int, Field(examples=[4])]
     created_at: Timestamp
 
 
 class ReportBuilt(View):
     """`created` rows are new; `reports_count` is how many the day has now."""
 
-    report_date: date
-    created: int
-    reports_count: int
+    report_date: Day
+    created: Annotated[int, Field(examples=[1])]
+    reports_count: Annotated[int, Field(examples=[1])]

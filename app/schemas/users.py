@@ -1,12 +1,12 @@
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, SkipValidation
 
-from app.schemas.types import ABSENT, Body, Email, Line, Text, Timestamp, View
+from app.schemas.types import ABSENT, Body, Email, Id, Line, Text, Timestamp, Total, View
 
-Username = Annotated[Line, Field(min_length=1, max_length=64, examples=["jane_doe"])]
-EmailAddress = Annotated[Email, Field(examples=["jane@example.com"])]
-Description = Annotated[Text, Field(max_length=2000, examples=["Designer"])]
+Username = Annotated[Line, Field(min_length=1, max_length=64, examples=["alex_doe"])]
+EmailAddress = Annotated[Email, Field(examples=["alex@example.com"])]
+Description = Annotated[Text, Field(max_length=2000, examples=["Gardener"])]
 
 
 class UserCreate(Body):
@@ -18,20 +18,22 @@ class UserCreate(Body):
 class UserUpdate(Body):
     """Absent fields stay; `null` clears the description."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"email": "newemail@example.com"}]})
+
     username: Username = ABSENT
     email: EmailAddress = ABSENT
     description: Description | None = None
 
 
 class UserRead(View):
-    id: int
-    username: str
-    email: str
-    description: str | None
+    id: Id
+    username: SkipValidation[Username]
+    email: SkipValidation[EmailAddress]
+    description: SkipValidation[Description | None]
     created_at: Timestamp
     updated_at: Timestamp | None
 
 
 class UserList(View):
     users: list[UserRead]
-    total: int
+    total: Total

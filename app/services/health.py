@@ -18,8 +18,11 @@ class HealthService:
         self._known_until = 0.0
         self._known = Readiness(status="unavailable", parts={})
         self._asking = asyncio.Lock()
+        self.closing = False
 
     async def readiness(self) -> Readiness:
+        if self.closing:
+            return Readiness(status="unavailable", parts={})
         async with self._asking:
             if time.monotonic() >= self._known_until:
                 self._known = await self._ask()

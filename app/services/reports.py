@@ -3,6 +3,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
+from app.errors import NotYet
 from app.metrics import REPORT_ROWS
 from app.repositories.reports import ReportRepository
 from app.schemas.reports import ReportBuilt, ReportRead
@@ -22,7 +23,11 @@ class Calendar:
 
     def begins(self, day: date) -> datetime:
         # Where a clock change skips midnight, this is the first moment after the gap.
-        return datetime.combine(day, time(), self._zone).astimezone(UTC)
+        midnight = datetime.combine(day, time(), self._zone)
+        try:
+            return midnight.astimezone(UTC)
+        except OverflowError:  # east of Greenwich the first of all days begins before it
+            return datetime.min.replace(tzinfo=UTC)
 
     def ends(self, day: date) -> datetime:
         return self.begins(day + timedelta(days=1))
@@ -42,6 +47,8 @@ class ReportService:
 
     async def build(self, day: date) -> ReportBuilt:
         """Write the day's missing rows and the message that tells of them. Repeatable."""
+        if day > self.today():
+            raise NotYet(day)
         log.info(f"Starting report generation for date: {day}")
         batches = await self._reports.lock_run(day)
         row = await self._reports.build(

@@ -1,0 +1,93 @@
+"""Files to load, one JSON object a line."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from app.infra.client import Trouble
+from app.schemas.addresses import AddressCreate
+from app.schemas.orders import ExternalId, Quantity
+from app.schemas.products import ProductCreate, Sku
+from app.schemas.types import Body, Moment, Money
+from app.schemas.users import UserCreate, Username
+
+Row = TypeVar("Row", bound=BaseModel)
+
+
+class AddressRow(AddressCreate):
+    username: Username
+
+
+class ProductRow(ProductCreate):
+    sku: Sku
+
+
+class ItemRow(Body):
+    """`unit_price` may stand here, but the price of an order is the product's own."""
+
+    sku: Sku
+    quantity: Quantity
+    unit_price: Money | None = None
+
+
+class OrderRow(Body):
+    external_id: ExternalId
+    username: Username
+    ordered_at: Moment | None = None
+    items: Annotated[list[ItemRow], Field(min_length=1, max_length=1000)]
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "users": UserCreate,
+    "addresses": AddressRow,
+    "products": ProductRow,
+    "orders": OrderRow,
+}
+_KEYS = {"users": "username", "products": "sku", "orders": "external_id"}
+
+
+def rows_of(path: Path, schema: type[Row]) -> Iterator[tuple[str, Row]]:
+    """Each row with its place, file:line. Only one is in memory."""
+    number = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"{path}:{number}", schema.model_validate_json(line)
+    except OSError as error:
+        raise Trouble(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise Trouble(f"{path}:{number}: {field}{': ' if field else ''}{first['msg']}") from error
+
+
+class Survey:
+    """What the files hold, found by reading all of them before anything is sent.
+
+    `usernames` (in lower case) and `skus` are those that are referred to, each with the place where
+    it comes first."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self.usernames: dict[str, str] = {}
+        self.skus: dict[str, str] = {}
+        self.totals = {name: self._read(name, path) for name, path in files.items()}
+
+    def _read(self, name: str, path: Path) -> int:
+        total = 0
+        keys: set[str] = set()
+        for total, (place, row) in enumerate(rows_of(path, SCHEMAS[name]), 1):
+            key = getattr(row, _KEYS[name]) if name in _KEYS else place
+            if key in keys:
+                raise Trouble(f"{place}: {_KEYS[name]} {key} stands in an earlier line too")
+            keys.add(key)
+            self._note(row, place)
+        return total
+
+    def _note(self, row: BaseModel, place: str) -> None:
+        if not isinstance(row, ProductRow):
+            self.usernames.setdefault(row.username.lower(), place)  # type: ignore[attr-defined]
+        for item in row.items if isinstance(row, OrderRow) else []:
+            self.skus.setdefault(item.sku, place)
