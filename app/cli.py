@@ -14,9 +14,9 @@ from alembic import command
 from alembic.config import Config
 
 from app import logs, scheduler, web, worker
+from app.client.service import running_stack
 from app.container import Container
 from app.infra.broker import DeadLetter, Outgoing
-from app.infra.client import running_stack
 from app.infra.loops import running
 from app.schemas.messages import CONSUMED, Queue
 from app.settings import ROOT, Settings, load_settings

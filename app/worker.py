@@ -1,6 +1,7 @@
 """Process 2: the consumers of the four queues, and the relay of the outbox."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +15,8 @@ from app.schemas.messages import CONSUMED
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+_LONGEST_STOP = 9.5
 
 
 @asynccontextmanager
@@ -32,8 +35,15 @@ async def consuming(container: Container) -> AsyncIterator[None]:
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then finish what is in hand and give the rest back."""
     work = asyncio.create_task(_work(settings))
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        work.cancel()
+        # aiormq can wait for itself for ever. What is not acknowledged by now goes back anyway.
+        loop.call_later(_LONGEST_STOP, os._exit, 0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+        loop.add_signal_handler(number, stop)
     with suppress(asyncio.CancelledError):
         await work
 

@@ -1,12 +1,12 @@
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Controller, Request, Response, delete, get, post, put
+from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
 from app.controllers.answers import as_json_of, json_of, unless_known
 from app.controllers.dependencies import Addresses, ExactlyOnce
 from app.controllers.errors import documented
-from app.controllers.parameters import Count, IfMatch, Page, PathId, path_id
+from app.controllers.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
 from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
 
 # In the document's examples: what its POST made, and nothing needs.
@@ -40,11 +40,11 @@ class AddressController(Controller):
     ) -> Response[AddressRead]:
         return as_json_of(AddressRead, await once(lambda: addresses.create(user_id, data)))
 
-    @get("/addresses/{address_id:int}", summary="One address", responses=documented(404, 422))
+    @get("/addresses/{address_id:int}", summary="One address", responses=documented(304, 404, 422))
     async def read(
-        self, addresses: Addresses, request: Request[Any, Any, Any], address_id: PathId
+        self, addresses: Addresses, address_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[AddressRead]:
-        return unless_known(request, AddressRead, json_of(await addresses.read(address_id)))
+        return unless_known(if_none_match, AddressRead, json_of(await addresses.read(address_id)))
 
     @put(
         "/addresses/{address_id:int}",

@@ -67,7 +67,7 @@ def provide_health(state: State) -> HealthService:
 
 
 class Once:
-    """Runs an effect, unless a POST with this Idempotency-Key has: then its answer is given again."""
+    """Runs an effect, unless a POST with this Idempotency-Key has: then its answer comes again."""
 
     def __init__(self, work: Work, request: Request[Any, Any, Any], key: str | None) -> None:
         self._work = work

@@ -10,7 +10,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import Tag
+from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
 
 from app.controllers.document import document_of
@@ -24,6 +24,9 @@ _SWAGGER = SwaggerRenderPlugin(
     favicon=f'<link rel="icon" href="{_ASSETS}/favicon-32x32.png">',
 )
 _INLINE_SCRIPT = re.compile(rb"<script type='text/javascript'>(.*?)</script>", re.DOTALL)
+# Only where API_KEY is set: see document.py.
+_BEARER = SecurityScheme(type="http", scheme="bearer")
+_KEY = SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header")
 _TAGS = {
     "users": "People: they place orders.",
     "addresses": "Where people's orders go.",
@@ -72,6 +75,8 @@ OPENAPI = OpenAPIConfig(
     title="Order service",
     version="1.0.0",
     description="People, their addresses, products with stock, orders, and every day's report.",
+    components=Components(security_schemes={"bearer": _BEARER, "key": _KEY}),
+    security=[{"bearer": []}, {"key": []}],
     tags=[Tag(name, description) for name, description in _TAGS.items()],
     operation_id_creator=_operation_id,
     openapi_router=Router(

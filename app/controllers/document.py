@@ -34,11 +34,20 @@ def document_of(app: Litestar) -> Json:
     document: Json = json.loads(json.dumps(app.openapi_schema.to_schema()), parse_float=_whole)
     schemas = document["components"]["schemas"]
     schemas.update({name: s for name, s in _pydantic_schemas().items() if name in schemas})
+    if app.state.container.settings.api_key is None:
+        _forget_key(document)
     for operation in _operations(document):
         _correct(operation)
         for content in _contents(operation):
-            content["example"] = _example(content["schema"], schemas)
+            given = [example["value"] for example in content.pop("examples", {}).values()]
+            content["example"] = given[0] if given else _example(content["schema"], schemas)
     return document
+
+
+def _forget_key(document: Json) -> None:
+    del document["security"], document["components"]["securitySchemes"]
+    for operation in _operations(document):
+        operation["responses"].pop("401", None)
 
 
 def _whole(number: str) -> int:
@@ -68,7 +77,8 @@ def _operations(document: Json) -> Iterator[Json]:
 
 def _correct(operation: Json) -> None:
     for parameter in operation.get("parameters", ()):
-        parameter["example"] = next(iter(parameter.pop("examples").values()))["value"]
+        for example in parameter.pop("examples", {}).values():
+            parameter["example"] = example["value"]
         parameter["schema"] = _never_null(parameter["schema"])
     responses = operation["responses"]
     if "application/json" in responses.get("400", {}).get("content", {}):
@@ -85,7 +95,7 @@ def _never_null(schema: Json) -> Json:
 
 def _contents(operation: Json) -> Iterator[Json]:
     for part in (operation.get("requestBody", {}), *operation["responses"].values()):
-        yield from (c for c in part.get("content", {}).values() if "examples" not in c)
+        yield from part.get("content", {}).values()
 
 
 def _example(schema: Json, known: dict[str, Json]) -> Any:

@@ -42,9 +42,11 @@ _STATUS: dict[type[Refusal], HTTPStatus] = {
 }
 _DETAIL = {
     400: "the request is malformed",
+    401: "send the API key",
     404: "there is nothing at this address",
     405: "this address does not take this method: see the Allow header",
     409: "what is there now forbids it",
+    412: "it has been changed since you read it: read it again",
     413: "the body is too large",
     415: "send JSON, with Content-Type: application/json",
     422: "some fields are invalid: see errors",
@@ -104,7 +106,10 @@ def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Res
 
 
 def _outside_body(request: Request[Any, Any, Any], found: Any) -> list[FieldError]:
-    known = request.route_handler.parsed_fn_signature.parameters
+    handler = request.route_handler
+    known = dict(handler.parsed_fn_signature.parameters)
+    for provider in handler.resolve_dependencies().values():
+        known |= provider.parsed_fn_signature.parameters
     return [_of_parameter(known[error["key"]]) for error in found if error.get("key") in known]
 
 
@@ -151,11 +156,15 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """The errors of an operation, for the OpenAPI document."""
-    return {status: _documented(HTTPStatus(status)) for status in sorted({*statuses, 503})}
+    """What else an operation may answer, for the OpenAPI document."""
+    # For every Host and key, and for every body: see gatekeeper.py.
+    everywhere = {400, 401, 503, *({408} if 413 in statuses else ())}
+    return {s: _documented(HTTPStatus(s)) for s in sorted({*statuses, *everywhere})}
 
 
 def _documented(status: HTTPStatus) -> ResponseSpec:
+    if status == HTTPStatus.NOT_MODIFIED:
+        return ResponseSpec(None, description="you have this very answer: see If-None-Match")
     detail = _DETAIL.get(status, status.phrase)
     example = Problem(title=status.phrase, status=status, detail=detail, request_id="7f9c2ba4e88f")
     return ResponseSpec(

@@ -16,6 +16,7 @@ NOT_READY = ResponseSpec(
 
 class HealthController(Controller):
     tags = ["health"]
+    security = [{}]
 
     @get("/health/live", summary="The process answers", sync_to_thread=False)
     def live(self) -> Liveness:

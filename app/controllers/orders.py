@@ -1,12 +1,18 @@
-from typing import Any
-
-from litestar import Controller, Request, Response, get, post, put
+from litestar import Controller, Response, get, post, put
 from litestar.params import JSONBody
 
 from app.controllers.answers import as_json_of, json_of, unless_known
 from app.controllers.dependencies import ExactlyOnce, Orders
 from app.controllers.errors import documented
-from app.controllers.parameters import Count, IfMatch, Page, PathId, QueryId, StatusFilter
+from app.controllers.parameters import (
+    Count,
+    IfMatch,
+    IfNoneMatch,
+    Page,
+    PathId,
+    QueryId,
+    StatusFilter,
+)
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderUpdate
 
 
@@ -25,11 +31,11 @@ class OrderController(Controller):
     ) -> OrderList:
         return await orders.list(user_id, status, count, page)
 
-    @get("/{order_id:int}", summary="One order with its items", responses=documented(404, 422))
+    @get("/{order_id:int}", summary="One order with its items", responses=documented(304, 404, 422))
     async def read(
-        self, orders: Orders, request: Request[Any, Any, Any], order_id: PathId
+        self, orders: Orders, order_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[OrderDetail]:
-        return unless_known(request, OrderDetail, json_of(await orders.read(order_id)))
+        return unless_known(if_none_match, OrderDetail, json_of(await orders.read(order_id)))
 
     @post(
         summary="Place an order: all of it or nothing",

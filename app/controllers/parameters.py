@@ -61,13 +61,13 @@ MessageId = Annotated[
         examples=[Example(value="sample:order:3f9a1c07-1")],
     ),
 ]
+# The headers have no examples: Swagger UI fills examples in, and these are not for every request.
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
         pattern="^[!-~]{1,255}$",
         description="1 to 255 visible ASCII characters; a repeat with the same key acts once",
-        examples=[Example(value="5e1f8c0a-2f0e-4e0e-9a52-8a1b7c1d2e3f")],
     ),
 ]
 IfMatch = Annotated[
@@ -75,6 +75,12 @@ IfMatch = Annotated[
     HeaderParameter(
         name="If-Match",
         description="the ETag of what you read; if it has changed since, nothing is written",
-        examples=[Example(value="*")],
+    ),
+]
+IfNoneMatch = Annotated[
+    str | None,
+    HeaderParameter(
+        name="If-None-Match",
+        description="the ETag of what you have; if it is the same still, the answer is 304",
     ),
 ]

@@ -1,12 +1,12 @@
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Controller, Request, Response, delete, get, post, put
+from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
 from app.controllers.answers import as_json_of, json_of, unless_known
 from app.controllers.dependencies import ExactlyOnce, Products
 from app.controllers.errors import documented
-from app.controllers.parameters import Count, IfMatch, Page, PathId, path_id
+from app.controllers.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
 
 # In the document's examples: what its POST made, and nothing needs.
@@ -21,11 +21,11 @@ class ProductController(Controller):
     async def list(self, products: Products, count: Count = 10, page: Page = 1) -> ProductList:
         return await products.list(count, page)
 
-    @get("/{product_id:int}", summary="One product", responses=documented(404, 422))
+    @get("/{product_id:int}", summary="One product", responses=documented(304, 404, 422))
     async def read(
-        self, products: Products, request: Request[Any, Any, Any], product_id: PathId
+        self, products: Products, product_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[ProductRead]:
-        return unless_known(request, ProductRead, await products.read(product_id))
+        return unless_known(if_none_match, ProductRead, await products.read(product_id))
 
     @post(summary="Create a product", responses=documented(400, 413, 415, 422))
     async def create(

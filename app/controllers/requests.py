@@ -45,5 +45,8 @@ def _ambiguous(request: Request[Any, Any, Any]) -> set[str]:
 
 def _methods(request: Request[Any, Any, Any]) -> Response[None]:
     """Litestar's own answer names the methods that the route had when the answer was made."""
-    methods = request.app.route_handler_method_map[request.scope["path_template"]]
+    here = request.scope["path_template"]
+    methods = {
+        m for route in request.app.routes if route.path_format == here for m in route.methods
+    }
     return Response(None, status_code=204, headers={"Allow": allowed(methods)})

@@ -1,12 +1,12 @@
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Controller, Request, Response, delete, get, post, put
+from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
 from app.controllers.answers import as_json_of, json_of, unless_known
 from app.controllers.dependencies import ExactlyOnce, Users
 from app.controllers.errors import documented
-from app.controllers.parameters import Count, IfMatch, Page, PathId, path_id
+from app.controllers.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
 
 # In the document's examples: what its POST made, and nothing needs.
@@ -21,11 +21,11 @@ class UserController(Controller):
     async def list(self, users: Users, count: Count = 10, page: Page = 1) -> UserList:
         return await users.list(count, page)
 
-    @get("/{user_id:int}", summary="One user", responses=documented(404, 422))
+    @get("/{user_id:int}", summary="One user", responses=documented(304, 404, 422))
     async def read(
-        self, users: Users, request: Request[Any, Any, Any], user_id: PathId
+        self, users: Users, user_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[UserRead]:
-        return unless_known(request, UserRead, await users.read(user_id))
+        return unless_known(if_none_match, UserRead, await users.read(user_id))
 
     @post(summary="Create a user", responses=documented(400, 413, 415, 422))
     async def create(

@@ -12,6 +12,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
+from pamqp.commands import Basic
 
 from app.errors import Unavailable
 from app.infra.broker import (
@@ -31,7 +32,28 @@ _log = logging.getLogger("faststream.rabbit")
 # aiormq raises bare ConnectionError, RuntimeError and even CancelledError when a connection dies.
 _FAILURES = (AMQPError, OSError, RuntimeError, asyncio.CancelledError)
 _GRACE_SECONDS = 8
+_HEARTBEAT_SECONDS = 10
 _ALL_QUEUES = (*Queue, *(queue.dead for queue in CONSUMED))
+
+
+_read_properties = Basic.Properties.unmarshal
+
+
+def _read_what_can_be_read(properties: Basic.Properties, flags: int, data: bytes) -> None:
+    """A property that is no text, or a time beyond the years, would end the connection with which
+    it came, and the next one, for ever. Without its id a message counts as one that has none."""
+    try:
+        _read_properties(properties, flags, data)
+    except Exception as error:
+        log.warning("properties of a message not readable", error=str(error))
+
+
+Basic.Properties.unmarshal = _read_what_can_be_read  # type: ignore[method-assign]
+
+
+def _short(text: str) -> str:
+    """What AMQP's short strings hold of it."""
+    return text.encode(errors="backslashreplace")[:255].decode(errors="ignore")
 
 
 async def _keep_bytes(message: RabbitMessage) -> bytes:
@@ -41,7 +63,7 @@ async def _keep_bytes(message: RabbitMessage) -> bytes:
 
 def explain(error: BaseException, url_host: str) -> str:
     """One line that names the variable to look at."""
-    text = str(error)
+    text = str(error) or "no answer in time"
     if "ACCESS_REFUSED" in text or "403" in text:
         return f"RabbitMQ refused the login: see RABBITMQ_USER and RABBITMQ_PASSWORD ({text})"
     # aiormq keeps no more of the reason than that the opening of the vhost was answered by a close.
@@ -62,12 +84,21 @@ def _plain_queue(name: str) -> RabbitQueue:
     return queue
 
 
+async def _stop(broker: RabbitBroker, seconds: float) -> None:
+    """A frozen RabbitMQ would keep us waiting, and a cancellation too: so it is left behind."""
+    stopping = asyncio.create_task(broker.stop())
+    await asyncio.wait({stopping}, timeout=seconds)
+    if stopping.done():
+        stopping.result()
+
+
 class RabbitMQ(Broker):
     def __init__(self, url: str) -> None:
-        self._url = url
+        # Unasked, the client library takes 60 s, and gives a hung server three times as long.
+        self._url = f"{url}?heartbeat={_HEARTBEAT_SECONDS}"
         self._host = url.rpartition("@")[2]
         self._publisher = RabbitBroker(
-            url,
+            self._url,
             default_channel=Channel(on_return_raises=True),
             reconnect_interval=1,
             timeout=PUBLISH_SECONDS,
@@ -95,7 +126,7 @@ class RabbitMQ(Broker):
         try:
             yield
         finally:
-            await consumer.stop()
+            await _stop(consumer, _GRACE_SECONDS + PUBLISH_SECONDS)
 
     def _subscribe(self, consumer: RabbitBroker, queue: Queue, receiver: Receiver) -> None:
         @consumer.subscriber(_plain_queue(queue.value), ack_policy=AckPolicy.MANUAL, no_reply=True)
@@ -131,10 +162,10 @@ class RabbitMQ(Broker):
                 await self._publisher.publish(
                     message.body,
                     queue=message.queue,
-                    message_id=message.message_id,
+                    message_id=_short(message.message_id),
                     headers=dict(message.headers),
                     reply_to=message.reply_to,
-                    content_type=message.content_type,
+                    content_type=_short(message.content_type),
                     persist=True,
                 )
         except Unavailable:
@@ -174,7 +205,7 @@ class RabbitMQ(Broker):
                 await listener.start()
             yield queue.name
         finally:
-            await listener.stop()
+            await _stop(listener, PUBLISH_SECONDS)
 
     @asynccontextmanager
     async def dead_letters(self, queue: Queue, most: int) -> AsyncIterator[Sequence[DeadLetter]]:
@@ -207,7 +238,7 @@ class RabbitMQ(Broker):
             raise Unavailable(explain(error, self._host)) from error
 
     async def close(self) -> None:
-        await self._publisher.stop()
+        await _stop(self._publisher, PUBLISH_SECONDS)
 
 
 def _dead_letter(message: AbstractIncomingMessage) -> DeadLetter:

@@ -1,6 +1,5 @@
-"""The queues on Valkey streams: the embedded mode, where there is no RabbitMQ.
-
-One entry of a stream is one message; it is deleted when it is acknowledged."""
+"""The queues on Valkey streams: the embedded mode, without RabbitMQ. A message is one entry of a
+stream, deleted when it is acknowledged."""
 
 import asyncio
 import logging
@@ -163,13 +162,15 @@ class Streams(Broker):
 
     async def publish(self, message: Outgoing) -> None:
         headers = {**message.headers, "message_id": message.message_id}
+        headers["content-type"] = message.content_type
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 await self._publisher.connect()
                 await self._publisher.publish(
                     message.body,
                     stream=message.queue,
-                    headers={**headers, "content-type": message.content_type},
+                    # As bytes: of strings FastStream counts the characters, then cuts the bytes.
+                    headers={name: value.encode() for name, value in headers.items()},
                     reply_to=message.reply_to or "",
                 )
         except (RedisError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The service as its clients see it: where it runs, its HTTP API, and its queues with answers."""
+"""Where the service runs, its HTTP API, and its queues with answers."""
 
 import asyncio
 import json

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from app.infra.client import Trouble
+from app.client.service import Trouble
 from app.schemas.addresses import AddressCreate
 from app.schemas.orders import ExternalId, Quantity
 from app.schemas.products import ProductCreate, Sku
