@@ -1,0 +1,44 @@
+"""What the tests of the queues share."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from app import worker
+from app.container import Container
+from tests.support.queues import QueueClient, queue_client
+from tests.support.surroundings import Surroundings
+from tests.support.waiting import eventually
+
+Outcome = Callable[[str], Awaitable[dict[str, Any]]]
+
+
+@pytest.fixture
+async def queues(surroundings: Surroundings) -> AsyncIterator[QueueClient]:
+    async with queue_client(surroundings) as client:
+        yield client
+
+
+@pytest.fixture
+async def consumers(container: Container) -> AsyncIterator[None]:
+    """The worker's loops, in this process."""
+    async with worker.consuming(container):
+        yield
+
+
+@pytest.fixture
+def outcome(client: httpx.AsyncClient) -> Outcome:
+    """Ask over HTTP, until it is known, what became of a message."""
+
+    async def settled(message_id: str) -> dict[str, Any]:
+        async def ask() -> dict[str, Any] | None:
+            answer = await client.get(f"/messages/{message_id}")
+            known: dict[str, Any] | None = answer.json() if answer.status_code == 200 else None
+            return known if known and known["status"] != "failing" else None
+
+        found: dict[str, Any] = await eventually(ask, story=lambda: f"{message_id} is not settled")
+        return found
+
+    return settled

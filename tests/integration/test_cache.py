@@ -1,0 +1,202 @@
+"""The cache over a real Valkey: what lies there, for how long, and that it is never needed."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import Engine, event
+from structlog.testing import capture_logs
+
+from app.embedded import Valkey
+from app.schemas.orders import OrderStatus
+from tests.support.shop import Shop
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def redis(valkey: Valkey, client: httpx.AsyncClient) -> AsyncIterator[Redis]:
+    """Beside a service that has begun to use its cache."""
+    async with Redis(port=valkey.port, decode_responses=True) as redis:
+
+        async def in_use() -> bool:
+            await client.post("/users", json={"username": "probe", "email": "probe@example.com"})
+            await client.get("/users/1")
+            return bool(await redis.delete("user:1"))
+
+        await eventually(in_use)
+        yield redis
+
+
+async def read(client: httpx.AsyncClient, path: str) -> Any:
+    answer = await client.get(path)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def stored(redis: Redis, key: str) -> Any:
+    return json.loads(await redis.get(key) or "null")
+
+
+@pytest.mark.parametrize(("kind", "ttl"), [("user", 3600), ("product", 600)])
+async def test_a_miss_fills_and_a_hit_reads_it(
+    kind: str, ttl: int, redis: Redis, client: httpx.AsyncClient, shop: Shop
+) -> None:
+    identity = shop.user_id if kind == "user" else await shop.product()
+    key, path = f"{kind}:{identity}", f"/{kind}s/{identity}"
+    with capture_logs() as lines:
+        answer = await read(client, path)
+    assert ("cache miss", key, "info") in events(lines)
+    assert await stored(redis, key) == answer
+    assert ttl - 5 <= await redis.ttl(key) <= ttl
+    assert not await redis.exists(f"lease:{key}")
+
+    # What lies there is what is answered: no look into the database, where it reads otherwise.
+    await redis.set(
+        key, json.dumps(answer | {"description": "from the cache"}, separators=(",", ":"))
+    )
+    with capture_logs() as lines:
+        assert (await read(client, path))["description"] == "from the cache"
+    assert ("cache hit", key, "debug") in events(lines)
+
+
+def events(lines: Any) -> list[tuple[str, str, str]]:
+    return [(line["event"], line.get("key", ""), line["log_level"]) for line in lines]
+
+
+async def test_keys_list_only_what_is_cached(
+    redis: Redis, client: httpx.AsyncClient, shop: Shop
+) -> None:
+    product_id = await shop.product()
+    await read(client, f"/users/{shop.user_id}")
+    await read(client, f"/products/{product_id}")
+    await client.get("/users/999999")
+    assert await redis.keys("user:*") == [f"user:{shop.user_id}"]
+    assert await redis.keys("product:*") == [f"product:{product_id}"]
+
+
+async def test_a_users_change_deletes_the_key(
+    redis: Redis, client: httpx.AsyncClient, shop: Shop
+) -> None:
+    path = f"/users/{shop.user_id}"
+    await read(client, path)
+    assert (await client.put(path, json={"description": "new"})).status_code == 200
+    assert not await redis.exists(f"user:{shop.user_id}")
+    assert (await read(client, path))["description"] == "new"
+
+    await client.delete(path)
+    assert not await redis.exists(f"user:{shop.user_id}")
+    assert (await client.get(path)).status_code == 404
+
+
+async def test_a_products_change_puts_the_new_value_there(
+    redis: Redis, client: httpx.AsyncClient, shop: Shop
+) -> None:
+    product_id = await shop.product()
+    key, path = f"product:{product_id}", f"/products/{product_id}"
+    await read(client, path)
+    await redis.expire(key, 10)
+    changed = await client.put(path, json={"price": "12.50"})
+    assert changed.status_code == 200
+    assert await stored(redis, key) == changed.json()
+    assert await redis.ttl(key) > 590
+
+    await client.delete(path)
+    assert not await redis.exists(key)
+    assert (await client.get(path)).status_code == 404
+
+
+async def test_orders_and_cancellations_delete_their_products(
+    redis: Redis, client: httpx.AsyncClient, shop: Shop
+) -> None:
+    ordered, other = await shop.product(stock=5), await shop.product(stock=5)
+    paths = [f"/products/{ordered}", f"/products/{other}"]
+    for path in paths:
+        await read(client, path)
+    order = await shop.order((ordered, 2))
+    assert await redis.keys("product:*") == [f"product:{other}"]
+    assert (await read(client, paths[0]))["stock_quantity"] == 3
+    await shop.change_status(order.id, OrderStatus.CANCELLED)
+    assert await redis.keys("product:*") == [f"product:{other}"]
+    assert (await read(client, paths[0]))["stock_quantity"] == 5
+
+
+@pytest.mark.parametrize("damage", ['{"x', "[]", "", '{"id":999999,"username":"somebody"}'])
+async def test_what_is_no_value_of_ours_is_a_miss(
+    damage: str, redis: Redis, client: httpx.AsyncClient, shop: Shop
+) -> None:
+    path = f"/users/{shop.user_id}"
+    expected = await read(client, path)
+    await redis.set(f"user:{shop.user_id}", damage)
+    assert await read(client, path) == expected
+    assert await stored(redis, f"user:{shop.user_id}") == expected
+
+
+async def test_a_key_of_another_type_is_a_miss(
+    redis: Redis, client: httpx.AsyncClient, shop: Shop
+) -> None:
+    await redis.lpush(f"user:{shop.user_id}", "x")
+    assert (await read(client, f"/users/{shop.user_id}"))["id"] == shop.user_id
+
+
+async def test_two_hundred_readers_of_a_cold_key_ask_the_database_twice_at_most(
+    redis: Redis, client: httpx.AsyncClient, shop: Shop
+) -> None:
+    loads = 0
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        nonlocal loads
+        loads += "FROM users" in statement
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        answers = await asyncio.gather(
+            *(read(client, f"/users/{shop.user_id}") for _ in range(200))
+        )
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+    assert {answer["id"] for answer in answers} == {shop.user_id}
+    assert 1 <= loads <= 2
+    assert await redis.exists(f"user:{shop.user_id}")
+
+
+async def test_a_rolled_back_change_leaves_the_key(
+    redis: Redis, client: httpx.AsyncClient, shop: Shop
+) -> None:
+    path = f"/users/{shop.user_id}"
+    expected = await read(client, path)
+    answer = await client.put(path, json={"description": "x", "username": "PROBE"})
+    assert answer.status_code == 400
+    assert await stored(redis, f"user:{shop.user_id}") == expected
+
+
+async def test_without_redis_everything_works_and_nothing_is_stale_when_it_is_back(
+    redis: Redis, client: httpx.AsyncClient, shop: Shop, valkey: Valkey
+) -> None:
+    product_id = await shop.product(stock=5)
+    user, product = f"/users/{shop.user_id}", f"/products/{product_id}"
+    await read(client, user)
+    await read(client, product)
+    await valkey.stop()  # its file keeps the two keys
+    assert (await read(client, user))["description"] is None
+    assert (await client.put(user, json={"description": "new"})).status_code == 200
+    assert (await read(client, user))["description"] == "new"
+    assert (await client.put(product, json={"price": "1.00"})).status_code == 200
+    body = shop.order_body((product_id, 5))
+    assert (await client.post("/orders", json=body)).status_code == 201
+    assert (await client.delete("/users/1")).status_code == 204
+    ready = await client.get("/health/ready")
+    assert (ready.status_code, ready.json()["parts"]["redis"]) == (200, "degraded")
+
+    await valkey.start()
+
+    async def in_use_again() -> bool:
+        fresh = await read(client, user), await read(client, product)
+        assert fresh[0]["description"] == "new"
+        assert (fresh[1]["price"], fresh[1]["stock_quantity"]) == ("1.00", 0)
+        return bool(await redis.exists(f"user:{shop.user_id}", f"product:{product_id}") == 2)
+
+    await eventually(in_use_again)

@@ -1,0 +1,160 @@
+"""The rows of a day, and the messages that tell of them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from app.container import Container
+from app.repositories import reports
+from app.schemas.orders import OrderStatus
+from app.schemas.reports import ReportBuilt
+from tests.support.invariants import check_invariants
+from tests.support.queues import QueueClient
+from tests.support.reports import DAY, NOON, build, messages, rows_of
+from tests.support.shop import Shop
+
+TRANSPORTS = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
+
+
+@TRANSPORTS
+async def test_a_day_is_told_in_one_message(
+    container: Container, shop: Shop, queues: QueueClient
+) -> None:
+    tea, rice = await shop.product(), await shop.product()
+    first = await shop.order((tea, 3), (rice, 1), ordered_at=NOON)
+    second = await shop.order((rice, 3), ordered_at="2025-12-16T13:00:00+01:00")
+    await shop.order((rice, 5), ordered_at="2025-12-17T00:00:00")
+    with capture_logs() as lines:
+        assert await build(container) == ReportBuilt(report_date=DAY, created=2, reports_count=2)
+    assert [line["event"] for line in lines] == [
+        "Starting report generation for date: 2025-12-16",
+        "Created 2 reports for date 2025-12-16",
+        "Sent report message to RabbitMQ queue 'report' for date 2025-12-16",
+    ]
+    assert await rows_of(container) == [(first.id, 4), (second.id, 3)]
+
+    [message] = await messages(queues)
+    async with container.reading() as work:
+        rows = await work.reports.of_day(DAY)
+    created_at = datetime.fromisoformat(message.json["created_at"])
+    assert created_at.tzinfo is None
+    assert abs(created_at - datetime.now(UTC).replace(tzinfo=None)) < timedelta(minutes=1)
+    assert message.message_id == "report:2025-12-16:1"
+    assert message.json == {
+        "report_date": "2025-12-16",
+        "reports_count": 2,
+        "reports": [
+            {
+                "report_id": row.id,
+                "order_id": row.order_id,
+                "count_product": row.count_product,
+                "report_at": "2025-12-16",
+            }
+            for row in rows
+        ],
+        "created_at": message.json["created_at"],
+    }
+
+
+async def test_building_again_changes_nothing_and_says_nothing(
+    container: Container, shop: Shop, queues: QueueClient, database_url: str
+) -> None:
+    await shop.order((await shop.product(), 2), ordered_at=NOON)
+    await build(container)
+    async with container.reading() as work:
+        before = await work.reports.of_day(DAY)
+    assert (await build(container)).created == 0
+    async with container.reading() as work:
+        assert await work.reports.of_day(DAY) == before
+    assert len(await messages(queues)) == 1
+    await check_invariants(database_url)
+
+
+@TRANSPORTS
+async def test_a_late_order_comes_in_a_message_of_its_own(
+    container: Container, shop: Shop, queues: QueueClient
+) -> None:
+    product_id = await shop.product()
+    early = await shop.order((product_id, 1), ordered_at=NOON)
+    await build(container)
+    late = await shop.order((product_id, 2), ordered_at="2025-12-16T00:00:00")
+    assert await build(container) == ReportBuilt(report_date=DAY, created=1, reports_count=2)
+    assert await rows_of(container) == [(early.id, 1), (late.id, 2)]
+    told = await messages(queues)
+    assert [message.message_id for message in told] == [
+        "report:2025-12-16:1",
+        "report:2025-12-16:2",
+    ]
+    assert [[row["order_id"] for row in message.json["reports"]] for message in told] == [
+        [early.id],
+        [late.id],
+    ]
+    assert [message.json["reports_count"] for message in told] == [1, 1]
+
+
+async def test_a_large_day_comes_in_parts(
+    container: Container, shop: Shop, queues: QueueClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "ROWS_PER_MESSAGE", 2)
+    product_id = await shop.product()
+    orders = [(await shop.order((product_id, 1), ordered_at=NOON)).id for _ in range(5)]
+    assert (await build(container)).created == 5
+    told = await messages(queues)
+    assert [message.message_id for message in told] == [
+        f"report:2025-12-16:1:{part}" for part in (1, 2, 3)
+    ]
+    assert [(message.json["part"], message.json["parts"]) for message in told] == [
+        (1, 3),
+        (2, 3),
+        (3, 3),
+    ]
+    assert [message.json["reports_count"] for message in told] == [2, 2, 1]
+    assert [row["order_id"] for message in told for row in message.json["reports"]] == orders
+
+
+async def test_a_day_without_orders_is_told_once(container: Container, queues: QueueClient) -> None:
+    for _ in range(2):
+        assert (await build(container)).created == 0
+    [message] = await messages(queues)
+    assert message.message_id == "report:2025-12-16:1"
+    assert (message.json["reports_count"], message.json["reports"]) == (0, [])
+
+
+async def test_every_status_counts(container: Container, shop: Shop) -> None:
+    product_id = await shop.product()
+    ways: Sequence[list[OrderStatus]] = [
+        [],
+        [OrderStatus.CANCELLED],
+        [OrderStatus.PROCESSING, OrderStatus.SHIPPED, OrderStatus.DELIVERED],
+    ]
+    for way in ways:
+        order = await shop.order((product_id, 1), ordered_at=NOON)
+        await shop.change_status(order.id, *way)
+    assert (await build(container)).created == 3
+
+
+async def test_the_report_over_http(client: httpx.AsyncClient, shop: Shop) -> None:
+    order = await shop.order((await shop.product(), 4), ordered_at=NOON)
+    path = "/report?report_date=2025-12-16"
+    assert (await client.get(path)).json() == []
+    built = await client.post(path)
+    assert (built.status_code, built.json()) == (
+        200,
+        {"report_date": "2025-12-16", "created": 1, "reports_count": 1},
+    )
+    [row] = (await client.get(path)).json()
+    expected: dict[str, Any] = {
+        "id": row["id"],
+        "report_at": "2025-12-16",
+        "order_id": order.id,
+        "count_product": 4,
+        "created_at": row["created_at"],
+    }
+    assert row == expected
+    today = await shop.order((await shop.product(), 1))
+    await client.post("/report")
+    assert [row["order_id"] for row in (await client.get("/report")).json()] == [today.id]

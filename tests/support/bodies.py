@@ -1,0 +1,21 @@
+"""Valid bodies, and what is wrong with others."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+USER = {"username": "jane_doe", "email": "jane@example.com", "description": "Designer"}
+ADDRESS = {"street": "Obere Str. 57", "city": "Berlin", "country": "Germany"}
+PRODUCT = {"name": "Green tea", "price": "19.90", "stock_quantity": 50}
+LINE = {"product_id": 1, "quantity": 2}
+ORDER = {"user_id": 1, "delivery_address_id": 1, "items": [LINE]}
+
+
+def wrong_fields(schema: type[BaseModel], body: Any) -> list[str]:
+    """The paths of what is wrong, after the way that a body takes over the wire."""
+    try:
+        schema.model_validate_json(json.dumps(body))
+    except ValidationError as error:
+        return [".".join(map(str, found["loc"])) for found in error.errors()]
+    return []

@@ -1,0 +1,66 @@
+"""Databases made from one that `alembic upgrade head` has migrated."""
+
+import asyncio
+import itertools
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from app.embedded import Postgres
+
+_TEMPLATE = "migrated"
+_numbers = itertools.count()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""), timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def alembic(url: str, tree: Path, *arguments: str) -> str:
+    """Run alembic as README.md says, from inside `app/`; what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "alembic", *arguments),
+        cwd=tree / "app",
+        env={"DATABASE_URL": url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+class Databases:
+    def __init__(self, server: Postgres) -> None:
+        self._server = server
+
+    def url(self, name: str) -> str:
+        return f"{self._server.url.rpartition('/')[0]}/{name}"
+
+    async def migrate_template(self, tree: Path) -> None:
+        await self._execute(f"CREATE DATABASE {_TEMPLATE}")
+        await alembic(self.url(_TEMPLATE), tree, "upgrade", "head")
+
+    @asynccontextmanager
+    async def fresh(self, template: str = _TEMPLATE) -> AsyncIterator[str]:
+        """The URL of a database that lives as long as the context."""
+        name = f"test_{next(_numbers)}"
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        try:
+            yield self.url(name)
+        finally:
+            await self._server.start()
+            await self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def _execute(self, statement: str) -> None:
+        async with connected(self.url("postgres")) as connection:
+            await connection.execute(statement)

@@ -1,0 +1,30 @@
+"""Building a day's report as the nightly task does it, and reading what was built."""
+
+from datetime import date
+
+from app.container import Container
+from app.schemas.reports import ReportBuilt
+from tests.support.queues import QueueClient, Received
+
+DAY = date(2025, 12, 16)
+NOON = "2025-12-16T12:00:00"
+
+
+async def build(container: Container, day: date = DAY) -> ReportBuilt:
+    """As the nightly task does it: build, commit, send."""
+    async with container.work() as work:
+        built = await work.reports.build(day)
+    await container.relay.send(work.changes.outbox_ids)
+    return built
+
+
+async def rows_of(container: Container, day: date = DAY) -> list[tuple[int, int]]:
+    async with container.reading() as work:
+        return [(row.order_id, row.count_product) for row in await work.reports.of_day(day)]
+
+
+async def messages(queues: QueueClient) -> list[Received]:
+    found = []
+    while message := await queues.poll("report"):
+        found.append(message)
+    return found

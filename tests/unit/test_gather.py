@@ -1,0 +1,91 @@
+"""One call for the questions of one turn, never an answer from before the question."""
+
+import asyncio
+
+import pytest
+
+from app.infra.gather import Gather
+
+
+class Source:
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.values = {1: "one", 2: "two"}
+        self.open = asyncio.Event()
+        self.error: BaseException | None = None
+
+    async def fetch(self, keys: list[int]) -> dict[int, str]:
+        self.calls.append(keys)
+        found = {key: self.values[key] for key in keys if key in self.values}
+        await self.open.wait()
+        if self.error:
+            raise self.error
+        return found
+
+
+@pytest.fixture(name="source")
+async def _source() -> Source:
+    return Source()
+
+
+async def test_questions_of_one_turn_are_one_call(source: Source) -> None:
+    source.open.set()
+    gather = Gather(source.fetch)
+    answers = await asyncio.gather(*map(gather.get, [1, 2, 1, 3]))
+    assert answers == ["one", "two", "one", None]
+    assert source.calls == [[1, 2, 3]]
+
+
+async def test_a_question_does_not_join_a_call_that_was_sent(source: Source) -> None:
+    gather = Gather(source.fetch)
+    first = asyncio.create_task(gather.get(1))
+    while not source.calls:
+        await asyncio.sleep(0)
+    source.values[1] = "changed"
+    second = asyncio.create_task(gather.get(1))
+    await asyncio.sleep(0)
+    source.open.set()
+    assert (await first, await second) == ("one", "changed")
+    assert source.calls == [[1], [1]]
+
+
+async def test_an_error_reaches_every_waiter_and_no_later_one(source: Source) -> None:
+    source.open.set()
+    source.error = ValueError("broken")
+    gather = Gather(source.fetch)
+    ends = await asyncio.gather(*map(gather.get, [1, 1, 2]), return_exceptions=True)
+    assert ends == [source.error] * 3
+    source.error = None
+    assert await gather.get(1) == "one"
+
+
+async def test_a_cancelled_waiter_leaves_the_others_their_answer(source: Source) -> None:
+    gather = Gather(source.fetch)
+    waiters = [asyncio.create_task(gather.get(1)) for _ in range(3)]
+    while not source.calls:
+        await asyncio.sleep(0)
+    waiters[0].cancel()
+    source.open.set()
+    ends = await asyncio.gather(*waiters, return_exceptions=True)
+    assert isinstance(ends[0], asyncio.CancelledError)
+    assert ends[1:] == ["one", "one"]
+
+
+async def test_an_error_that_nobody_waits_for_is_no_noise(
+    source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    gather = Gather(source.fetch)
+    waiter = asyncio.create_task(gather.get(1))
+    while not source.calls:
+        await asyncio.sleep(0)
+    waiter.cancel()
+    source.error = ValueError("broken")
+    source.open.set()
+    await asyncio.gather(waiter, return_exceptions=True)
+    del waiter
+    await asyncio.sleep(0)
+    assert "never retrieved" not in caplog.text
+    source.error = None
+    assert await gather.get(2) == "two"

@@ -1,0 +1,70 @@
+"""One line for each event, whatever is in it."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from app.settings import ROOT
+
+SCRIPT = r"""
+import logging, sys
+import structlog
+from app import logs
+
+logs.configure("INFO", sys.argv[1], "web")
+log = structlog.get_logger("app.test")
+evil = "a\r\nb\x1b[31mred\x00\x9b2J\u2028c"
+log.info("event of ours", text=evil, nested={"text": evil}, number=7)
+log.debug("not shown")
+log.warning(evil)
+logging.getLogger("library").warning("of a library: %s", evil)
+with structlog.contextvars.bound_contextvars(message_id=evil):
+    log.info("bound")
+if sys.argv[2:]:
+    try:
+        raise ValueError(evil)
+    except ValueError:
+        log.exception("failed")
+"""
+CONTROL = [chr(code) for code in (*range(32), *range(127, 160), 0x2028, 0x2029) if code != 10]
+
+
+def written(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1"},
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout == b""
+    return done.stderr.decode()
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_an_event_is_a_line_and_obeys_nobody(fmt: str) -> None:
+    output = written(fmt)
+    assert output.count("\n") == 4 and output.endswith("\n")
+    assert [char for char in CONTROL if char in output] == []
+    assert "not shown" not in output
+
+
+def test_a_line_of_json() -> None:
+    lines: list[dict[str, Any]] = [json.loads(line) for line in written("json", "x").splitlines()]
+    evil = "a\r\nb\x1b[31mred\x00\x9b2J\u2028c"
+    first = lines[0]
+    assert first["message"] == "event of ours"
+    assert (first["text"], first["nested"], first["number"]) == (evil, {"text": evil}, 7)
+    assert (first["level"], first["logger"], first["process"]) == ("info", "app.test", "web")
+    assert first["timestamp"].endswith("Z")
+    assert lines[1]["message"] == evil
+    assert lines[2]["message"] == f"of a library: {evil}"
+    assert lines[2]["logger"] == "library"
+    assert lines[3]["message_id"] == evil
+    assert lines[4]["message"] == "failed"
+    assert "ValueError: a" in lines[4]["exception"]

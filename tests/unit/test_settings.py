@@ -1,0 +1,112 @@
+"""Variables in, addresses out; what is wrong, in one line."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from sqlalchemy import make_url
+
+from app.settings import ROOT, Settings, load_settings
+
+AWKWARD = "p@ss:w/ord?#%25 ü"
+
+
+def settings(**values: Any) -> Settings:
+    return Settings(_env_file=None, **values)
+
+
+def test_the_defaults() -> None:
+    found = settings()
+    assert not found.has_database
+    assert (found.host, found.port) == ("127.0.0.1", 8000)
+    assert found.postgresql_url == "postgresql+asyncpg://admin:admin@localhost:5432/lab_db2"
+    assert found.rabbitmq_url == "amqp://guest:guest@localhost:5672/local"
+    assert found.cache_url == "redis://localhost:6379/0"
+    assert found.data_dir == ROOT / ".data"
+
+
+def test_a_url_for_every_character_of_a_password() -> None:
+    found = settings(
+        db_host="db",
+        postgres_user="us/er",
+        postgres_password=AWKWARD,
+        postgres_db="my db",
+        rabbitmq_host="rabbitmq",
+        rabbitmq_user="us@er",
+        rabbitmq_password=AWKWARD,
+        rabbitmq_vhost="/",
+    )
+    assert found.has_database
+    postgresql = make_url(found.postgresql_url)
+    assert (postgresql.username, postgresql.password) == ("us/er", AWKWARD)
+    assert (postgresql.host, postgresql.port, postgresql.database) == ("db", 5432, "my db")
+    rabbitmq = urlsplit(found.rabbitmq_url)
+    login = unquote(rabbitmq.username or ""), unquote(rabbitmq.password or "")
+    assert login == ("us@er", AWKWARD)
+    assert (rabbitmq.hostname, rabbitmq.path) == ("rabbitmq", "/%2F")
+
+
+def test_database_url_is_taken_as_it_is() -> None:
+    url = "postgresql+asyncpg://admin:admin@localhost:5433/lab_db2"
+    found = settings(database_url=url, db_host="other")
+    assert (found.postgresql_url, found.has_database) == (url, True)
+
+
+def test_every_use_of_redis_has_a_database_of_its_own() -> None:
+    found = settings(redis_host="redis", redis_db=4)
+    urls = [found.cache_url, found.streams_url, found.results_url, found.schedules_url]
+    assert urls == [f"redis://redis:6379/{number}" for number in (4, 5, 6, 7)]
+
+
+def test_no_secret_is_shown() -> None:
+    found = settings(postgres_password=AWKWARD, rabbitmq_password=AWKWARD)
+    assert AWKWARD not in repr(found)
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As `VARIABLE=` in docker-compose.yml makes it."""
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / "none")
+    for name in ("DATABASE_URL", "DB_HOST", "PORT", "REDIS_HOST", "HEARTBEAT_FILE"):
+        monkeypatch.setenv(name, "")
+    found = load_settings()
+    assert (found.has_database, found.port, found.redis_host) == (False, 8000, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("DB_PORT", "-1"),
+        ("REDIS_DB", "13"),
+        ("REDIS_DECODE_RESPONSES", "perhaps"),
+        ("WORKER_CONCURRENCY", "0"),
+        ("REPORT_TIMEZONE", "Mars/Olympus"),
+        ("REPORT_TIMEZONE", "../../etc/passwd"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
+        ("QUEUE_TRANSPORT", "pigeon"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / "none")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        load_settings()
+    line = str(ended.value)
+    assert line.startswith("wrong configuration: ")
+    assert f"{name}: " in line and "\n" not in line
+
+
+def test_the_file_lies_in_the_root_wherever_one_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("PORT=1\n")
+    assert Settings.model_config["env_file"] == ROOT / ".env"
+    assert (ROOT / "app" / "settings.py").exists()
+    assert load_settings().port != 1
