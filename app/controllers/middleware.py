@@ -57,7 +57,9 @@ class RequestContext:
         route = scope.get("path_template") or "unmatched"
         HTTP_REQUESTS.labels(scope["method"], route, status).inc()
         HTTP_SECONDS.labels(route).observe(seconds)
-        log.info(
+        # A health check asks six times a minute, for ever.
+        write = log.debug if scope["path"].startswith("/health/") else log.info
+        write(
             "request",
             method=scope["method"],
             route=route,
