@@ -22,6 +22,7 @@ from app.infra.broker import Delivery, Outgoing
 from app.metrics import MESSAGE_HOLDS, MESSAGES
 from app.schemas.messages import MessageRead, MessageStatus, Queue
 from app.schemas.orders import OrderCreate, OrderUpdateMessage
+from app.schemas.problems import words_of
 from app.schemas.products import ProductCreate, ProductUpdateMessage
 
 log = structlog.get_logger(__name__)
@@ -185,9 +186,9 @@ def _parse(delivery: Delivery) -> BaseModel:
     try:
         return HANDLERS[delivery.queue].schema.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         field = _line(".".join(map(str, first["loc"])))
-        detail = f"{field}: {first['msg']}" if field else first["msg"]
+        detail = f"{field}: {words_of(first)}" if field else words_of(first)
         raise Poison("validation", detail, field) from None
 
 

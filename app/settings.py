@@ -95,7 +95,7 @@ class Settings(BaseSettings):
         return [
             name
             for name, (used, value, default) in passwords.items()
-            if used and value.get_secret_value() == default
+            if used and value == SecretStr(default)
         ]
 
     @property

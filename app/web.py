@@ -10,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 from litestar import Litestar
+from litestar.datastructures import State
 from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ASGIApp
 
@@ -38,8 +39,7 @@ MOST_BODY_BYTES = 256 * 1024
 def create_app(container: Container) -> ASGIApp:
 
     @asynccontextmanager
-    async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        app.state.container = container
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with running(*container.loops_of_reader):
             yield
 
@@ -61,6 +61,7 @@ def create_app(container: Container) -> ASGIApp:
         plugins=[PydanticPlugin(validate_strict=None)],  # type: ignore[arg-type]
         before_request=before_request,
         exception_handlers=EXCEPTION_HANDLERS,
+        state=State({"container": container}),
         lifespan=[lifespan],
         openapi_config=OPENAPI,
         logging_config=None,  # ours stands: see logs.py
@@ -94,11 +95,12 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         delay = self._container.settings.shutdown_delay
-        if delay == 0 or self._container.health.closing:  # at the second signal at once
-            return super().handle_exit(sig, frame)
-        self._container.health.closing = True
         stop = partial(super().handle_exit, sig, frame)
-        self._loop.call_soon_threadsafe(self._loop.call_later, delay, stop)
+        if delay == 0 or self._container.health.closing:  # at the second signal at once
+            stop()
+        else:
+            self._container.health.closing = True
+            self._loop.call_soon_threadsafe(self._loop.call_later, delay, stop)
 
 
 async def serve(container: Container, listening: socket.socket) -> None:

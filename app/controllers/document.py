@@ -80,10 +80,8 @@ def _correct(operation: Json) -> None:
         for example in parameter.pop("examples", {}).values():
             parameter["example"] = example["value"]
         parameter["schema"] = _never_null(parameter["schema"])
-    responses = operation["responses"]
-    if "application/json" in responses.get("400", {}).get("content", {}):
-        del responses["400"]  # Litestar's answer to what is invalid; ours is 422
-    for status, response in responses.items():
+    operation["responses"] = dict(sorted(operation["responses"].items()))
+    for status, response in operation["responses"].items():
         response["description"] = HTTPStatus(int(status)).phrase
 
 

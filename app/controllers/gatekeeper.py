@@ -53,8 +53,9 @@ class Gatekeeper:
         if self._key is None or path.startswith(_OPEN):
             return True
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        given = token if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
-        return hmac.compare_digest(given.strip(), self._key)
+        bearer = token if scheme.lower() == b"bearer" else b""
+        given = (bearer, headers.get(b"x-api-key", b""))
+        return any(hmac.compare_digest(key.strip(), self._key) for key in given)
 
 
 def _is_foreign_body(method: str, headers: dict[bytes, bytes]) -> bool:

@@ -4,6 +4,7 @@ from litestar.openapi.spec import Example
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app.controllers.dependencies import Health
+from app.controllers.errors import documented
 from app.schemas.health import Liveness, Readiness
 
 _NOT_READY = Readiness(
@@ -14,18 +15,26 @@ NOT_READY = ResponseSpec(
 )
 
 
+FOREIGN_HOST = documented()[400]
+
+
 class HealthController(Controller):
     tags = ["health"]
     security = [{}]
 
-    @get("/health/live", summary="The process answers", sync_to_thread=False)
+    @get(
+        "/health/live",
+        summary="The process answers",
+        responses={400: FOREIGN_HOST},
+        sync_to_thread=False,
+    )
     def live(self) -> Liveness:
         return Liveness()
 
     @get(
         "/health/ready",
         summary="The parts, and whether requests can be served",
-        responses={503: NOT_READY},
+        responses={400: FOREIGN_HOST, 503: NOT_READY},
     )
     async def ready(self, health: Health) -> Response[Readiness]:
         readiness = await health.readiness()

@@ -27,11 +27,11 @@ class JsonRequest(Request[None, None, State]):
 async def before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
     """One address is written in one way: 1, but not 01, +1 or 1_0; a parameter once, and not null
     for an absent one."""
-    segments = request.url.path.split("/")
+    segments = request.scope["path"].split("/")
     for value in request.path_params.values():
         if isinstance(value, int) and str(value) not in segments:
             raise NotFoundException
-    if wrong := _ambiguous(request):
+    if request.scope["query_string"] and (wrong := _ambiguous(request)):
         raise ValidationException(extra=[{"key": name} for name in sorted(wrong)])
     return _methods(request) if request.method == "OPTIONS" else None
 

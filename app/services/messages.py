@@ -17,7 +17,7 @@ class MessageService:
     async def read(self, message_id: str) -> MessageRead:
         message = await self._messages.latest(message_id)
         if message is None:
-            raise NotFound("message", message_id)
+            raise NotFound("message", "of this id")
         return MessageRead.model_validate(message)
 
     async def apply(

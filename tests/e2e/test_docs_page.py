@@ -1,0 +1,103 @@
+"""Swagger UI at /docs shows the API to a browser that reaches nothing but the service."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.service import Service
+
+MISSING = "Chromium is missing: run `apt-get install -y chromium`"
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
+    "--window-size=1280,2400",
+    "--virtual-time-budget=15000",
+    "--enable-logging=stderr",
+)
+# No address but ours, except names of XML vocabularies, which nobody fetches.
+ELSEWHERE = re.compile(r"(?:https?:)?//(?!localhost[:/]|www\.w3\.org/)[\w.-]+\.\w+")
+LINKING = ("src", "href", "srcset", "action", "data", "poster", "xlink:href")
+
+
+class Page(HTMLParser):
+    """The rendered page: where it links to, and the operations it shows."""
+
+    def __init__(self, dom: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.operations: list[str] = []
+        self.feed(dom)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in LINKING]
+        named = dict(attrs)
+        if "opblock " in f"{named.get('class', '')} ":
+            self.operations.append(named.get("id") or "")
+
+
+@pytest.fixture(scope="module", name="chromium")
+def _chromium() -> str:
+    program = shutil.which("chromium")
+    assert program, MISSING
+    return program
+
+
+def rendered(chromium: str, profile: Path, url: str) -> tuple[str, str]:
+    """The DOM, and what Chromium had to say."""
+    command = [chromium, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", url]
+    run = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
+    return run.stdout, run.stderr
+
+
+def test_the_page_shows_every_operation(service: Service, chromium: str, tmp_path: Path) -> None:
+    dom, console = rendered(chromium, tmp_path / "profile", f"{service.url}/docs")
+    page = Page(dom)
+    document = httpx.get(f"{service.url}/schema/openapi.json").json()
+    wanted = {
+        f"operations-{operation['tags'][0]}-{operation['operationId']}"
+        for methods in document["paths"].values()
+        for operation in methods.values()
+    }
+    assert set(page.operations) == wanted
+    for summary in ("Place an order: all of it or nothing", "What became of a message"):
+        assert summary in dom
+    assert not [link for link in page.links if ELSEWHERE.match(link)]
+    assert not ELSEWHERE.findall(httpx.get(f"{service.url}/docs").text)
+    # Whatever is blocked by the policy of the page, or is not there, is told on the console.
+    assert "CONSOLE" not in console, console
+
+
+def test_the_page_allows_nothing_from_elsewhere(service: Service) -> None:
+    response = httpx.get(f"{service.url}/docs")
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "https:" not in policy
+    assert re.search(r"script-src 'self' 'sha256-[\w+/=]{44}'", policy)
+    assert "unsafe-inline" not in policy.split("script-src")[1]
+    assert response.headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("swagger-ui-bundle.js", "javascript"),
+        ("swagger-ui-standalone-preset.js", "javascript"),
+        ("swagger-ui.css", "css"),
+        ("favicon-32x32.png", "image/png"),
+    ],
+)
+def test_the_files_of_the_page_are_ours(service: Service, name: str, media_type: str) -> None:
+    response = httpx.get(f"{service.url}/docs/assets/{name}")
+    assert response.status_code == 200
+    assert media_type in response.headers["content-type"]
