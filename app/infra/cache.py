@@ -127,7 +127,8 @@ class CachedReads:
         self._cache = cache
         self._kind = kind
         self._rows = Gather(kind.load)
-        self._filling: set[str] = set()
+        self._starting: dict[int, asyncio.Task[bytes | None]] = {}
+        self._filling: set[int] = set()
         self._fields: set[str] | None = None
 
     def key(self, identity: int) -> str:
@@ -142,7 +143,7 @@ class CachedReads:
             value = await self._hit(identity, key)
             if value is None:
                 log.info("cache miss", key=key)
-                value = await self._load_and_fill(identity, key)
+                value = await self._miss(identity)
             return value
         except RedisDown:
             return await self._load(identity, "error")
@@ -164,19 +165,28 @@ class CachedReads:
             return False
         return isinstance(row, dict) and row.get("id") == identity and row.keys() == self._fields
 
-    async def _load_and_fill(self, identity: int, key: str) -> bytes | None:
-        if key in self._filling:  # one of us is enough to ask for the lease
-            return await self._wait_for_other(identity, key)
-        self._filling.add(key)
-        try:
-            token = await self._cache.take_lease(key)
-            if token is None:
-                return await self._wait_for_other(identity, key)
-            return await self._fill(identity, key, token)
-        finally:
-            self._filling.discard(key)
+    async def _miss(self, identity: int) -> bytes | None:
+        """As in Gather, a caller joins only what has not begun."""
+        task = self._starting.get(identity)
+        if task is None:
+            task = self._starting[identity] = asyncio.create_task(self._load_and_fill(identity))
+        return await asyncio.shield(task)
 
-    async def _fill(self, identity: int, key: str, token: str) -> bytes | None:
+    async def _load_and_fill(self, identity: int) -> bytes | None:
+        del self._starting[identity]
+        if identity in self._filling:  # one of us is enough to ask for the lease
+            return await self._wait_for_other(identity)
+        self._filling.add(identity)
+        try:
+            token = await self._cache.take_lease(self.key(identity))
+            if token is None:
+                return await self._wait_for_other(identity)
+            return await self._fill(identity, token)
+        finally:
+            self._filling.discard(identity)
+
+    async def _fill(self, identity: int, token: str) -> bytes | None:
+        key = self.key(identity)
         value = await self._load(identity, "miss")
         try:
             await self._cache.fill(key, token, value, self._kind.ttl)
@@ -184,7 +194,8 @@ class CachedReads:
             log.debug("cache not filled", key=key)
         return value
 
-    async def _wait_for_other(self, identity: int, key: str) -> bytes | None:
+    async def _wait_for_other(self, identity: int) -> bytes | None:
+        key = self.key(identity)
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 while True:
@@ -212,6 +223,6 @@ class CachedReads:
         CACHE_INVALIDATIONS.labels("confirmed").inc()
         try:
             await self._cache.fill(key, token, await self._rows.get(identity), self._kind.ttl)
-        except (RedisDown, Unavailable):
-            log.debug("cache not filled", key=key)
+        except Exception as error:  # the change stands, and the old value is gone
+            log.warning("cache not filled", key=key, error=repr(error))
         return True

@@ -12,9 +12,9 @@ from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
-from pamqp.commands import Basic
 
 from app.errors import Unavailable
+from app.infra.amqp import accept_any_properties, shortened
 from app.infra.broker import (
     PUBLISH_SECONDS,
     Broker,
@@ -36,24 +36,7 @@ _HEARTBEAT_SECONDS = 10
 _ALL_QUEUES = (*Queue, *(queue.dead for queue in CONSUMED))
 
 
-_read_properties = Basic.Properties.unmarshal
-
-
-def _read_what_can_be_read(properties: Basic.Properties, flags: int, data: bytes) -> None:
-    """A property that is no text, or a time beyond the years, would end the connection with which
-    it came, and the next one, for ever. Without its id a message counts as one that has none."""
-    try:
-        _read_properties(properties, flags, data)
-    except Exception as error:
-        log.warning("properties of a message not readable", error=str(error))
-
-
-Basic.Properties.unmarshal = _read_what_can_be_read  # type: ignore[method-assign]
-
-
-def _short(text: str) -> str:
-    """What AMQP's short strings hold of it."""
-    return text.encode(errors="backslashreplace")[:255].decode(errors="ignore")
+accept_any_properties()
 
 
 async def _keep_bytes(message: RabbitMessage) -> bytes:
@@ -66,6 +49,8 @@ def explain(error: BaseException, url_host: str) -> str:
     text = str(error) or "no answer in time"
     if "ACCESS_REFUSED" in text or "403" in text:
         return f"RabbitMQ refused the login: see RABBITMQ_USER and RABBITMQ_PASSWORD ({text})"
+    if "PRECONDITION_FAILED" in text:
+        return f"RabbitMQ has a queue of this name with other arguments: delete it ({text})"
     # aiormq keeps no more of the reason than that the opening of the vhost was answered by a close.
     if "OpenOk" in text or "vhost" in text.lower() or "NOT_ALLOWED" in text:
         return (
@@ -162,10 +147,10 @@ class RabbitMQ(Broker):
                 await self._publisher.publish(
                     message.body,
                     queue=message.queue,
-                    message_id=_short(message.message_id),
+                    message_id=shortened(message.message_id),
                     headers=dict(message.headers),
                     reply_to=message.reply_to,
-                    content_type=_short(message.content_type),
+                    content_type=shortened(message.content_type),
                     persist=True,
                 )
         except Unavailable:
@@ -182,7 +167,7 @@ class RabbitMQ(Broker):
                     content_type="application/json",
                     mandatory=False,
                 )
-        except Unavailable as error:
+        except (Unavailable, ValueError) as error:  # an address that is none, for one
             log.info("reply not sent", queue=delivery.queue, error=str(error))
 
     @asynccontextmanager

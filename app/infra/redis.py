@@ -11,7 +11,6 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -65,8 +64,9 @@ class CacheRedis:
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 result = await operation(self._client)
-        # ValueError: what answers there does not speak Redis's protocol.
-        except (RedisError, OSError, EOFError, ValueError) as error:
+        # Not RedisError and OSError alone: uvloop raises RuntimeError on a connection that was
+        # reset, and redis-py whatever comes to it if the other side speaks another protocol.
+        except Exception as error:
             self._failed(error)
             raise RedisDown from error
         if self._failures:

@@ -54,6 +54,15 @@ async def _parse(message: Any, parse: Callable[[Any], Awaitable[Any]]) -> Any:
         return RedisStreamMessage(message, body, consumer=FAKE_CONSUMER, group=_GROUP)
 
 
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except (RedisError, OSError) as error:
+        raise Unavailable(f"the queues do not answer: {error!r}") from error
+
+
 class Streams(Broker):
     def __init__(self, url: str) -> None:
         self._url = url
@@ -161,20 +170,17 @@ class Streams(Broker):
         self._abandoned.difference_update(entries)
 
     async def publish(self, message: Outgoing) -> None:
-        headers = {**message.headers, "message_id": message.message_id}
-        headers["content-type"] = message.content_type
-        try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                await self._publisher.connect()
-                await self._publisher.publish(
-                    message.body,
-                    stream=message.queue,
-                    # As bytes: of strings FastStream counts the characters, then cuts the bytes.
-                    headers={name: value.encode() for name, value in headers.items()},
-                    reply_to=message.reply_to or "",
-                )
-        except (RedisError, OSError) as error:
-            raise Unavailable(f"the queues do not answer: {error!r}") from error
+        own = {"message_id": message.message_id, "content-type": message.content_type}
+        headers = {**message.headers, **own}.items()
+        async with _within(PUBLISH_SECONDS):
+            await self._publisher.connect()
+            await self._publisher.publish(
+                message.body,
+                stream=message.queue,
+                # As bytes: of strings FastStream counts the characters, then cuts the bytes.
+                headers={name: value.encode(errors="backslashreplace") for name, value in headers},
+                reply_to=message.reply_to or "",
+            )
 
     async def reply(self, delivery: Delivery, body: bytes) -> None:
         try:
@@ -183,7 +189,7 @@ class Streams(Broker):
                 await self._publisher.publish(
                     body, channel=delivery.reply_to, correlation_id=delivery.correlation_id
                 )
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, ValueError) as error:
             log.info("reply not sent", queue=delivery.queue, error=repr(error))
 
     @asynccontextmanager
@@ -196,17 +202,11 @@ class Streams(Broker):
             receiver(message.body)
 
         try:
-            await self._listen(listener)
+            async with _within(PUBLISH_SECONDS):
+                await listener.start()
             yield channel
         finally:
             await listener.stop()
-
-    async def _listen(self, listener: RedisBroker) -> None:
-        try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                await listener.start()
-        except (RedisError, OSError) as error:
-            raise Unavailable(f"the queues do not answer: {error!r}") from error
 
     @asynccontextmanager
     async def dead_letters(self, queue: Queue, most: int) -> AsyncIterator[Sequence[DeadLetter]]:
@@ -227,11 +227,8 @@ class Streams(Broker):
         )
 
     async def ping(self) -> None:
-        try:
-            async with asyncio.timeout(1):
-                await self._client.ping()
-        except (RedisError, OSError) as error:
-            raise Unavailable(f"the queues do not answer: {error!r}") from error
+        async with _within(1):
+            await self._client.ping()
 
     async def close(self) -> None:
         await self._publisher.stop()
