@@ -18,7 +18,7 @@ from app.settings import Settings
 from tests.support.databases import Databases
 from tests.support.lifespan import lifespan
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.service import Service
+from tests.support.service import Service, one_command
 from tests.support.shop import Shop
 from tests.support.surroundings import Surroundings
 from tests.support.tree import copy_tree
@@ -137,19 +137,26 @@ async def shop(container: Container) -> Shop:
 
 
 @pytest.fixture
-async def service(surroundings: Surroundings, tree: Path, tmp_path: Path) -> AsyncIterator[Service]:
-    """The four processes, none of them started yet."""
-    service = Service(tree, tmp_path, surroundings.variables)
-    yield service
-    await service.close()
+async def processes(
+    surroundings: Surroundings, tree: Path, tmp_path: Path
+) -> AsyncIterator[Service]:
+    """The service as four processes, none of them started yet."""
+    async with Service(tree, tmp_path, surroundings.variables) as service:
+        yield service
 
 
 @pytest.fixture
 async def embedded(tree: Path, tmp_path: Path) -> AsyncIterator[Service]:
     """`python main.py` with nothing configured, not started yet."""
-    service = Service(tree, tmp_path, {"DATA_DIR": str(tmp_path / "data")})
-    yield service
-    await service.close()
+    async with Service(tree, tmp_path, {"DATA_DIR": str(tmp_path / "data")}) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+async def service(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """The whole service in one process, running, for all tests of a module."""
+    async with one_command(tree, tmp_path_factory.mktemp("service")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_answers_that_have_no_body_say_so(document: Json) -> None:
 async def test_examples_work_in_their_order_after_the_producer(
     service: Service, document: Json
 ) -> None:
-    message_ids = re.findall(r"sample:\S+", await service.script("producer.py", COLUMNS="200"))
+    message_ids = re.findall(r"sample:\S+", await service.script("producer.py"))
     with httpx.Client(base_url=service.url) as client:
         for method, path, operation in operations(document):
             values = {"path": {}, "query": {}}  # type: dict[str, Json]

@@ -16,14 +16,19 @@ _PR_SET_PDEATHSIG = 1
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
 
 
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """For a child: the variables, and what every program needs."""
+    return {name: os.environ[name] for name in _KEPT if name in os.environ} | dict(variables)
+
+
 class Process:
-    """`environment` is all that the child gets besides what every program needs."""
+    """`variables` are all that the child gets besides what every program needs."""
 
     def __init__(
         self,
         name: str,
         command: Sequence[str | Path],
-        environment: Mapping[str, str],
+        variables: Mapping[str, str],
         *,
         directory: Path,
         log: Path,
@@ -31,7 +36,7 @@ class Process:
         self.name = name
         self.log = log
         self._command = command
-        self._environment = {k: os.environ[k] for k in _KEPT if k in os.environ} | {**environment}
+        self._environment = environment(variables)
         self._directory = directory
         self._child: subprocess.Popen[bytes] | None = None
         self._log_begins = 0

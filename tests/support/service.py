@@ -1,13 +1,17 @@
 """The service as its users start it: real processes, in a copy of its files."""
 
+import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import httpx
 
 from app.embedded.ports import LOOPBACK, free_port
-from tests.support.processes import Process, finish, run
+from tests.support.processes import Process, environment, finish
 from tests.support.waiting import eventually
 
 PYTHON = Path(sys.executable)
@@ -26,8 +30,14 @@ _READY = {
 }
 
 
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
 class Service:
-    """`variables` are all of its settings; without a database among them it is the embedded mode."""
+    """`variables` are its settings; with no database among them it is the embedded mode."""
 
     def __init__(self, tree: Path, directory: Path, variables: Mapping[str, str]) -> None:
         self.port = free_port()
@@ -39,6 +49,10 @@ class Service:
             self._variables["API_URL"] = self.url
         self.processes = {name: self.process(name, *COMMANDS[name]) for name in COMMANDS}
         self.web, self.worker, self.scheduler, self.taskiq_worker = self.processes.values()
+
+    @cached_property
+    def api(self) -> httpx.AsyncClient:
+        return self.client()
 
     def process(self, name: str, *command: str | Path, **variables: str) -> Process:
         """One more process with the service's settings."""
@@ -64,15 +78,65 @@ class Service:
             await eventually(lambda: _answers(client, self.web), 60, lambda: self.web.output)
 
     def client(self) -> httpx.AsyncClient:
+        """One more, for those who need connections of their own."""
         return httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30)
 
-    async def script(self, *command: str, seconds: float = 120, **variables: str) -> str:
+    async def run(
+        self,
+        *command: str | Path,
+        variables: Mapping[str, str] | None = None,
+        seconds: float = 120,
+    ) -> Ended:
+        """Run a Python program of the tree to its end."""
+        process = await asyncio.create_subprocess_exec(
+            *(PYTHON, *command),
+            cwd=self.tree,
+            env=environment({**self._variables, "COLUMNS": "160", **(variables or {})}),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                out, err = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        assert process.returncode is not None
+        return Ended(process.returncode, out.decode(), err.decode())
+
+    async def script(self, *command: str | Path) -> str:
         """Run a Python program of the tree to its good end; its output."""
-        name = command[0].replace("/", "_")
-        return await run(self.process(name, PYTHON, *command, **variables), seconds)
+        ended = await self.run(*command)
+        assert ended.code == 0, ended.out + ended.err
+        return ended.out
+
+    async def every(self, name: str) -> list[dict[str, Any]]:
+        """All users, products or orders."""
+        rows: list[dict[str, Any]] = []
+        while page := await self._page(name, len(rows) // 100 + 1):
+            rows += page
+            if len(page) < 100:
+                break
+        return rows
+
+    async def _page(self, name: str, number: int) -> list[dict[str, Any]]:
+        answer = await self.api.get(f"/{name}?count=100&page={number}")
+        return list(answer.raise_for_status().json()[name])
+
+    async def total(self, name: str) -> int:
+        return int((await self.api.get(f"/{name}")).raise_for_status().json()["total"])
 
     async def close(self) -> None:
+        if "api" in vars(self):
+            await self.api.aclose()
         await finish(list(self.processes.values()))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
 async def _answers(client: httpx.AsyncClient, web: Process) -> bool:
@@ -81,3 +145,12 @@ async def _answers(client: httpx.AsyncClient, web: Process) -> bool:
         return (await client.get("/health/ready")).status_code == 200
     except httpx.TransportError:
         return False
+
+
+@asynccontextmanager
+async def one_command(tree: Path, directory: Path, **variables: str) -> AsyncIterator[Service]:
+    """`python main.py` with nothing configured but these, running."""
+    variables = {"DATA_DIR": str(directory / "data"), **variables}
+    async with Service(tree, directory, variables) as service:
+        await service.start("web")
+        yield service

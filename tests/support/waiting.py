@@ -13,7 +13,7 @@ async def eventually(
     seconds: float = 10,
     story: Callable[[], str] = lambda: "it did not come true",
 ) -> Any:
-    """The condition's first true value. Its assertions fail at once; the limit fails with the story."""
+    """The condition's first true value. Its assertions fail at once; the limit with the story."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
     while True:

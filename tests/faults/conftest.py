@@ -1,0 +1,20 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.load import Load, prepare_load
+from tests.faults.stack import Stack, stack_on
+from tests.support.databases import Databases
+
+
+@pytest.fixture(scope="package")
+async def stack(databases: Databases, tree: Path) -> AsyncIterator[Stack]:
+    """Web processes for all the tests of the cache, which leave them healthy."""
+    async with databases.fresh() as url, stack_on(url, tree) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="package")
+async def load(stack: Stack) -> Load:
+    return await prepare_load(stack)

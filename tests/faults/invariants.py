@@ -1,0 +1,94 @@
+"""What must be true after every fault: one function for each promise."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from app.schemas.messages import CONSUMED, Queue
+from tests.support.databases import connected
+from tests.support.invariants import check_invariants
+from tests.support.queues import QueueClient, Received
+
+_TWICE_REPORTED = """
+    SELECT report_at, order_id FROM reports GROUP BY 1, 2 HAVING count(*) > 1
+"""
+
+_EXTERNAL_IDS = "SELECT external_id FROM orders WHERE external_id IS NOT NULL"
+
+
+async def check_database(url: str, postgres_log: str) -> None:
+    await check_stock_ledger(url)
+    check_no_constraint_fired(postgres_log)
+    await check_reported_once(url)
+
+
+async def check_stock_ledger(url: str) -> None:
+    """The stock is the sum of its movements and never negative; orders are whole."""
+    await check_invariants(url)
+
+
+def check_no_constraint_fired(postgres_log: str) -> None:
+    """The CHECKs are the last line of defence: nothing may ever reach them."""
+    fired = [line for line in postgres_log.splitlines() if "23514" in line]
+    assert not fired, fired[:5]
+
+
+async def check_reported_once(url: str) -> None:
+    """One report row for each order of a day."""
+    async with connected(url) as connection:
+        assert not await connection.fetch(_TWICE_REPORTED)
+
+
+async def check_exactly_once(
+    url: str, queues: QueueClient, published: Mapping[Queue, Iterable[str]]
+) -> dict[str, str]:
+    """Every message is applied, refused or dead, and nothing waits. What became of each id."""
+    async with connected(url) as connection:
+        rows = await connection.fetch("SELECT queue, message_id, status FROM messages")
+    inbox = {(row["queue"], row["message_id"]): row["status"] for row in rows}
+    for queue in CONSUMED:
+        settled = {id for (name, id), status in inbox.items() if name == queue and status != "dead"}
+        dead = {letter.message_id for letter in await take_all(queues, queue.dead)}
+        sent = set(published.get(queue, ()))
+        assert settled | dead == sent, {"lost": sent - settled - dead, "more": settled - sent}
+        assert not settled & dead
+        assert await queues.count(queue) == 0
+    assert "failing" not in inbox.values()
+    return {id: status for (_, id), status in inbox.items()}
+
+
+async def take_all(queues: QueueClient, queue: str) -> list[Received]:
+    found = []
+    while letter := await queues.poll(queue):
+        found.append(letter)
+    return found
+
+
+async def check_report_messages(url: str, messages: Iterable[Received]) -> None:
+    """Every batch of rows is told of in a message at least once, and each message is true."""
+    async with connected(url) as connection:
+        rows = await connection.fetch("SELECT id, order_id, report_at::text FROM reports")
+        batches = await connection.fetch("SELECT report_date::text, batches FROM report_runs")
+        assert not await connection.fetch("SELECT FROM outbox"), "the outbox is not empty"
+    bodies = {message.message_id: message.json for message in messages}
+    told = [(r["report_id"], r["order_id"], r["report_at"]) for r in _reports(bodies.values())]
+    assert sorted(told) == sorted(tuple(row) for row in rows)
+    for day, count in batches:
+        ids = {f"report:{day}:{number}" for number in range(1, count + 1)}
+        assert ids <= bodies.keys(), (ids, bodies.keys())
+    for body in bodies.values():
+        assert body["reports_count"] == len(body["reports"])
+
+
+def _reports(bodies: Iterable[Any]) -> list[dict[str, Any]]:
+    return [report for body in bodies for report in body["reports"]]
+
+
+async def check_acknowledged(url: str, external_ids: Iterable[str]) -> None:
+    """No order whose 201 or whose ack was seen is missing, and none is there twice."""
+    async with connected(url) as connection:
+        rows = await connection.fetch(_EXTERNAL_IDS)
+    present = [row[0] for row in rows]
+    assert len(present) == len(set(present))
+    missing = set(external_ids) - set(present)
+    assert not missing, json.dumps(sorted(missing))

@@ -1,0 +1,63 @@
+"""Which versions of a value a reader may still be given."""
+
+import asyncio
+import time
+from bisect import bisect_right
+from math import inf
+
+MOST_HIDDEN_SECONDS = 0.5
+
+
+class Ledger:
+    """The history of one value, as its writers saw it. Version 0 was there before them.
+
+    Version x is too old for a read if it was acknowledged before a version y was sent, and y was
+    acknowledged before the read began: so writers of one value may overlap."""
+
+    def __init__(self) -> None:
+        self._sent = [0.0]
+        self._acknowledged = [0.0]
+        self._lost: dict[int, float] = {}
+        self.floor = 0.0  # read it before asking: when the newest acknowledged version was sent
+
+    def begin(self) -> int:
+        self._sent.append(time.monotonic())
+        self._acknowledged.append(inf)
+        return len(self._sent) - 1
+
+    def acknowledge(self, version: int) -> None:
+        self._acknowledged[version] = min(self._acknowledged[version], time.monotonic())
+        self.floor = max(self.floor, self._sent[version])
+
+    def lose(self, version: int) -> None:
+        """Its writer died after the commit. It may be hidden for a while, then it counts."""
+        self._lost[version] = time.monotonic()
+        asyncio.get_running_loop().call_later(MOST_HIDDEN_SECONDS, self.acknowledge, version)
+
+    def judge(self, version: int, floor: float, asked: float) -> tuple[bool, float]:
+        """Whether it is too old, and for how long a newer one had been there when it was asked."""
+        stale = self._acknowledged[version] < floor
+        return stale, self._hidden(version, asked) if stale or self._lost else 0.0
+
+    def _hidden(self, version: int, asked: float) -> float:
+        newer = range(bisect_right(self._sent, self._acknowledged[version]), len(self._sent))
+        there = (self._lost.get(one, self._acknowledged[one]) for one in newer)
+        return max(0.0, asked - min(there, default=inf))
+
+
+class Count:
+    """A value that every write raises by one: the pieces of a product that are sold."""
+
+    def __init__(self) -> None:
+        self._moments: list[float] = []
+
+    @property
+    def floor(self) -> int:
+        return len(self._moments)
+
+    def acknowledge(self) -> None:
+        self._moments.append(time.monotonic())
+
+    def judge(self, count: int, floor: int, asked: float) -> tuple[bool, float]:
+        stale = count < floor
+        return stale, asked - self._moments[count] if stale else 0.0

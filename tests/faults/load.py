@@ -1,0 +1,175 @@
+"""Readers and writers of a few values, and what they saw."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.faults.keepalive import Answer, KeepAlive, Lost
+from tests.faults.ledger import Count, Ledger
+from tests.faults.stack import Member, Stack
+
+_STOCK = 1_000_000
+_LATE_SECONDS = 0.4  # an acknowledgement after this long was not confirmed by Redis
+
+
+@dataclass
+class Key:
+    """A user, or a product: then `sold` too is known."""
+
+    path: str
+    described: Ledger = field(default_factory=Ledger)
+    sold: Count | None = None
+
+    @property
+    def id(self) -> int:
+        return int(self.path.rpartition("/")[2])
+
+
+@dataclass
+class Tally:
+    reads: int = 0
+    stale: int = 0
+    writes: int = 0
+    late: int = 0
+    hits: int = 0
+    longest_hidden: float = 0.0
+    slowest_read: float = 0.0
+    slowest_write: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, other: "Tally") -> None:
+        for name in ("reads", "stale", "writes", "late", "hits"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("longest_hidden", "slowest_read", "slowest_write"):
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+        self.failures += other.failures
+        self.examples += other.examples
+
+    def saw(self, key: Key, floors: tuple[float, int], answer: Answer) -> None:
+        self.reads += 1
+        self.slowest_read = max(self.slowest_read, answer.seconds)
+        if answer.status != 200:
+            self.failures[f"GET {answer.status}"] += 1
+            return
+        body = answer.json
+        version, sold = int(body["description"]), _STOCK - body.get("stock_quantity", _STOCK)
+        old, hidden = key.described.judge(version, floors[0], answer.began)
+        if key.sold is not None:
+            too_few, hidden_sale = key.sold.judge(sold, floors[1], answer.began)
+            old, hidden = old or too_few, max(hidden, hidden_sale)
+        self.longest_hidden = max(self.longest_hidden, hidden)
+        if old:
+            self.stale += 1
+            self.examples.append(f"{key.path}: {version}, {sold} sold, {hidden:.3f} s late")
+
+    def wrote(self, answer: Answer) -> bool:
+        """Whether it is acknowledged."""
+        self.writes += 1
+        self.slowest_write = max(self.slowest_write, answer.seconds)
+        self.late += answer.seconds > _LATE_SECONDS
+        if answer.status >= 300:
+            self.failures[f"write {answer.status}"] += 1
+        return answer.status < 300
+
+
+class Load:
+    """Requests from many readers and a few writers until the context ends."""
+
+    def __init__(self, stack: Stack, keys: Sequence[Key], user_id: int, address_id: int) -> None:
+        self._stack = stack
+        self.keys = keys
+        self.quiet_key = keys[0]  # not written by the load, so nearly always in the cache
+        self.address = f"/addresses/{address_id}"
+        self.products = [key for key in keys if key.sold is not None]
+        self._buyer = {"user_id": user_id, "delivery_address_id": address_id}
+        self.tally = Tally()
+
+    @asynccontextmanager
+    async def running(self, readers: int = 12, writers: int = 4) -> AsyncIterator[list["_Task"]]:
+        reader, writer = self._stack.reader, self._stack.writer
+        tasks = [
+            *(_forever(self._read, reader if i % 4 else writer, 0) for i in range(readers)),
+            *(_forever(self.describe, writer, 0.04) for _ in range(writers)),
+            *(_forever(self._buy, writer, 0.1) for _ in range(writers // 2)),
+        ]
+        try:
+            yield tasks
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, client: KeepAlive) -> None:
+        key = random.choice(self.keys)
+        floors = key.described.floor, key.sold.floor if key.sold else 0
+        self.tally.saw(key, floors, await client.get(key.path))
+
+    async def describe(self, client: KeepAlive) -> None:
+        await self.describe_key(client, random.choice(self.keys[1:]))
+
+    async def describe_key(self, client: KeepAlive, key: Key) -> None:
+        version = key.described.begin()
+        try:
+            answer = await client.send("PUT", key.path, {"description": str(version)})
+        except Lost:
+            key.described.lose(version)
+            raise
+        if self.tally.wrote(answer):
+            key.described.acknowledge(version)
+
+    async def describe_by(self, send: Callable[[Any], Awaitable[bool]]) -> None:
+        """By a message; `send` tells whether it was applied, when that is acknowledged."""
+        key = random.choice(self.products)
+        version, began = key.described.begin(), time.monotonic()
+        applied = await send({"product_id": key.id, "description": str(version)})
+        status = 200 if applied else 500
+        if self.tally.wrote(Answer(status, b"", began, time.monotonic() - began)):
+            key.described.acknowledge(version)
+
+    async def _buy(self, client: KeepAlive) -> None:
+        key = random.choice(self.products)
+        order = {**self._buyer, "items": [{"product_id": key.id, "quantity": 1}]}
+        if self.tally.wrote(await client.send("POST", "/orders", order)) and key.sold:
+            key.sold.acknowledge()
+
+
+_Task = asyncio.Task[None]
+
+
+def _forever(act: Callable[[KeepAlive], Awaitable[None]], member: Member, pause: float) -> _Task:
+    async def loop() -> None:
+        with closing(KeepAlive(member.port)) as client:
+            while True:
+                await act(client)
+                if pause:
+                    await asyncio.sleep(random.uniform(0, 2 * pause))
+
+    return asyncio.create_task(loop())
+
+
+async def prepare_load(stack: Stack, keys_of_a_kind: int = 3) -> Load:
+    """Users, products and a customer, made through the API."""
+    with closing(KeepAlive(stack.writer.port)) as client:
+        users = [await _make_user(client) for _ in range(keys_of_a_kind)]
+        products = [await _make_product(client) for _ in range(keys_of_a_kind)]
+        address = {"street": "Obere Str. 57", "city": "Berlin", "country": "Germany"}
+        made = await client.send("POST", f"{users[0].path}/addresses", address)
+    return Load(stack, [*users, *products], users[0].id, made.json["id"])
+
+
+async def _make_user(client: KeepAlive) -> Key:
+    name = f"u{time.monotonic_ns()}"
+    user = {"username": name, "email": f"{name}@example.com", "description": "0"}
+    return Key(f"/users/{(await client.send('POST', '/users', user)).json['id']}")
+
+
+async def _make_product(client: KeepAlive) -> Key:
+    tea = {"name": "Tea", "price": "5", "description": "0", "stock_quantity": _STOCK}
+    made = await client.send("POST", "/products", tea)
+    return Key(f"/products/{made.json['id']}", sold=Count())

@@ -1,0 +1,194 @@
+"""A TCP proxy that can refuse, cut, delay and hang: one for each client of a server."""
+
+import asyncio
+import random
+import socket
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from enum import Flag
+from typing import cast
+
+from app.embedded.ports import LOOPBACK, free_port
+
+# Without it a closed connection ends politely, and what was sent before may still arrive.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Way(Flag):
+    TO_SERVER = 1
+    TO_CLIENT = 2
+    BOTH = 3
+
+
+class Proxy:
+    """A new one passes everything on. Each fault lasts until `heal`, and they add up."""
+
+    host = LOOPBACK
+
+    def __init__(self, target_port: int, target_host: str = LOOPBACK) -> None:
+        self.port = free_port()
+        self.target = (target_host, target_port)
+        self.connections = 0
+        self.hung = Way(0)
+        self._delay: Callable[[], float] | None = None
+        self._pipes: set[_Pipe] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen. Its port stays the same for as long as it lives."""
+        if self._server is None:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(
+                lambda: _Pipe(self, Way.TO_SERVER), self.host, self.port
+            )
+
+    async def refuse(self) -> None:
+        """Break all connections and refuse new ones, as a stopped server does."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.cut()
+
+    def cut(self) -> None:
+        """Break all connections, once."""
+        for pipe in list(self._pipes):
+            pipe.abort()
+
+    def delay(self, longest: float, shortest: float = 0.0, skew: float = 1.0) -> None:
+        """Hold every chunk for a random time. A `skew` above 1 makes the short times frequent."""
+        self._delay = lambda: shortest + (longest - shortest) * random.random() ** skew
+
+    def hang(self, way: Way = Way.BOTH) -> None:
+        """Pass nothing on and answer nothing. What is on its way arrives after `heal`."""
+        self.hung = way
+        self._turn_pipes()
+
+    async def heal(self) -> None:
+        self.hung, self._delay = Way(0), None
+        self._turn_pipes()
+        await self.start()
+
+    async def close(self) -> None:
+        await self.refuse()
+
+    def holding_time(self) -> float:
+        return self._delay() if self._delay else 0.0
+
+    def add(self, pipe: "_Pipe") -> None:
+        self.connections += pipe.way is Way.TO_SERVER
+        self._pipes.add(pipe)
+
+    def remove(self, pipe: "_Pipe") -> None:
+        self._pipes.discard(pipe)
+
+    def _turn_pipes(self) -> None:
+        for pipe in self._pipes:
+            pipe.turn()
+
+
+class _Pipe(asyncio.Protocol):
+    """What is read on one side is written on the other; `way` says in which direction."""
+
+    def __init__(self, proxy: Proxy, way: Way, other: "_Pipe | None" = None) -> None:
+        self.way = way
+        self._proxy = proxy
+        self._other = other
+        self._transport: asyncio.Transport | None = None
+        self._late: deque[bytes] = deque()
+        self._held: list[bytes] = []
+        self._free_at = 0.0
+        self._full = False
+        self._connecting: asyncio.Task[None] | None = None
+
+    @property
+    def _open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none
+        self._proxy.add(self)
+        if self._other is None:
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        other = _Pipe(self._proxy, Way.TO_CLIENT, self)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: other, *self._proxy.target)
+        except OSError:
+            return self.abort()
+        self._other = other
+        if not self._open:
+            return other.abort()
+        self.turn()
+
+    def data_received(self, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        self._late.append(data)
+        # A chunk never overtakes the one before it.
+        self._free_at = max(self._free_at, loop.time() + self._proxy.holding_time())
+        if self._free_at <= loop.time():
+            self._pass_on_next()
+        else:
+            loop.call_at(self._free_at, self._pass_on_next)
+
+    def _pass_on_next(self) -> None:
+        """The oldest: timers of the same moment come in any order."""
+        self._held.append(self._late.popleft())
+        self.turn()
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None and self._open:
+            self._transport.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._proxy.remove(self)
+        if self._other is not None:
+            self._other.finish()
+
+    def finish(self) -> None:
+        """Close when everything is written."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None and self._open:
+            linger = self._transport.get_extra_info("socket").setsockopt
+            linger(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._transport.abort()
+
+    def pause_writing(self) -> None:
+        if self._other is not None:
+            self._other.hold(True)
+
+    def resume_writing(self) -> None:
+        if self._other is not None:
+            self._other.hold(False)
+
+    def hold(self, full: bool) -> None:
+        self._full = full
+        self.turn()
+
+    def turn(self) -> None:
+        """Read and pass on, or leave it to the kernel until the peer's window is full."""
+        hung = self.way in self._proxy.hung
+        if self._other is not None and not hung:
+            for data in self._held:
+                self._other.write(data)
+            self._held.clear()
+        if self._transport is not None and self._open:
+            if self._full or hung:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+
+@asynccontextmanager
+async def proxy_to(port: int) -> AsyncIterator[Proxy]:
+    proxy = Proxy(port)
+    await proxy.start()
+    try:
+        yield proxy
+    finally:
+        await proxy.close()

@@ -1,0 +1,174 @@
+"""Processes of the service, each with its own way to Redis, on servers of their own."""
+
+import asyncio
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from app.embedded import Valkey
+from app.embedded.ports import LOOPBACK, free_port
+from app.settings import ROOT
+from tests.faults.keepalive import KeepAlive, Lost
+from tests.faults.proxy import Proxy
+from tests.support.processes import Process, finish
+from tests.support.waiting import eventually
+
+SERVE: Sequence[str] = ("main.py",)
+_COUNTER = re.compile(rb'^cache_reads_total\{kind="(\w+)",result="(\w+)"\} (\S+)$', re.MULTILINE)
+# So that a kill -9 brings back what was saved last, and nothing else.
+_VALKEY = {"appendonly": "no"}
+
+
+class Member:
+    """A process of the service, and the proxy that is its only way to Redis."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        log: Path,
+        link: Proxy,
+    ) -> None:
+        self.port = free_port()
+        self.link = link
+        self.process = Process(
+            name,
+            [sys.executable, *command],
+            {
+                **environment,
+                "HOST": LOOPBACK,
+                "PORT": str(self.port),
+                "REDIS_HOST": link.host,
+                "REDIS_PORT": str(link.port),
+            },
+            directory=directory,
+            log=log,
+        )
+
+    async def serve(self) -> None:
+        """Start, and wait until it answers."""
+        self.process.start()
+        await eventually(self._answers, 30, lambda: self.process.output[-4000:])
+
+    async def _answers(self) -> bool:
+        with suppress(Lost), closing(KeepAlive(self.port)) as client:
+            return (await client.get("/health/live")).status == 200
+        assert self.process.running, self.process.output[-4000:]
+        return False
+
+    async def cache_reads(self, result: str) -> float:
+        """From the process's own counters, both kinds together."""
+        with closing(KeepAlive(self.port)) as client:
+            text = (await client.get("/metrics")).body
+        return sum(float(n) for _, name, n in _COUNTER.findall(text) if name.decode() == result)
+
+    async def wait_cached(self, path: str) -> None:
+        """Until it answers this from the cache, five times running."""
+
+        async def cached() -> bool:
+            before = await self.cache_reads("hit")
+            with closing(KeepAlive(self.port)) as client:
+                for _ in range(5):
+                    await client.get(path)
+            return await self.cache_reads("hit") == before + 5
+
+        await eventually(cached, 10, lambda: f"{self.process.name} does not use the cache")
+
+
+class Stack:
+    """Two web processes: most reads go to `reader`, all writes to `writer`."""
+
+    def __init__(
+        self, valkey: Valkey, environment: Mapping[str, str], tree: Path, serve: Sequence[str]
+    ) -> None:
+        self.valkey = valkey
+        self._environment = {
+            "PYTHONPATH": str(ROOT),  # for tests/faults/naive.py; the tree comes first
+            "LOG_FORMAT": "json",
+            "LOG_LEVEL": "WARNING",
+            "RABBITMQ_HOST": LOOPBACK,
+            "RABBITMQ_PORT": "9",  # where nobody listens
+            "RABBITMQ_PASSWORD": "no warning wanted",
+            **environment,
+        }
+        self._tree = tree
+        self._serve = serve
+        self.reader = self._member("reader", serve)
+        self.writer = self._member("writer", serve)
+        self.others: list[Member] = []
+
+    @asynccontextmanager
+    async def joined(self, name: str, *command: str, **environment: str) -> AsyncIterator[Member]:
+        """One more process, `serve` by default; it is not started."""
+        member = self._member(name, command or self._serve, environment)
+        self.others.append(member)
+        await member.link.start()
+        try:
+            yield member
+        finally:
+            self.others.remove(member)
+            await finish([member.process])
+            await member.link.close()
+
+    def _member(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> Member:
+        link = Proxy(self.valkey.port)
+        variables = {**self._environment, **(environment or {})}
+        log = self.valkey.directory / f"{name}.log"
+        return Member(name, command, variables, self._tree, log, link)
+
+    @property
+    def members(self) -> list[Member]:
+        return [self.reader, self.writer, *self.others]
+
+    async def start(self) -> None:
+        await self.valkey.start()
+        for member in self.members:
+            await member.link.start()
+        await asyncio.gather(self.reader.serve(), self.writer.serve())
+
+    async def close(self) -> None:
+        await finish([member.process for member in self.members])
+        for member in self.members:
+            await member.link.close()
+        await self.valkey.stop()
+
+    def redis(self) -> Redis:
+        """Past the proxies, as an operator."""
+        return Redis(port=self.valkey.port, socket_timeout=5)
+
+    async def heal(self) -> None:
+        """End every illness of Redis and of the ways to it."""
+        self.valkey.resume()
+        await self.valkey.start()
+        async with self.redis() as redis:
+            await redis.client_unpause()
+            await redis.config_set("maxmemory", "256mb")
+            await redis.config_set("min-replicas-to-write", "0")
+        for member in self.members:
+            await member.link.heal()
+
+    async def cache_reads(self, result: str) -> float:
+        return sum([await web.cache_reads(result) for web in (self.reader, self.writer)])
+
+
+@asynccontextmanager
+async def stack_on(
+    database_url: str, tree: Path, serve: Sequence[str] = SERVE
+) -> AsyncIterator[Stack]:
+    with tempfile.TemporaryDirectory(prefix="stack-") as directory:
+        valkey = Valkey(Path(directory), config=_VALKEY)
+        stack = Stack(valkey, {"DATABASE_URL": database_url}, tree, serve)
+        try:
+            await stack.start()
+            yield stack
+        finally:
+            await stack.close()

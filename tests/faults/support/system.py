@@ -1,0 +1,142 @@
+"""The service's processes, with what the fault tests do to them and ask of them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from app.container import Container
+from app.embedded import Postgres
+from app.schemas.messages import CONSUMED, Queue
+from tests.faults.invariants import check_exactly_once
+from tests.support.databases import connected
+from tests.support.processes import Process, finish
+from tests.support.queues import QueueClient, queue_client
+from tests.support.service import COMMANDS, Service
+from tests.support.shop import Shop
+from tests.support.surroundings import Surroundings
+from tests.support.waiting import eventually
+
+KILLED = 137
+
+
+class System(Service):
+    def __init__(
+        self, surroundings: Surroundings, postgres: Postgres, tree: Path, directory: Path
+    ) -> None:
+        super().__init__(tree, directory, surroundings.variables)
+        self.surroundings = surroundings
+        self.postgres = postgres
+        self._more: list[Process] = []
+
+    @property
+    def database_url(self) -> str:
+        return self.surroundings.database_url
+
+    def another(self, name: str, of: str, **variables: str) -> Process:
+        """One more process of a kind, not started yet, with a log of its own."""
+        process = self.process(name, *COMMANDS[of], **variables)
+        self._more.append(process)
+        return process
+
+    async def crash(self, kind: str, point: str) -> None:
+        """Start a process that dies when it comes to this point, and see it die."""
+        process = self.another(f"{kind}-{point}", kind, FAIL_AT=point)
+        process.start()
+        assert await process.ends(40) == KILLED, process.output
+
+    @asynccontextmanager
+    async def container(self) -> AsyncIterator[Container]:
+        """The same services in this process, without the loops that publish."""
+        async with Container.open(self.surroundings.settings()) as container:
+            yield container
+
+    @asynccontextmanager
+    async def shop(self) -> AsyncIterator[Shop]:
+        async with self.container() as container:
+            yield await Shop.opened(container)
+
+    def queues(self) -> AbstractAsyncContextManager[QueueClient]:
+        return queue_client(self.surroundings)
+
+    async def fetch(self, query: str, *arguments: Any) -> list[Any]:
+        async with connected(self.database_url) as connection:
+            return list(await connection.fetch(query, *arguments))
+
+    async def value(self, query: str, *arguments: Any) -> Any:
+        return (await self.fetch(query, *arguments))[0][0]
+
+    async def execute(self, statement: str, *arguments: Any) -> None:
+        async with connected(self.database_url) as connection:
+            await connection.execute(statement, *arguments)
+
+    async def answers(self, web: Process) -> None:
+        """Wait until the API does."""
+
+        async def is_live() -> bool:
+            assert web.running, web.output
+            try:
+                return (await client.get("/health/live")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        async with self.client() as client:
+            await eventually(is_live, 30)
+
+    async def settled(self, count: int, seconds: float = 30) -> None:
+        """Wait until so many messages have come to their end."""
+        query = "SELECT count(*) FROM messages WHERE finished_at IS NOT NULL"
+
+        async def enough() -> bool:
+            return bool(await self.value(query) >= count)
+
+        await eventually(enough, seconds, lambda: f"{count} messages are not settled")
+
+    async def outcomes(
+        self, queues: QueueClient, published: Mapping[Queue, Iterable[str]], seconds: float = 30
+    ) -> dict[str, str]:
+        """Wait until every message has come to its end, once; the ends. Ends the worker too:
+        RabbitMQ does not count what lies with a consumer, so it must give back what it has."""
+        await self.settled(sum(len(list(ids)) for ids in published.values()), seconds)
+        await drained(queues, seconds)
+        assert await self.worker.stop() == 0, self.worker.output
+        return await check_exactly_once(self.database_url, queues, published)
+
+    def errors(self) -> list[dict[str, Any]]:
+        """What the processes have logged at the level ERROR."""
+        logs = self.directory.glob("*.log")
+        return [line for log in logs for line in json_lines(log) if line.get("level") == "error"]
+
+    async def close(self) -> None:
+        for process in (*self.processes.values(), *self._more):
+            if process.running:
+                process.resume()
+        await finish(self._more)
+        await super().close()
+
+
+def json_lines(log: Path) -> list[dict[str, Any]]:
+    lines = log.read_text(errors="replace").splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+async def drained(queues: QueueClient, seconds: float = 30) -> None:
+    """Wait until the consumed queues are empty."""
+
+    async def are_empty() -> bool:
+        return not any([await queues.count(name) for name in CONSUMED])
+
+    await eventually(are_empty, seconds, lambda: "messages are left in the queues")
+
+
+async def send_all(
+    queues: QueueClient, queue: Queue, messages: Mapping[str, Any], pause: float = 0
+) -> None:
+    """Each under its key as the message id."""
+    for message_id, body in messages.items():
+        await queues.send(queue, body, message_id)
+        await asyncio.sleep(pause)

@@ -1,0 +1,134 @@
+"""CacheRedis: its time limit, its breaker, and its guard against values from before a restart."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from app.embedded import Valkey
+from app.infra.redis import CALL_SECONDS, RUN_ID_KEY, CacheRedis, RedisDown
+from tests.faults.proxy import Proxy, Way, proxy_to
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.fault
+
+
+@pytest.fixture
+async def link(valkey: Valkey) -> AsyncIterator[Proxy]:
+    async with proxy_to(valkey.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def cache(link: Proxy) -> AsyncIterator[CacheRedis]:
+    cache = CacheRedis(f"redis://{link.host}:{link.port}/0")
+    yield cache
+    await cache.close()
+
+
+async def get(cache: CacheRedis, key: str) -> bytes | str | None:
+    """b"down" if Redis gave no answer."""
+    try:
+        return await cache.call(lambda redis: redis.get(key))
+    except RedisDown:
+        return b"down"
+
+
+async def works(cache: CacheRedis) -> bool:
+    return await get(cache, "nothing") is None
+
+
+async def test_an_answer_is_never_taken_for_another_ones(cache: CacheRedis, link: Proxy) -> None:
+    """Calls give up with their answers still on the way."""
+    async with Redis(port=link.target[1]) as redis:
+        await redis.mset({f"k{number}": number for number in range(50)})
+    assert await works(cache)
+
+    async def ask(number: int) -> bool:
+        await asyncio.sleep(random.uniform(0, 1.5))
+        if number % 40 == 0:
+            link.delay(longest=random.choice((0.0, 0.05, 0.1)), skew=3)
+        answer = await get(cache, f"k{number % 50}")
+        assert answer in (b"%d" % (number % 50), b"down")
+        return answer != b"down"
+
+    answered = await asyncio.gather(*(ask(number) for number in range(1500)))
+    assert 0 < sum(answered) < len(answered)
+    await link.heal()
+    await eventually(lambda: works(cache))
+
+
+@pytest.mark.parametrize("way", [Way.TO_SERVER, Way.TO_CLIENT])
+async def test_a_call_ends_in_time_and_the_breaker_spares_the_next_ones(
+    way: Way, cache: CacheRedis, link: Proxy
+) -> None:
+    assert await works(cache)
+    link.hang(way)
+    began = time.monotonic()
+    assert set(await asyncio.gather(*(get(cache, "k") for _ in range(100)))) == {b"down"}
+    assert time.monotonic() - began < CALL_SECONDS + 0.1
+    assert cache.healthy  # a hundred failures of one moment are one
+    await get(cache, "k")
+    await get(cache, "k")
+    assert not cache.healthy
+    connections, began = link.connections, time.monotonic()
+    for _ in range(1000):
+        assert await get(cache, "k") == b"down"
+    assert time.monotonic() - began < 0.2
+    assert link.connections <= connections + 1  # it tries again now and then
+    await link.heal()
+    await eventually(lambda: works(cache), seconds=2)
+    assert cache.healthy
+
+
+async def test_after_a_restart_no_old_value_is_read(
+    cache: CacheRedis, link: Proxy, valkey: Valkey
+) -> None:
+    """However often a connection is given up before it was checked."""
+    assert await works(cache)
+    async with Redis(port=valkey.port) as redis:
+        await redis.mset({"user:1": "old", "product:1": "old", "lease:user:1": "old", "mine": "x"})
+    await valkey.stop()
+    await valkey.start()
+    link.delay(shortest=0.01, longest=0.05)
+    for _ in range(20):
+        assert set(await asyncio.gather(*(get(cache, "user:1") for _ in range(5)))) <= {
+            None,
+            b"down",
+        }
+    await link.heal()
+    await eventually(lambda: works(cache), seconds=2)
+    async with Redis(port=valkey.port) as redis:
+        assert sorted(await redis.keys()) == [RUN_ID_KEY.encode(), b"mine"]
+
+
+async def test_a_long_purge_holds_up_nobody(cache: CacheRedis, link: Proxy, valkey: Valkey) -> None:
+    async with Redis(port=valkey.port) as redis:
+        for kind in ("user", "product", "foreign"):
+            await redis.mset({f"{kind}:{number}": "old" for number in range(60_000)})
+    slowest = 0.0
+    while not await redis_is_purged(valkey):
+        began = time.monotonic()
+        assert await get(cache, "user:1") in (None, b"down")
+        slowest = max(slowest, time.monotonic() - began)
+        await asyncio.sleep(0.01)
+    assert slowest < CALL_SECONDS + 0.1
+    async with Redis(port=valkey.port) as redis:
+        assert await redis.dbsize() == 60_000 + 1
+    await eventually(lambda: works(cache), seconds=2)
+    assert link.connections < 200
+
+
+async def redis_is_purged(valkey: Valkey) -> bool:
+    async with Redis(port=valkey.port) as redis:
+        return bool(await redis.exists(RUN_ID_KEY))
+
+
+async def test_a_restart_between_two_calls_fails_neither(cache: CacheRedis, valkey: Valkey) -> None:
+    assert await works(cache)
+    await valkey.stop()
+    await valkey.start()
+    assert await works(cache)

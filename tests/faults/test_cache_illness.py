@@ -1,0 +1,69 @@
+"""A sick Redis adds little to reads and writes, fails neither, and is no reason to be unready."""
+
+import asyncio
+from contextlib import closing
+
+import pytest
+
+from tests.faults.illnesses import suffer
+from tests.faults.keepalive import KeepAlive
+from tests.faults.latency import ILLNESSES, measure
+from tests.faults.load import Load
+from tests.faults.stack import Stack
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.fault
+
+_READ_SECONDS, _WRITE_SECONDS = 0.25, 1.0
+# Here Redis is well at times, or is just not used.
+_AT_TIMES = {"resetting", "freezing", "very slow", "restarting"}
+
+
+@pytest.mark.parametrize("name", ILLNESSES)
+async def test_reads_and_writes_go_on(name: str, stack: Stack, load: Load) -> None:
+    found = await measure(stack, load, ILLNESSES[name], seconds=1.2)
+    assert found.read - found.bare_read <= _READ_SECONDS, found
+    assert found.write - found.bare_write <= _WRITE_SECONDS, found
+    assert set(found.statuses) == {200}
+    assert found.readiness == 200
+    assert found.redis == "degraded" or name in _AT_TIMES
+
+
+async def test_the_cache_is_used_again_after_an_illness(stack: Stack, load: Load) -> None:
+    await suffer(stack, 0.5, ILLNESSES["stopped"])
+    await stack.writer.wait_cached(load.quiet_key.path)
+
+    async def ready() -> bool:
+        with closing(KeepAlive(stack.writer.port)) as client:
+            answer = await client.get("/health/ready")
+        return bool(answer.json["parts"]["redis"] == "ok")
+
+    await eventually(ready, seconds=5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$x\r\n", b"*-7\r\n", b"\x00\xff" * 50, b""],
+    ids=["http", "length", "count", "bytes", "nothing"],
+)
+async def test_something_else_answers_at_the_port_of_redis(
+    answer: bytes, stack: Stack, load: Load
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            if await reader.read(100):
+                writer.write(answer)
+
+    link, port = stack.writer.link, stack.valkey.port
+    async with await asyncio.start_server(talk, link.host, 0) as impostor:
+        link.target = impostor.sockets[0].getsockname()[:2]
+        link.cut()
+        try:
+            with closing(KeepAlive(stack.writer.port)) as client:
+                for path in [load.quiet_key.path] * 8:
+                    assert (await client.get(path)).status == 200
+                changed = await client.send("PUT", load.quiet_key.path, {"description": "0"})
+                assert changed.status == 200
+        finally:
+            link.target = (link.host, port)
+            link.cut()

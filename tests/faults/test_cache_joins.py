@@ -1,0 +1,142 @@
+"""Readers share work, but never work that began before they asked: the race, step by step."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from redis.asyncio import Redis
+
+from app.embedded import Valkey
+from app.infra.cache import Cache, CachedReads, Kind
+from app.infra.freshness import Freshness, Pending
+from app.infra.gather import Gather
+from app.infra.redis import CacheRedis
+from tests.support.waiting import eventually
+
+
+class Rows:
+    """A table of one row. A load takes the value at once and is done when the gate opens."""
+
+    def __init__(self) -> None:
+        self.value = 1
+        self.loads = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def load(self, ids: list[int]) -> dict[int, bytes]:
+        found = {id: json.dumps({"id": id, "value": self.value}).encode() for id in ids}
+        self.loads += 1
+        await self.gate.wait()
+        return found
+
+
+class Shop:
+    def __init__(self, cache: Cache, freshness: Freshness) -> None:
+        self.rows = Rows()
+        self.cache = cache
+        self.freshness = freshness
+        self.reads: CachedReads = cache.of(Kind("user", 60, self.rows.load))
+
+    async def poll(self, *dirty: str) -> None:
+        async def fetch(_: int) -> list[Pending]:
+            return [Pending(1, key, 0) for key in dirty]
+
+        await self.freshness.poll(fetch)
+
+    async def read(self) -> int:
+        value = await self.reads.read(1)
+        assert value is not None
+        return int(json.loads(value)["value"])
+
+    async def slow_read(self) -> "asyncio.Task[int]":
+        """A read that has its row, and waits."""
+        loads = self.rows.loads
+        self.rows.gate.clear()
+        task = asyncio.create_task(self.read())
+        await eventually(lambda: self.rows.loads == loads + 1)
+        return task
+
+
+@pytest.fixture
+async def shop(valkey: Valkey) -> AsyncIterator[Shop]:
+    freshness = Freshness()
+    cache = Cache(CacheRedis(f"{valkey.url}/0"), freshness)
+    shop = Shop(cache, freshness)
+    await shop.poll()
+    await shop.read()
+    await cache.delete(["user:1"])
+    yield shop
+    await cache.close()
+
+
+async def _delete(shop: Shop) -> None:
+    assert await shop.cache.delete(["user:1"])
+
+
+async def _refresh(shop: Shop) -> None:
+    shop.rows.gate.set()
+    assert await shop.reads.refresh(1)
+
+
+@pytest.mark.parametrize("dirty", [(), ("user:1",)], ids=["cached", "bypassing"])
+@pytest.mark.parametrize("acknowledge", [_delete, _refresh])
+async def test_a_read_after_the_acknowledgement_gives_the_new_value(
+    dirty: tuple[str, ...], acknowledge: Callable[[Shop], asyncio.Future[None]], shop: Shop
+) -> None:
+    await shop.poll(*dirty)
+    early = await shop.slow_read()
+    shop.rows.value = 2
+    await acknowledge(shop)
+    await shop.poll(*dirty)
+    late = asyncio.create_task(shop.read())
+    await asyncio.sleep(0.02)
+    shop.rows.gate.set()
+    assert await early == 1
+    assert await late == 2
+    assert await shop.read() == 2
+
+
+async def test_the_old_row_is_not_put_into_the_cache(shop: Shop, valkey: Valkey) -> None:
+    early = await shop.slow_read()
+    shop.rows.value = 2
+    await _delete(shop)
+    shop.rows.gate.set()
+    assert await early == 1
+    async with Redis(port=valkey.port) as redis:
+        assert not await redis.exists("user:1", "lease:user:1")
+
+
+async def test_readers_of_one_moment_share_one_load_and_a_leaver_takes_it_from_nobody(
+    shop: Shop,
+) -> None:
+    loads = shop.rows.loads
+    first, *others = [asyncio.create_task(shop.read()) for _ in range(50)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    first.cancel()
+    assert set(await asyncio.gather(*others)) == {1}
+    assert shop.rows.loads == loads + 1
+
+
+async def test_gather_asks_again_for_whoever_comes_while_it_asks() -> None:
+    rows = Rows()
+    gather = Gather(rows.load)
+    rows.gate.clear()
+    early = asyncio.create_task(gather.get(1))
+    await eventually(lambda: rows.loads == 1)
+    rows.value = 2
+    late = asyncio.create_task(gather.get(1))
+    await eventually(lambda: rows.loads == 2)
+    rows.gate.set()
+    assert await early == b'{"id": 1, "value": 1}'
+    assert await late == b'{"id": 1, "value": 2}'
+
+
+async def test_gather_tells_its_failure_to_all() -> None:
+    async def fail(_: list[int]) -> dict[int, bytes]:
+        raise OSError("away")
+
+    gather = Gather(fail)
+    answers = await asyncio.gather(*(gather.get(1) for _ in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [OSError] * 3

@@ -1,0 +1,77 @@
+"""No read returns a value older than what was acknowledged before it, whatever Redis is doing."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.ledger import MOST_HIDDEN_SECONDS
+from tests.faults.load import Tally
+from tests.faults.race import HEAD, PROTOCOLS, row
+from tests.faults.scenarios import SCENARIOS, messages, race
+from tests.faults.stack import Stack, stack_on
+from tests.support.databases import Databases
+from tests.support.rabbitmq import RabbitMQ
+
+_SHORT_SECONDS = 0.9
+_LONG_SECONDS = 20
+_LONG_READS = 500_000
+_LONG_NAIVE_SECONDS = 5
+
+
+def check(tally: Tally) -> None:
+    assert not tally.stale, tally.examples[:10]
+    assert not tally.failures
+    assert tally.longest_hidden <= MOST_HIDDEN_SECONDS
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_no_stale_read(name: str, stack: Stack) -> None:
+    tally = await race(stack, SCENARIOS[name], _SHORT_SECONDS)
+    check(tally)
+    assert tally.reads > 50
+    assert tally.writes > 3
+
+
+@pytest.mark.fault
+async def test_no_stale_read_after_a_message(stack: Stack, rabbitmq: RabbitMQ) -> None:
+    check(await race(stack, messages(rabbitmq), 2.2))
+
+
+@pytest.mark.fault
+async def test_a_plain_cache_aside_would_be_found_out(databases: Databases, tree: Path) -> None:
+    async with databases.fresh() as url, stack_on(url, tree, PROTOCOLS["naive"]) as stack:
+        tally = await race(stack, SCENARIOS["cut"], _SHORT_SECONDS)
+    assert tally.stale > 100
+    assert tally.longest_hidden > MOST_HIDDEN_SECONDS
+
+
+@pytest.mark.long
+async def test_half_a_million_reads_under_all_faults(stack: Stack, rabbitmq: RabbitMQ) -> None:
+    scenarios = [*SCENARIOS.values(), messages(rabbitmq)]
+    total = Tally()
+    print(f"\n{HEAD}")
+    while total.reads < _LONG_READS:
+        for scenario in scenarios:
+            tally = await race(stack, scenario, _LONG_SECONDS)
+            print(row(scenario.title, tally), flush=True)
+            total.add(tally)
+    print(row("total", total))
+    check(total)
+    assert total.hits > total.reads // 10
+    assert total.late > 500
+
+
+@pytest.mark.long
+async def test_a_plain_cache_aside_gives_thousands_of_stale_reads(
+    databases: Databases, tree: Path
+) -> None:
+    total = Tally()
+    print(f"\n{HEAD}")
+    async with databases.fresh() as url, stack_on(url, tree, PROTOCOLS["naive"]) as stack:
+        for scenario in SCENARIOS.values():
+            tally = await race(stack, scenario, _LONG_NAIVE_SECONDS)
+            print(row(scenario.title, tally), flush=True)
+            total.add(tally)
+    print(row("total", total))
+    assert total.stale > 3000

@@ -1,0 +1,187 @@
+"""PostgreSQL crashes, hangs or is locked up: requests are told to wait, messages do wait."""
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+
+from app.schemas.messages import Queue
+from tests.faults.invariants import check_acknowledged
+from tests.faults.support.system import System, drained, send_all
+from tests.support.databases import connected
+from tests.support.shop import Shop
+from tests.support.waiting import eventually
+
+pytest_plugins = ["tests.faults.support.fixtures"]
+pytestmark = pytest.mark.fault
+
+both = pytest.mark.parametrize(
+    "transport", ["rabbitmq", pytest.param("streams", marks=pytest.mark.long)]
+)
+on_rabbitmq = pytest.mark.parametrize("transport", ["rabbitmq"])
+
+ANSWERED, RECOVERED = 3.0, 5.0  # seconds
+
+
+class _Buyers:
+    """Place orders over HTTP without pause; remember every answer."""
+
+    def __init__(self, client: httpx.AsyncClient, shop: Shop, product_id: int) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.acknowledged: list[str] = []
+        self.slowest = 0.0
+        self._client = client
+        self._shop = shop
+        self._product_id = product_id
+        self._tasks = [asyncio.create_task(self._buy(number)) for number in range(4)]
+
+    async def _buy(self, buyer: int) -> None:
+        for number in range(1_000_000):
+            name = f"http-{buyer}-{number}"
+            body = self._shop.order_body((self._product_id, 1), external_id=name)
+            began = time.monotonic()
+            answer = await self._client.post("/orders", json=body)
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            self.statuses[answer.status_code] += 1
+            if answer.status_code == 201:
+                self.acknowledged.append(name)
+            else:
+                _check_asked_to_wait(answer)
+                await asyncio.sleep(0.05)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ends), ends
+
+
+def _check_asked_to_wait(answer: httpx.Response) -> None:
+    assert answer.status_code == 503, answer.text
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def _recovers(client: httpx.AsyncClient, product_id: int) -> None:
+    """503 until it is 200, and nothing else."""
+
+    async def is_back() -> bool:
+        answer = await client.get("/orders")
+        if answer.status_code != 200:
+            _check_asked_to_wait(answer)
+        return answer.status_code == 200
+
+    await eventually(is_back, RECOVERED)
+    assert (await client.put(f"/products/{product_id}", json={"price": "7.00"})).status_code == 200
+
+
+@both
+async def test_three_crashes_while_orders_come_over_http_and_queue(system: System) -> None:
+    async with system.shop() as shop, system.queues() as queues, system.client() as client:
+        product_id = await shop.product(stock=100_000)
+        orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(200)}
+        await system.start("web", "worker")
+        buyers = _Buyers(client, shop, product_id)
+        sending = asyncio.create_task(send_all(queues, Queue.ORDER, orders, pause=0.015))
+        for _ in range(3):
+            await asyncio.sleep(0.7)
+            await system.postgres.immediate()
+            await asyncio.sleep(0.4)
+            await system.postgres.start()
+            await _recovers(client, product_id)
+        await sending
+        await buyers.stop()
+        assert buyers.statuses.keys() == {201, 503}
+        assert buyers.slowest < ANSWERED
+        assert system.web.running and system.worker.running
+        outcomes = await system.outcomes(queues, {Queue.ORDER: orders})
+        assert set(outcomes.values()) == {"applied"}
+        await check_acknowledged(system.database_url, buyers.acknowledged)
+
+
+@on_rabbitmq
+async def test_a_frozen_server(system: System) -> None:
+    async with system.shop() as shop, system.queues() as queues, system.client() as client:
+        product_id = await shop.product(stock=100)
+        orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(20)}
+        await system.start("web", "worker")
+        assert (await client.get("/orders")).status_code == 200
+        system.postgres.pause()
+        try:
+            await send_all(queues, Queue.ORDER, orders)
+            await asyncio.gather(*(_ask_frozen(client, shop, product_id) for _ in range(8)))
+            assert (await _timed(client, "GET", "/health/live", 0.5)).status_code == 200
+            ready = await _timed(client, "GET", "/health/ready", ANSWERED)
+            assert (ready.status_code, ready.json()["parts"]["postgresql"]) == (503, "down")
+            assert await queues.count(Queue.ORDER.dead) == 0
+        finally:
+            system.postgres.resume()
+        await _recovers(client, product_id)
+        outcomes = await system.outcomes(queues, {Queue.ORDER: orders})
+        assert set(outcomes.values()) == {"applied"}
+        assert await shop.stock(product_id) == 80
+        assert not system.errors()
+
+
+async def _ask_frozen(client: httpx.AsyncClient, shop: Shop, product_id: int) -> None:
+    body = shop.order_body((product_id, 1))
+    for answer in await asyncio.gather(
+        _timed(client, "GET", "/orders", ANSWERED),
+        _timed(client, "POST", "/orders", ANSWERED, json=body),
+        _timed(client, "PUT", f"/products/{product_id}", ANSWERED, json={"price": "8.00"}),
+    ):
+        _check_asked_to_wait(answer)
+
+
+async def _timed(
+    client: httpx.AsyncClient, method: str, path: str, limit: float, **arguments: Any
+) -> httpx.Response:
+    began = time.monotonic()
+    answer = await client.request(method, path, **arguments)
+    assert time.monotonic() - began < limit, (method, path, time.monotonic() - began)
+    return answer
+
+
+@on_rabbitmq
+async def test_sixty_requests_wait_for_a_row_that_somebody_else_has_locked(system: System) -> None:
+    async with system.shop() as shop, system.client() as client:
+        product_id = await shop.product(stock=100)
+        await system.start("web")
+        path = f"/products/{product_id}"
+        async with connected(system.database_url) as stranger:
+            async with stranger.transaction():
+                await stranger.execute("SELECT FROM products WHERE id = $1 FOR UPDATE", product_id)
+                writes = [
+                    asyncio.create_task(_timed(client, "PUT", path, 6, json={"price": "9.00"}))
+                    for _ in range(60)
+                ]
+                await asyncio.sleep(0.5)
+                assert (await _timed(client, "GET", "/health/live", 1)).status_code == 200
+                assert (await _timed(client, "GET", "/health/ready", 1.5)).status_code == 200
+                for answer in await asyncio.gather(*writes):
+                    _check_asked_to_wait(answer)
+        assert (await client.put(path, json={"price": "9.00"})).status_code == 200
+        assert not system.errors()
+
+
+@pytest.mark.long
+@both
+async def test_messages_without_an_id_outlast_a_long_freeze(system: System) -> None:
+    """Longer than streams leave an entry to its consumer: what waits is not what was abandoned."""
+    async with system.shop() as shop, system.queues() as queues:
+        product_id = await shop.product(stock=100)
+        await system.start("worker")
+        system.postgres.pause()
+        try:
+            for _ in range(40):
+                await queues.send(Queue.ORDER, shop.order_body((product_id, 1)))
+            await asyncio.sleep(35)
+        finally:
+            system.postgres.resume()
+        await drained(queues)
+        assert await system.worker.stop() == 0
+        assert await queues.count(Queue.ORDER) == await queues.count(Queue.ORDER.dead) == 0
+        assert await system.value("SELECT count(*) FROM orders") == 40

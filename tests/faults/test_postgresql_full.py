@@ -1,0 +1,100 @@
+"""PostgreSQL's disk is full: nobody gets a 500, no message is lost, and room is all the cure."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.schemas.messages import Queue
+from tests.faults.support.system import System, send_all
+from tests.support.shop import Shop
+from tests.support.waiting import eventually
+
+pytest_plugins = ["tests.faults.support.fixtures"]
+pytestmark = [pytest.mark.fault, pytest.mark.parametrize("transport", ["rabbitmq"])]
+
+_CURE = "mounting a tmpfs was refused: run the tests as root with CAP_SYS_ADMIN, or set {}=1"
+_SWITCH = "FAULTS_WITHOUT_MOUNT"
+_TABLES = ("stock_movements", "order_items", "orders", "products")
+
+
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.environ.get(_SWITCH):
+        pytest.skip(f"{_SWITCH} is set")
+    directory = tmp_path / "small"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0777", "tmpfs", str(directory)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.fail(_CURE.format(_SWITCH), pytrace=False)
+    yield directory
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+async def _move(system: System, tablespace: str) -> None:
+    for table in _TABLES:
+        await system.execute(f"ALTER TABLE {table} SET TABLESPACE {tablespace}")
+
+
+def _fill(disk: Path) -> Path:
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return ballast
+
+
+async def test_no_space_left(system: System, small_disk: Path) -> None:
+    owner = (system.postgres.directory / "postgres").stat()
+    space = small_disk / "space"
+    space.mkdir(mode=0o700)
+    os.chown(space, owner.st_uid, owner.st_gid)
+    for directory in (small_disk, *small_disk.parents[:4]):
+        directory.chmod(directory.stat().st_mode | 0o011)
+    await system.execute(f"CREATE TABLESPACE small LOCATION '{space}'")
+    try:
+        await _run_out_of_space(system, small_disk)
+    finally:
+        (small_disk / "ballast").unlink(missing_ok=True)
+        await _move(system, "pg_default")
+        await system.execute("DROP TABLESPACE small")
+
+
+async def _run_out_of_space(system: System, disk: Path) -> None:
+    async with system.shop() as shop, system.queues() as queues, system.client() as client:
+        product_id = await shop.product(stock=100_000)
+        await _move(system, "small")
+        await system.start("web", "worker")
+        ballast = _fill(disk)
+        placed = await _order_until_full(client, shop, product_id)
+        orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(20)}
+        await send_all(queues, Queue.ORDER, orders)
+        assert (await client.get("/orders")).status_code == 200
+        assert await queues.count(Queue.ORDER.dead) == 0
+        ballast.unlink()
+
+        async def is_placed() -> bool:
+            answer = await client.post("/orders", json=shop.order_body((product_id, 1)))
+            return answer.status_code == 201
+
+        await eventually(is_placed, 5)
+        outcomes = await system.outcomes(queues, {Queue.ORDER: orders})
+        assert set(outcomes.values()) == {"applied"}
+        assert await shop.stock(product_id) == 100_000 - placed - len(orders) - 1
+        assert not system.errors()
+
+
+async def _order_until_full(client: httpx.AsyncClient, shop: Shop, product_id: int) -> int:
+    """How many there was room for."""
+    for number in range(2000):
+        answer = await client.post("/orders", json=shop.order_body((product_id, 1)))
+        if answer.status_code != 201:
+            assert answer.status_code == 503, answer.text
+            assert int(answer.headers["retry-after"]) > 0
+            return number
+    raise AssertionError("the disk was not full")

@@ -1,0 +1,127 @@
+"""SIGTERM: what is in hand is finished or given back within ten seconds, and the exit code is 0."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from app.schemas.messages import Queue
+from tests.faults.support.system import System, send_all
+from tests.support.databases import connected
+from tests.support.processes import Process
+from tests.support.waiting import eventually
+
+pytest_plugins = ["tests.faults.support.fixtures"]
+pytestmark = pytest.mark.fault
+
+both = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
+on_rabbitmq = pytest.mark.parametrize("transport", ["rabbitmq"])
+
+STOPPED = 10.0
+
+
+@asynccontextmanager
+async def _locked(system: System, query: str, *arguments: object) -> AsyncIterator[None]:
+    """A stranger's transaction holds rows."""
+    async with connected(system.database_url) as stranger, stranger.transaction():
+        await stranger.execute(query, *arguments)
+        yield
+
+
+async def _ends_well(process: Process, began: float) -> None:
+    assert await process.ends(STOPPED + 2) == 0, process.output
+    assert time.monotonic() - began < STOPPED
+
+
+def _terminate(process: Process) -> float:
+    os.kill(process.pid, signal.SIGTERM)
+    return time.monotonic()
+
+
+async def test_requests_in_flight_are_answered(system: System) -> None:
+    async with system.shop() as shop, system.client() as client:
+        product_id = await shop.product(stock=10)
+        body = shop.order_body((product_id, 1))
+        await system.start("web")
+        async with _locked(system, "SELECT FROM products WHERE id = $1 FOR UPDATE", product_id):
+            orders = [asyncio.create_task(client.post("/orders", json=body)) for _ in range(5)]
+            await asyncio.sleep(0.5)
+            began = _terminate(system.web)
+            await asyncio.sleep(0.5)
+        assert {answer.status_code for answer in await asyncio.gather(*orders)} == {201}
+        await _ends_well(system.web, began)
+        assert await shop.stock(product_id) == 5
+
+
+async def test_a_balancer_is_told_before_the_end(system: System) -> None:
+    async with system.client() as client:
+        web = system.another("web", "web", SHUTDOWN_DELAY="2")
+        web.start()
+
+        async def answers(status: int) -> bool:
+            try:
+                return (await client.get("/health/ready")).status_code == status
+            except httpx.TransportError:
+                return False
+
+        await system.answers(web)
+        began = _terminate(web)
+        await eventually(lambda: answers(503), 1.5)
+        assert (await client.get("/users")).status_code == 200
+        assert (await client.get("/health/live")).status_code == 200
+        await _ends_well(web, began)
+        assert time.monotonic() - began > 2
+
+
+@both
+async def test_messages_in_hand_are_finished(system: System) -> None:
+    async with system.shop() as shop, system.queues() as queues:
+        product_id = await shop.product(stock=100)
+        orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(30)}
+        await system.start("worker")
+        async with _locked(system, "SELECT FROM products WHERE id = $1 FOR UPDATE", product_id):
+            await send_all(queues, Queue.ORDER, orders)
+            await asyncio.sleep(0.5)
+            began = _terminate(system.worker)
+            await asyncio.sleep(0.5)
+        await _ends_well(system.worker, began)
+        finished = await system.value("SELECT count(*) FROM messages")
+        assert 0 < finished < len(orders), "what was not in hand stays in the queue"
+        assert await queues.count(Queue.ORDER) == len(orders) - finished
+        await system.start("worker")
+        outcomes = await system.outcomes(queues, {Queue.ORDER: orders})
+        assert set(outcomes.values()) == {"applied"}
+
+
+@pytest.mark.long
+@both
+async def test_messages_that_cannot_be_finished_are_given_back(system: System) -> None:
+    async with system.shop() as shop, system.queues() as queues:
+        orders = {f"order-{n}": shop.order_body((await shop.product(), 1)) for n in range(20)}
+        await system.start("worker")
+        system.postgres.pause()
+        try:
+            await send_all(queues, Queue.ORDER, orders)
+            await asyncio.sleep(0.5)
+            await _ends_well(system.worker, _terminate(system.worker))
+            assert await queues.count(Queue.ORDER) == len(orders)
+        finally:
+            system.postgres.resume()
+        await system.start("worker")
+        outcomes = await system.outcomes(queues, {Queue.ORDER: orders})
+        assert set(outcomes.values()) == {"applied"}
+
+
+@on_rabbitmq
+async def test_the_task_workers_and_the_clock_end(system: System) -> None:
+    await system.start("taskiq_worker", "scheduler")
+    processes = [system.taskiq_worker, system.scheduler]
+    began = [_terminate(process) for process in processes]
+    assert await processes[0].ends(STOPPED) == 0, processes[0].output
+    await processes[1].ends(STOPPED)
+    assert time.monotonic() - max(began) < STOPPED

@@ -1,0 +1,223 @@
+"""Every command that README.md and docs/ tell people to type exists."""
+
+import ast
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from app import web
+from app.container import Container
+from app.settings import ROOT, Settings
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+# Programs of others, on the reader's machine or in the containers of servers.
+FOREIGN = {"redis-cli", "psql", "rabbitmqctl", "git"}
+COMPOSE_COMMANDS = {"up", "ps", "logs", "restart", "down", "exec", "build", "pull", "config"}
+_BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
+_SEPARATORS = {"&&", "||", ";", "|"}
+Words = list[str]
+
+
+class Command(NamedTuple):
+    page: str
+    directory: Path
+    words: Words
+
+
+def split(text: str) -> Iterator[Words]:
+    """The simple commands of a line."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: Words = []
+    for word in [*lexer, ";"]:
+        if word not in _SEPARATORS:
+            words.append(word)
+        elif words:
+            yield words
+            words = []
+
+
+def walk(text: str, directory: Path) -> Iterator[tuple[Path, Words]]:
+    """Each command, and where it is started."""
+    for line in text.replace("\\\n", " ").splitlines():
+        for words in split(line):
+            yield directory, words
+            if words[0] == "cd":
+                directory = directory / words[1]
+
+
+def commands_of(page: Path) -> Iterator[Command]:
+    for block in _BLOCK.findall(page.read_text("utf-8")):
+        for directory, words in walk(block, ROOT):
+            yield Command(page.name, directory, words)
+
+
+COMMANDS = [command for page in PAGES for command in commands_of(page)]
+
+
+def check(words: Words, directory: Path) -> None:
+    while _ASSIGNMENT.fullmatch(words[0]):
+        words = words[1:]
+    program, rest = words[0].rpartition("/")[2], words[1:]
+    if program in FOREIGN or program == "curl":
+        return  # the addresses of curl have a test of their own
+    if known := CHECKS.get(program):
+        known(rest, directory)
+        return
+    assert Path(sys.executable).with_name(program).exists(), f"{program} is not installed"
+
+
+def check_uv(words: Words, directory: Path) -> None:
+    assert words[0] in ("run", "sync"), words
+    if words[0] == "run":
+        words = [word for word in words[1:] if word != "--no-sync"]
+        (check_python if words[0].endswith(".py") else check)(words, directory)
+
+
+def check_python(words: Words, directory: Path) -> None:
+    if words[0] == "-m":
+        if words[1] != "venv":
+            answers([sys.executable, *words, "--help"])
+        return
+    ast.parse((directory / words[0]).read_text("utf-8"))
+    options = [word for word in words[1:] if word.startswith("-")]
+    usage = answers([sys.executable, words[0], "--help"]) if options else ""
+    assert all(option in usage for option in options), usage
+
+
+def check_pip(words: Words, _: Path) -> None:
+    assert words == ["install", "uv"], words
+
+
+def check_taskiq(words: Words, _: Path) -> None:
+    answers([sys.executable, "-m", "taskiq", words[0], "--help"])
+    module, name = words[1].split(":")
+    assert hasattr(importlib.import_module(module), name), words[1]
+
+
+def check_alembic(words: Words, directory: Path) -> None:
+    assert (directory / "alembic.ini").exists(), "alembic must be started in app/"
+    usage = answers([sys.executable, "-m", "alembic", words[0], "--help"])
+    assert all(word in usage for word in words if word.startswith("-")), usage
+
+
+def check_docker(words: Words, directory: Path) -> None:
+    if words[0] == "exec":
+        names = {service["container_name"] for service in COMPOSE["services"].values()}
+        options, container, *inner = words[1:]
+        assert options.startswith("-") and container in names, words
+        check(inner, directory)
+        return
+    command, *rest = words[words.index("compose") + 1 :]
+    assert command in COMPOSE_COMMANDS, words
+    if command == "exec":
+        service, *inner = rest
+        assert service in COMPOSE["services"], words
+        check(inner, directory)
+    else:
+        assert {word for word in rest if word[0] != "-"} <= set(COMPOSE["services"]), words
+
+
+def check_shell(words: Words, directory: Path) -> None:
+    if words[0] != "-c":
+        subprocess.run(["bash", "-n", directory / words[0]], check=True, timeout=10)
+        return
+    for place, inner in walk(words[1], directory):
+        check(inner, place)
+
+
+def check_path(words: Words, directory: Path) -> None:
+    assert (directory / words[0]).exists() or words[0].startswith(".venv/"), words
+
+
+CHECKS: dict[str, Callable[[Words, Path], None]] = {
+    "uv": check_uv,
+    "python": check_python,
+    "python3": check_python,
+    "pip": check_pip,
+    "taskiq": check_taskiq,
+    "alembic": check_alembic,
+    "docker": check_docker,
+    "sh": check_shell,
+    "bash": check_shell,
+    "cd": check_path,
+    "source": check_path,
+}
+
+
+def answers(command: Words) -> str:
+    """Its usage. Nothing starts, since `--help` is its last word."""
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) > 30
+    assert {command.page for command in COMMANDS} >= {"README.md", "running.md", "running.ru.md"}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: f"{c.page}: {shlex.join(c.words)}")
+def test_a_command_exists(command: Command) -> None:
+    check(command.words, command.directory)
+
+
+async def test_the_addresses_exist() -> None:
+    """Those of `curl`, and those that the text names."""
+    async with Container.open(Settings(_env_file=None)) as container:  # nothing is asked of it
+        transport = httpx.ASGITransport(web.create_app(container))  # type: ignore[arg-type]
+        client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
+        paths = (await client.get("/schema/openapi.json")).json()["paths"]
+    known = [re.sub(r"\{\w+\}", "[^/]+", path) for path in paths]
+    known += ["/docs", "/metrics", "/schema/openapi.json", ""]
+    found = re.findall(r"http://localhost:8000[^\s\"'`)>|]*", "".join(map(_text, PAGES)))
+    assert found
+    for address in found:
+        path = urlsplit(address).path.rstrip("/.,;:")
+        assert any(re.fullmatch(pattern, path) for pattern in known), address
+
+
+def test_the_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", _text(page)):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def _text(page: Path) -> str:
+    return page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "uv run python no_such.py",
+        "uv run python producer.py --no-such-option",
+        "uv run no-such-program",
+        "docker compose logs -f no_such_service",
+        "docker compose exec app sh -c 'cd app && uv run no-such-program'",
+        "docker exec -it no_such_container psql",
+        "uv run taskiq worker app.scheduler:no_such",
+        "uv run python -m app no-such-command",
+        "alembic upgrade head",
+        "cd no_such_directory",
+        "bash no/such/script",
+    ],
+)
+def test_what_does_not_exist_would_be_noticed(line: str) -> None:
+    with pytest.raises((AssertionError, OSError, subprocess.CalledProcessError, ValueError)):
+        for words in split(line):
+            check(words, ROOT)
