@@ -1,5 +1,6 @@
 """What controllers are given: the services of one request's Work."""
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from hashlib import sha256
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 from litestar import Request
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
+from litestar.exceptions import ValidationException
 from litestar.params import SkipValidation
 
 from app.container import Container, Work
-from app.controllers.parameters import IdempotencyKey
+from app.controllers.parameters import KEY_PATTERN, IdempotencyKey
 from app.schemas.types import View
 from app.services.addresses import AddressService
 from app.services.health import HealthService
@@ -75,6 +77,8 @@ class Once:
         self._key = key
 
     async def __call__(self, effect: Callable[[], Awaitable[View]]) -> bytes:
+        if self._key is not None and not re.fullmatch(KEY_PATTERN, self._key):
+            raise ValidationException(extra=[{"key": "idempotency_key"}])
         request = self._request
         target = f"{request.method} {request.url.path}?{request.url.query}\n"
         fingerprint = sha256(target.encode() + await request.body()).digest()

@@ -62,11 +62,13 @@ MessageId = Annotated[
     ),
 ]
 # The headers have no examples: Swagger UI fills examples in, and these are not for every request.
+# Checked where it is used: Litestar leaves a request's Work open if another dependency is invalid.
+KEY_PATTERN = "^[!-~]{1,255}$"
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
-        pattern="^[!-~]{1,255}$",
+        schema_extra={"pattern": KEY_PATTERN},
         description="1 to 255 visible ASCII characters; a repeat with the same key acts once",
     ),
 ]
