@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -89,12 +90,12 @@ def check_uv(words: Words, directory: Path) -> None:
 def check_python(words: Words, directory: Path) -> None:
     if words[0] == "-m":
         if words[1] != "venv":
-            answers([sys.executable, *words, "--help"])
+            usage(*words)
         return
     ast.parse((directory / words[0]).read_text("utf-8"))
     options = [word for word in words[1:] if word.startswith("-")]
-    usage = answers([sys.executable, words[0], "--help"]) if options else ""
-    assert all(option in usage for option in options), usage
+    known = usage(words[0]) if options else ""
+    assert all(option in known for option in options), known
 
 
 def check_pip(words: Words, _: Path) -> None:
@@ -102,15 +103,15 @@ def check_pip(words: Words, _: Path) -> None:
 
 
 def check_taskiq(words: Words, _: Path) -> None:
-    answers([sys.executable, "-m", "taskiq", words[0], "--help"])
+    usage("-m", "taskiq", words[0])
     module, name = words[1].split(":")
     assert hasattr(importlib.import_module(module), name), words[1]
 
 
 def check_alembic(words: Words, directory: Path) -> None:
     assert (directory / "alembic.ini").exists(), "alembic must be started in app/"
-    usage = answers([sys.executable, "-m", "alembic", words[0], "--help"])
-    assert all(word in usage for word in words if word.startswith("-")), usage
+    known = usage("-m", "alembic", words[0])
+    assert all(word in known for word in words if word.startswith("-")), known
 
 
 def check_docker(words: Words, directory: Path) -> None:
@@ -157,11 +158,11 @@ CHECKS: dict[str, Callable[[Words, Path], None]] = {
 }
 
 
-def answers(command: Words) -> str:
-    """Its usage. Nothing starts, since `--help` is its last word."""
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
-    )
+@cache
+def usage(*arguments: str) -> str:
+    """Nothing starts, since `--help` is the last word."""
+    command = [sys.executable, *arguments, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -61,7 +61,7 @@ async def measure(stack: Stack, load: Load, illness: Illness, seconds: float) ->
     """Everything goes to `stack.writer`, and nothing is in the cache at first."""
     found = Latencies()
     async with stack.redis() as redis:
-        await redis.flushdb()
+        await redis.delete(*(key.name for key in load.keys))
     sick = asyncio.ensure_future(suffer(stack, seconds, illness))
     await asyncio.sleep(0.01)
     clients = [kind for kind, number in _CONNECTIONS.items() for _ in range(number)]

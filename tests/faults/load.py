@@ -29,6 +29,11 @@ class Key:
     def id(self) -> int:
         return int(self.path.rpartition("/")[2])
 
+    @property
+    def name(self) -> str:
+        """In Redis."""
+        return f"{'user' if self.sold is None else 'product'}:{self.id}"
+
 
 @dataclass
 class Tally:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import RedisError
 
 from app import cli, container
 from app.errors import Unavailable
@@ -44,7 +43,7 @@ class NaiveCache:
     async def attempt(self, operation: Awaitable[Any]) -> Any:
         try:
             return await operation
-        except (RedisError, OSError):
+        except Exception:  # uvloop raises RuntimeError on a connection that was reset
             return None
 
     async def ping(self) -> None:
