@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ from tests.support.tree import copy_tree
 # A developer's environment must not lead a test to the developer's servers.
 for _name in Settings.model_fields:
     os.environ.pop(_name.upper(), None)
+
+# The servers are stopped and their files removed when a time limit ends the tests, too.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # structlog's default draws a traceback with all local variables, which takes seconds.
 structlog.configure(

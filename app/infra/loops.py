@@ -36,9 +36,11 @@ async def running(*loops: tuple[Step, float]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Until it is heard: in Python 3.11 asyncio.wait_for, which redis-py uses, can lose it.
+        while pending := [task for task in tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending, timeout=0.5)
 
 
 def heartbeat(file: Path | None) -> list[tuple[Step, float]]:

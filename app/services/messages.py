@@ -30,7 +30,8 @@ class MessageService:
             return await self._outcome(queue, message_id)
         outcome = await self._outcome(queue, message_id)
         settled_at = outcome.finished_at or datetime.now(UTC)
-        self._changes.repeated = datetime.now(UTC) - settled_at < RECENT
+        is_recent = datetime.now(UTC) - settled_at < RECENT
+        self._changes.repeated = is_recent and outcome.status is MessageStatus.APPLIED
         return outcome
 
     async def reject(self, queue: Queue, message_id: str, refusal: Refusal) -> MessageRead:

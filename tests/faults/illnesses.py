@@ -200,7 +200,14 @@ async def suffer(stack: Stack, seconds: float, *illnesses: Illness) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
         await stack.heal()
+
+
+async def end(*tasks: "asyncio.Future[None]") -> None:
+    """Cancel until it is heard: in Python 3.11 asyncio.wait_for, which redis-py uses, can lose it."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.5)
+    await asyncio.gather(*tasks, return_exceptions=True)

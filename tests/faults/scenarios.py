@@ -88,10 +88,13 @@ def messages(rabbitmq: RabbitMQ) -> Scenario:
             yield
 
     async def inject(stack: Stack, load: Load) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_cut_now_and_then(stack.others[-1]))
-            for _ in range(3):
-                group.create_task(_send_messages(Surroundings("", stack.valkey, rabbitmq), load))
+        surroundings = Surroundings("", stack.valkey, rabbitmq)
+        senders = [_send_messages(surroundings, load) for _ in range(3)]
+        tasks = [asyncio.ensure_future(c) for c in (_cut_now_and_then(stack.others[-1]), *senders)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            await illnesses.end(*tasks)
 
     return Scenario("writes by messages", inject, with_worker)
 
@@ -137,8 +140,7 @@ async def _inject(
     done, _ = await asyncio.wait(
         [injecting, *tasks], timeout=seconds, return_when=asyncio.FIRST_EXCEPTION
     )
-    injecting.cancel()
-    await asyncio.gather(injecting, return_exceptions=True)
+    await illnesses.end(injecting)
     await stack.heal()
     for task in done:
         task.result()

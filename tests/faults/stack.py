@@ -143,7 +143,7 @@ class Stack:
 
     def redis(self) -> Redis:
         """Past the proxies, as an operator."""
-        return Redis(port=self.valkey.port, socket_timeout=5)
+        return Redis(port=self.valkey.port, socket_timeout=None)
 
     async def heal(self) -> None:
         """End every illness of Redis and of the ways to it."""
