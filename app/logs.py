@@ -27,7 +27,12 @@ def _escape_control(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _renderers(fmt: str) -> list[structlog.typing.Processor]:
     if fmt == "console":
-        return [_escape_control, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The default shows all local variables, passwords among them.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+        return [_escape_control, console]
     return [
         structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("message"),
