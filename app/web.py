@@ -72,6 +72,8 @@ def create_app(container: Container) -> ASGIApp:
 
 def listen(settings: Settings) -> socket.socket:
     """The listening socket, or SystemExit with one line that says what to do."""
+    if settings.env == "production" and settings.is_exposed and settings.api_key is None:
+        raise SystemExit(f"HOST={settings.host} with ENV=production needs API_KEY: set one")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
