@@ -7,7 +7,7 @@ surroundings end nothing: the delivery is held and tried again, as long as they 
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,9 +18,10 @@ from pydantic_core import from_json
 
 from app.container import Container, Work
 from app.errors import Poison, Refusal, Unavailable
+from app.infra.batches import Batches
 from app.infra.broker import Delivery, Outgoing
 from app.metrics import MESSAGE_HOLDS, MESSAGES
-from app.schemas.messages import MessageRead, MessageStatus, Queue
+from app.schemas.messages import CONSUMED, MessageRead, MessageStatus, Queue
 from app.schemas.orders import OrderCreate, OrderUpdateMessage
 from app.schemas.problems import words_of
 from app.schemas.products import ProductCreate, ProductUpdateMessage
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 MOST_BYTES = 1024 * 1024
 MOST_ATTEMPTS = 5
+# Orders share transactions: a commit, and the locks of hot products, are taken once for all.
+ORDERS_TOGETHER = 64
 _WORK_SECONDS = 10
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
@@ -44,6 +47,13 @@ async def update_product(work: Work, body: ProductUpdateMessage) -> int:
 
 async def place_order(work: Work, body: OrderCreate) -> int:
     return (await work.orders.place(body)).id
+
+
+async def place_orders(
+    work: Work, bodies: Mapping[str, OrderCreate], message_ids: Sequence[str]
+) -> Sequence[int | Refusal]:
+    answers = await work.orders.place_all([bodies[message_id] for message_id in message_ids])
+    return [answer if isinstance(answer, Refusal) else answer.id for answer in answers]
 
 
 async def update_order(work: Work, body: OrderUpdateMessage) -> int:
@@ -64,9 +74,17 @@ HANDLERS = {
 }
 
 
+def prefetch(concurrency: int) -> dict[Queue, int]:
+    """How many messages of each queue may be in hand. One at a time keeps their order."""
+    together = ORDERS_TOGETHER if concurrency > 1 else 1
+    return {queue: together if queue is Queue.ORDER else concurrency for queue in CONSUMED}
+
+
 class Consumer:
     def __init__(self, container: Container) -> None:
         self._container = container
+        self._orders = Batches(self._apply_orders, ORDERS_TOGETHER)
+        self._alone = asyncio.Semaphore(container.settings.worker_concurrency)
 
     async def receive(self, delivery: Delivery) -> None:
         """Returns when the delivery may be acknowledged."""
@@ -87,25 +105,51 @@ class Consumer:
 
     async def _settle(self, delivery: Delivery, body: BaseModel) -> MessageRead:
         try:
-            return await self._hold(delivery, lambda: self._apply(delivery, body))
+            outcome = await self._hold(delivery, lambda: self._apply(delivery, body))
         except Refusal as refusal:
-            log.warning(
-                "message refused", queue=delivery.queue, reason=refusal.reason, detail=str(refusal)
-            )
             caught = refusal
-        return await self._hold(delivery, lambda: self._reject(delivery, caught))
+            outcome = await self._hold(delivery, lambda: self._reject(delivery, caught))
+        if outcome.status is MessageStatus.REJECTED:
+            why = {"reason": outcome.reason, "detail": outcome.detail}
+            log.warning("message refused", queue=delivery.queue, **why)
+        else:
+            log.info("message settled", queue=delivery.queue, outcome=outcome.status)
+        return outcome
 
     async def _apply(self, delivery: Delivery, body: BaseModel) -> MessageRead:
+        if isinstance(body, OrderCreate) and delivery.message_id is not None:
+            if outcome := await self._orders.submit((delivery.message_id, body)):
+                return outcome
+        async with self._alone:
+            return await self._apply_alone(delivery, body)
+
+    async def _apply_alone(self, delivery: Delivery, body: BaseModel) -> MessageRead:
         handler = HANDLERS[delivery.queue]
         async with self._container.work(_WORK_SECONDS) as work:
             if delivery.message_id is None:
                 result_id = await handler.effect(work, body)
                 return _unrecorded(delivery, MessageStatus.APPLIED, result_id=result_id)
-            outcome = await work.messages.apply(
+            return await work.messages.apply(
                 delivery.queue, delivery.message_id, lambda: handler.effect(work, body)
             )
-        log.info("message settled", queue=delivery.queue, outcome=outcome.status)
-        return outcome
+
+    async def _apply_orders(
+        self, orders: Sequence[tuple[str, OrderCreate]]
+    ) -> Sequence[MessageRead | None]:
+        """Many in one transaction. None for those that must be tried alone: repeats of settled
+        ones, or all if one of them spoils it."""
+        bodies = dict(orders)
+        try:
+            async with self._container.work(_WORK_SECONDS) as work:
+                outcomes = await work.messages.apply_all(
+                    Queue.ORDER, list(bodies), lambda ids: place_orders(work, bodies, ids)
+                )
+        except Unavailable:
+            raise
+        except Exception as error:
+            log.warning("orders are tried one by one", count=len(orders), error=repr(error))
+            return [None] * len(orders)
+        return [outcomes.get(message_id) for message_id, _ in orders]
 
     async def _reject(self, delivery: Delivery, refusal: Refusal) -> MessageRead:
         if delivery.message_id is None:

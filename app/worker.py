@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
-from app.consumers import Consumer
+from app.consumers import Consumer, prefetch
 from app.container import Container
 from app.infra.loops import heartbeat, running
-from app.schemas.messages import CONSUMED
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -22,11 +21,10 @@ _LONGEST_STOP = 9.5
 @asynccontextmanager
 async def consuming(container: Container) -> AsyncIterator[None]:
     consumer = Consumer(container)
-    concurrency = container.settings.worker_concurrency
+    queues = prefetch(container.settings.worker_concurrency)
     try:
-        async with container.broker.consuming(CONSUMED, consumer.receive, concurrency):
-            queues = [queue.value for queue in CONSUMED]
-            log.info("consuming", queues=queues, concurrency=concurrency)
+        async with container.broker.consuming(queues, consumer.receive):
+            log.info("consuming", **{queue.value: most for queue, most in queues.items()})
             yield
     finally:
         log.info("stopped consuming")

@@ -1,7 +1,7 @@
 """What the service needs of a message broker. RabbitMQ and Valkey streams implement it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
@@ -52,9 +52,10 @@ class Broker(ABC):
 
     @abstractmethod
     def consuming(
-        self, queues: Iterable[Queue], receiver: Receiver, concurrency: int
+        self, prefetch: Mapping[Queue, int], receiver: Receiver
     ) -> AbstractAsyncContextManager[None]:
-        """Deliver until the context ends; then let running receivers finish, for a while."""
+        """Deliver until the context ends, of each queue so many at once; then let running receivers
+        finish, for a while."""
 
     @abstractmethod
     async def publish(self, message: Outgoing) -> None:

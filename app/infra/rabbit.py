@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -94,27 +94,33 @@ class RabbitMQ(Broker):
 
     @asynccontextmanager
     async def consuming(
-        self, queues: Iterable[Queue], receiver: Receiver, concurrency: int
+        self, prefetch: Mapping[Queue, int], receiver: Receiver
     ) -> AsyncIterator[None]:
         consumer = RabbitBroker(
             self._url,
-            default_channel=Channel(prefetch_count=concurrency),
             decoder=_keep_bytes,
             reconnect_interval=1,
             timeout=PUBLISH_SECONDS,
             graceful_timeout=_GRACE_SECONDS,
             logger=_log,
         )
-        for queue in queues:
-            self._subscribe(consumer, queue, receiver)
+        for queue, most in prefetch.items():
+            self._subscribe(consumer, queue, most, receiver)
         await self._start(consumer)
         try:
             yield
         finally:
             await _stop(consumer, _GRACE_SECONDS + PUBLISH_SECONDS)
 
-    def _subscribe(self, consumer: RabbitBroker, queue: Queue, receiver: Receiver) -> None:
-        @consumer.subscriber(_plain_queue(queue.value), ack_policy=AckPolicy.MANUAL, no_reply=True)
+    def _subscribe(
+        self, consumer: RabbitBroker, queue: Queue, most: int, receiver: Receiver
+    ) -> None:
+        @consumer.subscriber(
+            _plain_queue(queue.value),
+            channel=Channel(prefetch_count=most),
+            ack_policy=AckPolicy.MANUAL,
+            no_reply=True,
+        )
         async def handle(message: RabbitMessage) -> None:
             await receiver(_delivery(queue, message))
             await message.ack()

@@ -3,7 +3,7 @@ stream, deleted when it is acknowledged."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -73,23 +73,22 @@ class Streams(Broker):
 
     @asynccontextmanager
     async def consuming(
-        self, queues: Iterable[Queue], receiver: Receiver, concurrency: int
+        self, prefetch: Mapping[Queue, int], receiver: Receiver
     ) -> AsyncIterator[None]:
-        queues = list(queues)
         consumer = RedisBroker(
             self._url, parser=_parse, decoder=_keep_bytes, graceful_timeout=_GRACE, logger=_log
         )
-        for queue in queues:
+        for queue, most in prefetch.items():
             await self._create_group(queue)
             await self._claim(queue)
-            self._subscribe(consumer, queue, receiver, concurrency)
+            self._subscribe(consumer, queue, receiver, most)
         await consumer.start()
 
         async def revive() -> None:
             """FastStream gives a stream up for good once it was deleted, by FLUSHDB for one."""
             for subscriber in consumer.subscribers:
                 if not subscriber.running:
-                    await asyncio.gather(*map(self._create_group, queues))
+                    await asyncio.gather(*map(self._create_group, prefetch))
                     await subscriber.start()
 
         try:
@@ -117,7 +116,7 @@ class Streams(Broker):
             )
 
     def _subscribe(
-        self, consumer: RedisBroker, queue: Queue, receiver: Receiver, concurrency: int
+        self, consumer: RedisBroker, queue: Queue, receiver: Receiver, most: int
     ) -> None:
         @consumer.subscriber(
             stream=StreamSub(
@@ -125,9 +124,9 @@ class Streams(Broker):
                 group=_GROUP,
                 consumer=_CONSUMER,
                 polling_interval=_POLL_MS,
-                max_records=concurrency,
+                max_records=most,
             ),
-            max_workers=concurrency,
+            max_workers=most,
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
         )

@@ -1,14 +1,28 @@
+import json
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import ARRAY, Text, case, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import Message
-from app.schemas.messages import MessageStatus, Queue
+from app.schemas.messages import MessageRead, MessageStatus, Queue
 
 # A dead message may be sent again, a failing one is being tried; the others are settled.
 _UNSETTLED = Message.status.in_([MessageStatus.FAILING, MessageStatus.DEAD])
+
+
+_RECORD = text("""
+UPDATE messages m SET
+    status = o.status, result_id = o.result_id, reason = o.reason, detail = o.detail,
+    facts = CAST(o.facts AS jsonb)
+FROM unnest(
+    CAST(:message_id AS text[]), CAST(:status AS text[]), CAST(:result_id AS int[]),
+    CAST(:reason AS text[]), CAST(:detail AS text[]), CAST(:facts AS text[])
+) AS o (message_id, status, result_id, reason, detail, facts)
+WHERE m.queue = :queue AND m.message_id = o.message_id
+""")
 
 
 class MessageRepository:
@@ -50,14 +64,34 @@ class MessageRepository:
         )
         return (await self._session.scalar(statement)) is not None
 
-    async def set_result(self, queue: Queue, message_id: str, result_id: int) -> None:
+    async def claim(self, queue: Queue, message_ids: Sequence[str]) -> Sequence[dict[str, Any]]:
+        """As `settle`, for many at once: written as applied, those that were not settled before.
+
+        In the order of the ids: two transactions with the same ones must not deadlock."""
+        found = func.unnest(literal(message_ids, ARRAY(Text))).column_valued("found")
+        settled = {"status": MessageStatus.APPLIED, "finished_at": func.now()}
+        fresh = select(found, literal(queue), literal(MessageStatus.APPLIED), func.now())
         statement = (
-            update(Message)
-            .where(Message.message_id == message_id, Message.queue == queue)
-            .values(result_id=result_id)
-            .execution_options(synchronize_session=False)
+            insert(Message)
+            .from_select(["message_id", "queue", *settled], fresh.order_by(found))
+            .on_conflict_do_update(
+                index_elements=[Message.message_id, Message.queue],
+                set_={"reason": None, "detail": None, "facts": None, **settled},
+                where=_UNSETTLED,
+            )
+            .returning(
+                Message.message_id, Message.attempts, Message.first_seen_at, Message.finished_at
+            )
         )
-        await self._session.execute(statement)
+        answer = await self._session.execute(statement)
+        return [row._asdict() for row in answer]
+
+    async def record(self, outcomes: Sequence[MessageRead]) -> None:
+        """What became of claimed messages of one queue."""
+        columns = ("message_id", "status", "result_id", "reason", "detail")
+        values = {name: [getattr(outcome, name) for outcome in outcomes] for name in columns}
+        facts = [outcome.facts and json.dumps(outcome.facts) for outcome in outcomes]
+        await self._session.execute(_RECORD, {"queue": outcomes[0].queue, "facts": facts, **values})
 
     async def count_failure(self, queue: Queue, message_id: str, detail: str) -> int:
         """How often the message has failed now. Counting begins anew when a dead one is retried."""

@@ -1,10 +1,13 @@
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from app.errors import NotFound, Refusal
 from app.repositories.messages import MessageRepository
 from app.schemas.messages import MessageRead, MessageStatus, Queue
 from app.services.changes import RECENT, Changes
+
+Effects = Callable[[Sequence[str]], Awaitable[Sequence[int | Refusal]]]
 
 
 class MessageService:
@@ -25,14 +28,33 @@ class MessageService:
     ) -> MessageRead:
         """Run the effect unless an earlier delivery of this message has; it returns the id of what
         it made or changed."""
-        if await self._messages.settle(queue, message_id, MessageStatus.APPLIED):
-            await self._messages.set_result(queue, message_id, await effect())
-            return await self._outcome(queue, message_id)
+
+        async def effects(_: Sequence[str]) -> Sequence[int]:
+            return [await effect()]
+
+        if applied := await self.apply_all(queue, [message_id], effects):
+            return applied[message_id]
         outcome = await self._outcome(queue, message_id)
         settled_at = outcome.finished_at or datetime.now(UTC)
         is_recent = datetime.now(UTC) - settled_at < RECENT
         self._changes.repeated = is_recent and outcome.status is MessageStatus.APPLIED
         return outcome
+
+    async def apply_all(
+        self, queue: Queue, message_ids: Sequence[str], effects: Effects
+    ) -> dict[str, MessageRead]:
+        """As `apply`, in one go for those that no earlier delivery has settled; others are absent.
+
+        The effects answer every id they are given, in this order, with an id or a refusal; one that
+        is refused has changed nothing."""
+        claimed = {row["message_id"]: row for row in await self._messages.claim(queue, message_ids)}
+        ids = [message_id for message_id in message_ids if message_id in claimed]
+        if not ids:
+            return {}
+        answers = zip(ids, await effects(ids), strict=True)
+        outcomes = [_settled(queue, claimed[id], answer) for id, answer in answers]
+        await self._messages.record(outcomes)
+        return {outcome.message_id: outcome for outcome in outcomes}
 
     async def reject(self, queue: Queue, message_id: str, refusal: Refusal) -> MessageRead:
         await self._messages.settle(
@@ -56,3 +78,16 @@ class MessageService:
 
     async def _outcome(self, queue: Queue, message_id: str) -> MessageRead:
         return MessageRead.model_validate(await self._messages.get(queue, message_id))
+
+
+def _settled(queue: Queue, claimed: Mapping[str, Any], answer: int | Refusal) -> MessageRead:
+    if not isinstance(answer, Refusal):
+        return MessageRead(queue=queue, status=MessageStatus.APPLIED, result_id=answer, **claimed)
+    return MessageRead(
+        queue=queue,
+        status=MessageStatus.REJECTED,
+        reason=answer.reason,
+        detail=answer.detail,
+        facts=answer.facts or None,
+        **claimed,
+    )

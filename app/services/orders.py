@@ -1,4 +1,6 @@
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -6,7 +8,7 @@ import structlog
 from app.errors import Duplicate, IllegalStep, NotFound, OutOfStock, Refusal
 from app.infra.cache import CachedReads
 from app.metrics import ORDERS
-from app.repositories.orders import OrderRepository
+from app.repositories.orders import NewOrder, OrderRepository, Situation
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderRead, OrderStatus
 from app.services.changes import Changes
 from app.services.versions import require_match
@@ -49,21 +51,33 @@ class OrderService:
         return OrderDetail.model_validate(order)
 
     async def place(self, body: OrderCreate) -> OrderDetail:
-        """All or nothing; prices are the products' own. Lines of one product are summed first."""
-        quantities: Counter[int] = Counter()
-        for line in body.items:
-            quantities[line.product_id] += line.quantity
-        row = await self._orders.place(
-            body.user_id, body.delivery_address_id, quantities, body.ordered_at, body.external_id
-        )
-        if row.id is None:
-            ORDERS.labels("refused").inc()
-            raise _why_not(row, body)
-        ORDERS.labels("accepted").inc()
-        for product_id in row.sold_out:
-            log.warning("product is out of stock", product_id=product_id)
-        self._stock_changed(quantities)
-        return OrderDetail.model_validate(row)
+        [answer] = await self.place_all([body])
+        if isinstance(answer, Refusal):
+            raise answer
+        return answer
+
+    async def place_all(self, bodies: Sequence[OrderCreate]) -> Sequence[OrderDetail | Refusal]:
+        """One after the other, each all or nothing: what one takes, the next does not find."""
+        orders = [NewOrder(body, _summed(body)) for body in bodies]
+        situation = await self._orders.lock_for(orders)
+        refusals = [_take(order, situation) for order in orders]
+        accepted = [order for order, refusal in zip(orders, refusals, strict=True) if not refusal]
+        added = iter(await self._add(accepted, situation))
+        return [refusal or next(added) for refusal in refusals]
+
+    async def _add(self, orders: Sequence[NewOrder], situation: Situation) -> Sequence[OrderDetail]:
+        """Prices are the products' own."""
+        if not orders:
+            return []
+        rows = await self._orders.add(orders)
+        ORDERS.labels("accepted").inc(len(rows))
+        taken = {product_id for order in orders for product_id in order.quantities}
+        self._stock_changed(taken)
+        for product_id in taken:
+            if situation.stock[product_id] == 0:
+                log.warning("product is out of stock", product_id=product_id)
+        prices = situation.prices
+        return [_detail(row, order, prices) for row, order in zip(rows, orders, strict=True)]
 
     async def change_status(
         self, order_id: int, status: OrderStatus, if_match: str | None = None
@@ -85,14 +99,46 @@ class OrderService:
         self._changes.deleted.update(self._cached_products.key(id) for id in product_ids)
 
 
-def _why_not(row: Any, body: OrderCreate) -> Refusal:
-    if not row.user:
+def _summed(body: OrderCreate) -> Counter[int]:
+    quantities: Counter[int] = Counter()
+    for line in body.items:
+        quantities[line.product_id] += line.quantity
+    return quantities
+
+
+def _take(order: NewOrder, situation: Situation) -> Refusal | None:
+    """Take what the order wants, or nothing and say why."""
+    if refusal := _why_not(order, situation):
+        ORDERS.labels("refused").inc()
+        return refusal
+    for product_id, quantity in order.quantities.items():
+        situation.stock[product_id] -= quantity
+    if order.body.external_id is not None:
+        situation.external_ids.add(order.body.external_id)
+    return None
+
+
+def _why_not(order: NewOrder, situation: Situation) -> Refusal | None:
+    body, stock = order.body, situation.stock
+    if body.user_id not in situation.users:
         return NotFound("user", body.user_id)
-    if not row.address:
+    if situation.owners.get(body.delivery_address_id) != body.user_id:
         return NotFound("address", f"{body.delivery_address_id} of user {body.user_id}")
-    for line in row.short:
-        if line["in_stock"] is None:
-            return NotFound("product", line["product_id"])
-    if row.short:
-        return OutOfStock(row.short)
-    return Duplicate("external_id")
+    if unknown := order.quantities.keys() - stock.keys():
+        return NotFound("product", min(unknown))
+    short = [
+        {"product_id": product_id, "wanted": wanted, "in_stock": stock[product_id]}
+        for product_id, wanted in sorted(order.quantities.items())
+        if stock[product_id] < wanted
+    ]
+    if short:
+        return OutOfStock(short)
+    return Duplicate("external_id") if body.external_id in situation.external_ids else None
+
+
+def _detail(row: Mapping[str, Any], order: NewOrder, prices: Mapping[int, Decimal]) -> OrderDetail:
+    items = [
+        {"product_id": product_id, "quantity": quantity, "unit_price": prices[product_id]}
+        for product_id, quantity in sorted(order.quantities.items())
+    ]
+    return OrderDetail.model_validate({**row, "items": items})

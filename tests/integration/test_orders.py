@@ -150,7 +150,7 @@ async def test_orders_that_name_products_in_opposite_order_do_not_deadlock(
         lines = [(product_id, 1) for product_id in products]
         body = OrderCreate.model_validate(shop.order_body(*lines[:: 1 if turn % 2 else -1]))
         for _ in range(5):
-            async with container.work() as work:
+            async with container.work(deadline=30) as work:  # all wait for all
                 await work.orders.place(body)
 
     await asyncio.gather(*(buy(containers[turn % 4], turn) for turn in range(32)))
