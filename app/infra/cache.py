@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import structlog
-from pydantic_core import from_json
 from redis.asyncio import Redis
 
 from app.errors import Unavailable
@@ -130,6 +130,10 @@ class CachedReads:
         self._starting: dict[int, asyncio.Task[bytes | None]] = {}
         self._filling: set[int] = set()
         self._fields: set[str] | None = None
+        self._count = {
+            result: CACHE_READS.labels(kind.name, result).inc
+            for result in ("hit", "miss", "bypass", "error")
+        }
 
     def key(self, identity: int) -> str:
         return self._kind.key(identity)
@@ -152,7 +156,7 @@ class CachedReads:
         value = await self._cache.value(key)
         if value is None or not self._is_row(value, identity):
             return None
-        CACHE_READS.labels(self._kind.name, "hit").inc()
+        self._count["hit"]()
         log.debug("cache hit", key=key)
         return value
 
@@ -160,8 +164,8 @@ class CachedReads:
         """Whether it has the fields of the rows that we load. Somebody may have written the key by
         hand, or another release of this service."""
         try:
-            row = from_json(value)
-        except ValueError:
+            row = msgspec.json.decode(value)
+        except (ValueError, RecursionError):
             return False
         return isinstance(row, dict) and row.get("id") == identity and row.keys() == self._fields
 
@@ -205,10 +209,10 @@ class CachedReads:
         return await self._load(identity, "miss")
 
     async def _load(self, identity: int, result: str) -> bytes | None:
-        CACHE_READS.labels(self._kind.name, result).inc()
+        self._count[result]()
         value = await self._rows.get(identity)
         if self._fields is None and value is not None:
-            self._fields = set(from_json(value))
+            self._fields = set(msgspec.json.decode(value))
         return value
 
     async def refresh(self, identity: int) -> bool:
