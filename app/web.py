@@ -127,6 +127,7 @@ async def serve(container: Container, listening: socket.socket) -> None:
         http=_Protocol,
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing here asks who the client is
         server_header=False,
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
