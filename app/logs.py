@@ -31,7 +31,7 @@ def _escape_control(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
     """As json.dumps, but a tenth of its time where msgspec does the same: it leaves the letters
     that are no ASCII as they are, C1 control characters too."""
-    with suppress(ValueError):  # a lone surrogate
+    with suppress(ValueError, TypeError):  # a lone surrogate, a strange key
         line = msgspec.json.format(msgspec.json.encode(event, enc_hook=repr), indent=0)
         if line.isascii():
             return line.decode()
