@@ -44,6 +44,7 @@ from app.services.idempotency import IdempotencyService
 from app.services.messages import MessageService
 from app.services.orders import OrderService
 from app.services.products import ProductService
+from app.services.reads import ReadService
 from app.services.reports import Calendar, ReportService
 from app.services.users import UserService
 from app.settings import Settings
@@ -112,6 +113,8 @@ class Container:
         self.cache = Cache(CacheRedis(settings.cache_url), freshness)
         self.cached_users = self.cache.of(Kind("user", _USER_TTL, self._load_users))
         self.cached_products = self.cache.of(Kind("product", _PRODUCT_TTL, self._load_products))
+        self.user_reads = ReadService("user", self.cached_users)
+        self.product_reads = ReadService("product", self.cached_products)
         self._forgetter = Forgetter(self._forget)
         self._invalidations = InvalidationRelay(
             freshness, self._pending, self.cache.delete, self._forget

@@ -19,6 +19,7 @@ from app.services.health import HealthService
 from app.services.messages import MessageService
 from app.services.orders import OrderService
 from app.services.products import ProductService
+from app.services.reads import ReadService
 from app.services.reports import ReportService
 from app.services.users import UserService
 
@@ -26,6 +27,7 @@ Users = NamedDependency[SkipValidation[UserService]]
 Addresses = NamedDependency[SkipValidation[AddressService]]
 Products = NamedDependency[SkipValidation[ProductService]]
 Orders = NamedDependency[SkipValidation[OrderService]]
+Reads = NamedDependency[SkipValidation[ReadService]]
 Reports = NamedDependency[SkipValidation[ReportService]]
 Messages = NamedDependency[SkipValidation[MessageService]]
 Health = NamedDependency[SkipValidation[HealthService]]
@@ -68,6 +70,16 @@ def provide_health(state: State) -> HealthService:
     return container.health
 
 
+def provide_user_reads(state: State) -> ReadService:
+    container: Container = state.container
+    return container.user_reads
+
+
+def provide_product_reads(state: State) -> ReadService:
+    container: Container = state.container
+    return container.product_reads
+
+
 class Once:
     """Runs an effect, unless a POST with this Idempotency-Key has: then its answer comes again."""
 
@@ -97,8 +109,10 @@ def provide_once(
 DEPENDENCIES = {
     "work": Provide(provide_work),
     "users": Provide(provide_users, sync_to_thread=False),
+    "user_reads": Provide(provide_user_reads, sync_to_thread=False),
     "addresses": Provide(provide_addresses, sync_to_thread=False),
     "products": Provide(provide_products, sync_to_thread=False),
+    "product_reads": Provide(provide_product_reads, sync_to_thread=False),
     "orders": Provide(provide_orders, sync_to_thread=False),
     "reports": Provide(provide_reports, sync_to_thread=False),
     "messages": Provide(provide_messages, sync_to_thread=False),

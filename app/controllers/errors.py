@@ -138,11 +138,14 @@ def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     return problem(_request_id(request), 500, "this is our fault and has been logged")
 
 
-def _wrapped(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
-    """What a request's Work raises at its end, such as Duplicate, Litestar puts into a group."""
-    error = group.exceptions[0]
+def answer_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     kinds = ((kind, h) for kind, h in EXCEPTION_HANDLERS.items() if isinstance(kind, type))
     return next(handler(request, error) for kind, handler in kinds if isinstance(error, kind))
+
+
+def _wrapped(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
+    """What a request's Work raises at its end, such as Duplicate, Litestar puts into a group."""
+    return answer_to(request, group.exceptions[0])
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {

@@ -4,7 +4,7 @@ from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
 from app.controllers.answers import as_json_of, json_of, unless_known
-from app.controllers.dependencies import ExactlyOnce, Products
+from app.controllers.dependencies import ExactlyOnce, Products, Reads
 from app.controllers.errors import documented
 from app.controllers.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
@@ -23,9 +23,9 @@ class ProductController(Controller):
 
     @get("/{product_id:int}", summary="One product", responses=documented(304, 404, 422))
     async def read(
-        self, products: Products, product_id: PathId, if_none_match: IfNoneMatch = None
+        self, product_reads: Reads, product_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[ProductRead]:
-        return unless_known(if_none_match, ProductRead, await products.read(product_id))
+        return unless_known(if_none_match, ProductRead, await product_reads.read(product_id))
 
     @post(summary="Create a product", responses=documented(400, 413, 415, 422))
     async def create(

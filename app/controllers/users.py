@@ -4,7 +4,7 @@ from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
 from app.controllers.answers import as_json_of, json_of, unless_known
-from app.controllers.dependencies import ExactlyOnce, Users
+from app.controllers.dependencies import ExactlyOnce, Reads, Users
 from app.controllers.errors import documented
 from app.controllers.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
@@ -23,9 +23,9 @@ class UserController(Controller):
 
     @get("/{user_id:int}", summary="One user", responses=documented(304, 404, 422))
     async def read(
-        self, users: Users, user_id: PathId, if_none_match: IfNoneMatch = None
+        self, user_reads: Reads, user_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[UserRead]:
-        return unless_known(if_none_match, UserRead, await users.read(user_id))
+        return unless_known(if_none_match, UserRead, await user_reads.read(user_id))
 
     @post(summary="Create a user", responses=documented(400, 413, 415, 422))
     async def create(

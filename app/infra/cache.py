@@ -8,13 +8,13 @@ process read that key from the database. docs/cache.md has the whole argument.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import structlog
-from pydantic_core import from_json
 from redis.asyncio import Redis
 
 from app.errors import Unavailable
@@ -31,14 +31,31 @@ _PROBE_MS = 1000
 # How long, and how often, to look for the value that another reader is about to put there.
 _PATIENCE_SECONDS = 0.06
 _LOOK_SECONDS = 0.01
-# An empty value: the row does not exist.
-_FILL = """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
-if ARGV[2] == '' then redis.call('DEL', KEYS[1])
-else redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
-redis.call('DEL', KEYS[2])
-return 1
+# For all keys of one moment; each lease still only if nobody has it.
+_LEASE = """
+local granted = {}
+for i, lease in ipairs(KEYS) do
+  granted[i] = redis.call('SET', lease, ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+end
+return granted
 """
+# Pairs of value and lease. An empty value: the row does not exist.
+_FILL = """
+for i = 1, #KEYS, 2 do
+  local value = ARGV[2 + (i + 1) / 2]
+  if redis.call('GET', KEYS[i + 1]) == ARGV[1] then
+    if value == '' then redis.call('DEL', KEYS[i])
+    else redis.call('SET', KEYS[i], value, 'EX', ARGV[2]) end
+    redis.call('DEL', KEYS[i + 1])
+  end
+end
+"""
+# In place of a row: another reader has its lease.
+_TAKEN = b""
+
+
+def _lease(key: str) -> str:
+    return f"lease:{key}"
 
 
 @dataclass(frozen=True)
@@ -79,25 +96,30 @@ class Cache:
         values: list[Any] = await self._redis.call(lambda redis: redis.mget(keys))
         return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
 
-    async def take_lease(self, key: str) -> str | None:
+    async def take_leases(self, keys: Sequence[str]) -> tuple[str, list[int]]:
+        """A token, and for each key 1 if its lease holds the token now."""
         token = secrets.token_hex(8)
-        granted = await self._redis.call(
-            lambda redis: redis.set(f"lease:{key}", token, nx=True, px=_LEASE_MS)
-        )
-        return token if granted else None
+        leases = [_lease(key) for key in keys]
 
-    async def fill(self, key: str, token: str, value: bytes | None, ttl: int) -> None:
+        async def run(redis: Redis) -> Any:
+            return await redis.eval(_LEASE, len(keys), *leases, token, _LEASE_MS)
+
+        return token, await self._redis.call(run)
+
+    async def fill(self, values: Mapping[str, bytes | None], token: str, ttl: int) -> None:
+        """Those whose lease the token still holds."""
+        keys = [name for key in values for name in (key, _lease(key))]
+
         async def run(redis: Redis) -> None:
-            await redis.eval(_FILL, 2, key, f"lease:{key}", token, value or b"", ttl)
+            found = (value or b"" for value in values.values())
+            await redis.eval(_FILL, len(keys), *keys, token, ttl, *found)
 
         await self._redis.call(run)
 
     async def delete(self, keys: Sequence[str]) -> bool:
         """True when Redis has confirmed that neither value nor lease is left."""
         try:
-            await self._redis.call(
-                lambda redis: redis.delete(*keys, *(f"lease:{key}" for key in keys))
-            )
+            await self._redis.call(lambda redis: redis.delete(*keys, *map(_lease, keys)))
         except RedisDown:
             CACHE_INVALIDATIONS.labels("unconfirmed").inc()
             return False
@@ -110,7 +132,7 @@ class Cache:
         async def run(redis: Redis) -> None:
             async with redis.pipeline(transaction=True) as pipe:
                 pipe.delete(key)
-                pipe.set(f"lease:{key}", token, px=_LEASE_MS)
+                pipe.set(_lease(key), token, px=_LEASE_MS)
                 await pipe.execute()
 
         await self._redis.call(run)
@@ -126,10 +148,13 @@ class CachedReads:
     def __init__(self, cache: Cache, kind: Kind) -> None:
         self._cache = cache
         self._kind = kind
-        self._rows = Gather(kind.load)
-        self._starting: dict[int, asyncio.Task[bytes | None]] = {}
-        self._filling: set[int] = set()
+        self._rows = Gather(self._select)
+        self._misses = Gather(self._load_and_fill)
         self._fields: set[str] | None = None
+        self._count = {
+            result: CACHE_READS.labels(kind.name, result).inc
+            for result in ("hit", "miss", "bypass", "error")
+        }
 
     def key(self, identity: int) -> str:
         return self._kind.key(identity)
@@ -143,8 +168,8 @@ class CachedReads:
             value = await self._hit(identity, key)
             if value is None:
                 log.info("cache miss", key=key)
-                value = await self._miss(identity)
-            return value
+                value = await self._misses.get(identity)
+            return await self._wait_for_other(identity) if value == _TAKEN else value
         except RedisDown:
             return await self._load(identity, "error")
 
@@ -152,7 +177,7 @@ class CachedReads:
         value = await self._cache.value(key)
         if value is None or not self._is_row(value, identity):
             return None
-        CACHE_READS.labels(self._kind.name, "hit").inc()
+        self._count["hit"]()
         log.debug("cache hit", key=key)
         return value
 
@@ -160,39 +185,34 @@ class CachedReads:
         """Whether it has the fields of the rows that we load. Somebody may have written the key by
         hand, or another release of this service."""
         try:
-            row = from_json(value)
-        except ValueError:
+            row = msgspec.json.decode(value)
+        except (ValueError, RecursionError):
             return False
         return isinstance(row, dict) and row.get("id") == identity and row.keys() == self._fields
 
-    async def _miss(self, identity: int) -> bytes | None:
-        """As in Gather, a caller joins only what has not begun."""
-        task = self._starting.get(identity)
-        if task is None:
-            task = self._starting[identity] = asyncio.create_task(self._load_and_fill(identity))
-        return await asyncio.shield(task)
+    async def _load_and_fill(self, ids: list[int]) -> dict[int, bytes]:
+        """The rows whose leases are free. Gather lets nobody join once this has begun."""
+        token, granted = await self._cache.take_leases([self.key(id) for id in ids])
+        ours = [id for id, is_ours in zip(ids, granted, strict=True) if is_ours]
+        others = {id: _TAKEN for id, is_ours in zip(ids, granted, strict=True) if not is_ours}
+        if not ours:
+            return others
+        self._count["miss"](len(ours))
+        rows = await self._select(ours)
+        await self._fill({self.key(id): rows.get(id) for id in ours}, token)
+        return rows | others
 
-    async def _load_and_fill(self, identity: int) -> bytes | None:
-        del self._starting[identity]
-        if identity in self._filling:  # one of us is enough to ask for the lease
-            return await self._wait_for_other(identity)
-        self._filling.add(identity)
-        try:
-            token = await self._cache.take_lease(self.key(identity))
-            if token is None:
-                return await self._wait_for_other(identity)
-            return await self._fill(identity, token)
-        finally:
-            self._filling.discard(identity)
+    async def _select(self, ids: list[int]) -> dict[int, bytes]:
+        rows = await self._kind.load(ids)
+        if self._fields is None and rows:
+            self._fields = set(msgspec.json.decode(next(iter(rows.values()))))
+        return rows
 
-    async def _fill(self, identity: int, token: str) -> bytes | None:
-        key = self.key(identity)
-        value = await self._load(identity, "miss")
+    async def _fill(self, values: dict[str, bytes | None], token: str) -> None:
         try:
-            await self._cache.fill(key, token, value, self._kind.ttl)
+            await self._cache.fill(values, token, self._kind.ttl)
         except RedisDown:
-            log.debug("cache not filled", key=key)
-        return value
+            log.debug("cache not filled", keys=list(values))
 
     async def _wait_for_other(self, identity: int) -> bytes | None:
         key = self.key(identity)
@@ -205,11 +225,8 @@ class CachedReads:
         return await self._load(identity, "miss")
 
     async def _load(self, identity: int, result: str) -> bytes | None:
-        CACHE_READS.labels(self._kind.name, result).inc()
-        value = await self._rows.get(identity)
-        if self._fields is None and value is not None:
-            self._fields = set(from_json(value))
-        return value
+        self._count[result]()
+        return await self._rows.get(identity)
 
     async def refresh(self, identity: int) -> bool:
         """After a committed update: put the row as it is now into the cache.
@@ -222,7 +239,7 @@ class CachedReads:
             return await self._cache.delete([key])  # a full Redis grants no lease, but deletes
         CACHE_INVALIDATIONS.labels("confirmed").inc()
         try:
-            await self._cache.fill(key, token, await self._rows.get(identity), self._kind.ttl)
+            await self._cache.fill({key: await self._rows.get(identity)}, token, self._kind.ttl)
         except Exception as error:  # the change stands, and the old value is gone
             log.warning("cache not filled", key=key, error=repr(error))
         return True

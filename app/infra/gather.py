@@ -1,4 +1,4 @@
-"""Join the look-ups that concurrent requests make in one turn of the event loop into one call."""
+"""Join the questions that concurrent requests have in one turn of the event loop into one call."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,30 +14,34 @@ class Gather(Generic[K, V]):
 
     def __init__(self, fetch: Callable[[list[K]], Awaitable[dict[K, V]]]) -> None:
         self._fetch = fetch
-        self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
         self._calls: set[asyncio.Task[None]] = set()
 
     async def get(self, key: K) -> V | None:
+        loop = asyncio.get_running_loop()
         if not self._waiting:
-            call = asyncio.create_task(self._send())
+            call = loop.create_task(self._send())
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
-        answer = self._waiting.get(key)
-        if answer is None:
-            answer = self._waiting[key] = asyncio.get_running_loop().create_future()
-        # Others may wait for the same answer: the end of this request must not cancel it.
-        return await asyncio.shield(answer)
+        # Each its own: the end of one request must not take the answer from the others.
+        answer: asyncio.Future[V | None] = loop.create_future()
+        self._waiting.setdefault(key, []).append(answer)
+        return await answer
 
     async def _send(self) -> None:
-        answers, self._waiting = self._waiting, {}
+        waiting, self._waiting = self._waiting, {}
         try:
-            found = await self._fetch(list(answers))
+            found = await self._fetch(list(waiting))
         except BaseException as error:
-            for answer in answers.values():
-                answer.set_exception(error)
-                answer.exception()  # its waiters may be gone: no "never retrieved" in the log
+            for answers in waiting.values():
+                for answer in answers:
+                    if not answer.done():
+                        answer.set_exception(error)
             if not isinstance(error, Exception):
                 raise
         else:
-            for key, answer in answers.items():
-                answer.set_result(found.get(key))
+            for key, answers in waiting.items():
+                value = found.get(key)
+                for answer in answers:
+                    if not answer.done():  # its request is over
+                        answer.set_result(value)

@@ -1,18 +1,24 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ARRAY, Integer, Row, any_, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import User
+
+# ANY and not IN: it is the same statement for any number of ids, and prepared once.
+_FIND = select(*User.__table__.columns).where(
+    User.id == any_(bindparam("ids", type_=ARRAY(Integer)))
+)
 
 
 class UserRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def find(self, user_ids: Sequence[int]) -> Sequence[User]:
-        return (await self._session.scalars(select(User).where(User.id.in_(user_ids)))).all()
+    async def find(self, user_ids: Sequence[int]) -> Sequence[Row[Any]]:
+        """Their columns: an entity costs four times as much."""
+        return (await self._session.execute(_FIND, {"ids": user_ids})).all()
 
     async def exists(self, user_id: int) -> bool:
         return bool(await self._session.scalar(select(User.id).where(User.id == user_id)))

@@ -16,13 +16,6 @@ class ProductService:
         self._cached = cached
         self._changes = changes
 
-    async def read(self, product_id: int) -> bytes:
-        """The product as JSON, passed through from the cache as it lies there."""
-        product = await self._cached.read(product_id)
-        if product is None:
-            raise NotFound("product", product_id)
-        return product
-
     async def list(self, count: int, page: int) -> ProductList:
         products = await self._products.page(count, (page - 1) * count)
         return ProductList(

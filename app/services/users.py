@@ -12,13 +12,6 @@ class UserService:
         self._cached = cached
         self._changes = changes
 
-    async def read(self, user_id: int) -> bytes:
-        """The user as JSON, passed through from the cache as it lies there."""
-        user = await self._cached.read(user_id)
-        if user is None:
-            raise NotFound("user", user_id)
-        return user
-
     async def list(self, count: int, page: int) -> UserList:
         users = await self._users.page(count, (page - 1) * count)
         return UserList(

@@ -119,6 +119,36 @@ async def test_readers_of_one_moment_share_one_load_and_a_leaver_takes_it_from_n
     assert shop.rows.loads == loads + 1
 
 
+async def test_misses_of_one_moment_load_together_and_wait_for_no_lease_of_others(
+    shop: Shop, valkey: Valkey
+) -> None:
+    await shop.cache.take_leases(["user:1"])  # by another process
+    loads = shop.rows.loads
+    waiting, *free = [asyncio.create_task(shop.reads.read(id)) for id in (1, 2, 3, 2)]
+    await asyncio.gather(*free)
+    assert not waiting.done()
+    assert shop.rows.loads == loads + 1
+    assert await waiting == b'{"id": 1, "value": 1}'
+    async with Redis(port=valkey.port) as redis:
+        assert sorted(await redis.keys("user:*")) == [b"user:2", b"user:3"]
+        assert await redis.keys("lease:*") == [b"lease:user:1"]
+
+
+async def test_a_fill_is_for_those_whose_lease_is_left(shop: Shop, valkey: Valkey) -> None:
+    """Of those that were taken together one is deleted by a writer, and one taken by another."""
+    token, granted = await shop.cache.take_leases(["user:1", "user:2", "user:3", "user:4"])
+    assert granted == [1, 1, 1, 1]
+    assert await shop.cache.delete(["user:1", "user:2"])
+    assert (await shop.cache.take_leases(["user:2", "user:3"]))[1] == [1, 0]
+    values = {"user:1": b"old", "user:2": b"old", "user:3": b"new", "user:4": None}
+    async with Redis(port=valkey.port) as redis:
+        await redis.set("user:4", "what was a row once")
+        await shop.cache.fill(values, token, 60)
+        assert await redis.keys("user:*") == [b"user:3"]
+        assert await redis.get("user:3") == b"new" and 58 <= await redis.ttl("user:3") <= 60
+        assert await redis.keys("lease:*") == [b"lease:user:2"]
+
+
 async def test_gather_asks_again_for_whoever_comes_while_it_asks() -> None:
     rows = Rows()
     gather = Gather(rows.load)

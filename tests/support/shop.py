@@ -54,8 +54,8 @@ class Shop:
                 await work.orders.change_status(order_id, status)
 
     async def read_product(self, product_id: int) -> ProductRead:
-        async with self._container.reading() as work:
-            return ProductRead.model_validate_json(await work.products.read(product_id))
+        row = await self._container.product_reads.read(product_id)
+        return ProductRead.model_validate_json(row)
 
     async def stock(self, product_id: int) -> int:
         return (await self.read_product(product_id)).stock_quantity

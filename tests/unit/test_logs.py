@@ -68,3 +68,32 @@ def test_a_line_of_json() -> None:
     assert lines[3]["message_id"] == evil
     assert lines[4]["message"] == "failed"
     assert "ValueError: a" in lines[4]["exception"]
+
+
+def run(script: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    start = "import structlog; from app import logs; logs.configure('INFO', 'json', 'web')\n"
+    return subprocess.run(
+        [sys.executable, "-c", f"{start}log = structlog.get_logger('x')\n{script}"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1"},
+        timeout=30,
+        check=False,
+        **streams,
+    )
+
+
+def test_whatever_comes_is_written() -> None:
+    done = run(
+        "log.info('odd', half='\\ud800', error=ValueError('\u65e5'), big=10**30, obj={'k': object})",
+        stderr=subprocess.PIPE,
+    )
+    line = json.loads(done.stderr)
+    assert (line["half"], line["error"], line["big"]) == ("\ud800", "ValueError('\u65e5')", 10**30)
+    assert line["obj"] == {"k": "<class 'object'>"}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_line_that_cannot_be_written_hurts_nobody() -> None:
+    with open("/dev/full", "wb") as full:
+        done = run("for n in range(10_000): log.info('x')\nprint('alive')", stdout=-1, stderr=full)
+    assert done.stdout == b"alive\n"
