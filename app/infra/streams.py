@@ -41,8 +41,11 @@ _POLL_MS = 1000
 _GRACE = 8
 
 
-async def _keep_bytes(message: RedisStreamMessage | RedisChannelMessage) -> bytes:
-    return message.body
+async def _itself(message: Any) -> Any:
+    return message
+
+
+_PLAIN: dict[str, Any] = {"decoder": _itself, "apply_types": False}  # as in rabbit.py
 
 
 async def _parse(message: Any, parse: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -76,7 +79,7 @@ class Streams(Broker):
         self, prefetch: Mapping[Queue, int], receiver: Receiver
     ) -> AsyncIterator[None]:
         consumer = RedisBroker(
-            self._url, parser=_parse, decoder=_keep_bytes, graceful_timeout=_GRACE, logger=_log
+            self._url, parser=_parse, graceful_timeout=_GRACE, logger=_log, **_PLAIN
         )
         for queue, most in prefetch.items():
             await self._create_group(queue)
@@ -193,7 +196,7 @@ class Streams(Broker):
 
     @asynccontextmanager
     async def replies(self, receiver: ReplyReceiver) -> AsyncIterator[str]:
-        listener = RedisBroker(self._url, decoder=_keep_bytes, logger=_log)
+        listener = RedisBroker(self._url, logger=_log, **_PLAIN)
         channel = f"replies.{uuid4()}"
 
         @listener.subscriber(channel, no_reply=True)
