@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -9,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.models import Installation, Report, ReportRun
 
 ROWS_PER_MESSAGE = 10_000
+ROWS_PER_PAGE = 5_000
 
 # Rows, batch number, closing and messages in one statement: the rows never travel to us.
 # A day's first batch sends a message even if it is empty; later ones only if they found orders.
@@ -58,14 +58,31 @@ SELECT (SELECT count(*) FROM created) AS created,
     bindparam("day_ends", type_=DateTime(timezone=True)),
 )
 
+# The JSON of `ReportRead`, made where the rows are: nothing in it needs to be escaped.
+# Each row has its comma before it, so that pages can follow one another as they are.
+_PAGE = text("""
+WITH page AS (
+    SELECT * FROM reports WHERE report_at = :day AND order_id > :after
+    ORDER BY order_id LIMIT :limit
+)
+SELECT coalesce(string_agg(concat(',{"id":', id, ',"report_at":"', report_at, '","order_id":',
+        order_id, ',"count_product":', count_product, ',"created_at":"', replace(to_char(
+        created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '.000000', ''), '"}'),
+        '' ORDER BY order_id), '') AS rows,
+    CASE WHEN count(*) = :limit THEN max(order_id) END AS more_after
+FROM page
+""")
+
 
 class ReportRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def of_day(self, day: date) -> Sequence[Report]:
-        query = select(Report).where(Report.report_at == day).order_by(Report.order_id)
-        return (await self._session.scalars(query)).all()
+    async def page(self, day: date, after: int) -> Row[Any]:
+        """`rows` beyond the order `after` as JSON, and where the next page begins if there may be
+        one."""
+        arguments = {"day": day, "after": after, "limit": ROWS_PER_PAGE}
+        return (await self._session.execute(_PAGE, arguments)).one()
 
     async def count(self, day: date) -> int:
         query = select(func.count()).select_from(Report).where(Report.report_at == day)

@@ -1,4 +1,6 @@
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -6,7 +8,7 @@ import structlog
 from app.errors import NotYet
 from app.metrics import REPORT_ROWS
 from app.repositories.reports import ReportRepository
-from app.schemas.reports import ReportBuilt, ReportRead
+from app.schemas.reports import ReportBuilt
 from app.services.changes import Changes
 
 log = structlog.get_logger(__name__)
@@ -34,16 +36,35 @@ class Calendar:
 
 
 class ReportService:
-    def __init__(self, reports: ReportRepository, calendar: Calendar, changes: Changes) -> None:
+    """`read_page` reads outside the Work, which has ended when an answer is sent."""
+
+    def __init__(
+        self,
+        reports: ReportRepository,
+        calendar: Calendar,
+        changes: Changes,
+        read_page: Callable[[date, int], Awaitable[Any]],
+    ) -> None:
         self._reports = reports
         self._calendar = calendar
         self._changes = changes
+        self._read_page = read_page
 
     def today(self) -> date:
         return self._calendar.day_of(datetime.now(UTC))
 
-    async def of_day(self, day: date) -> list[ReportRead]:
-        return [ReportRead.model_validate(report) for report in await self._reports.of_day(day)]
+    async def of_day(self, day: date) -> AsyncIterator[str]:
+        """The day's rows as one JSON list, in pieces: every row that is committed by now, once.
+
+        The first page is read at once, so that a failure comes before the answer begins."""
+        return self._as_list(day, await self._read_page(day, 0))
+
+    async def _as_list(self, day: date, page: Any) -> AsyncIterator[str]:
+        yield "[" + page.rows[1:]
+        while page.more_after is not None:
+            page = await self._read_page(day, page.more_after)
+            yield page.rows
+        yield "]"
 
     async def build(self, day: date) -> ReportBuilt:
         """Write the day's missing rows and the message that tells of them. Repeatable."""
