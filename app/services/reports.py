@@ -71,15 +71,14 @@ class ReportService:
         if day > self.today():
             raise NotYet(day)
         log.info(f"Starting report generation for date: {day}")
-        batches = await self._reports.lock_run(day)
-        row = await self._reports.build(
-            day, self._calendar.begins(day), self._calendar.ends(day), is_first=batches == 0
-        )
-        self._changes.outbox_ids.extend(row.outbox_ids)
-        REPORT_ROWS.inc(row.created)
-        log.info(f"Created {row.created} reports for date {day}")
+        batches_before = await self._reports.lock_run(day)
+        batch = await self._reports.build(day, self._calendar.begins(day), self._calendar.ends(day))
+        if batch.created or not batches_before:  # a day without orders is told once
+            self._changes.outbox_ids.extend(await self._reports.tell(day, batch))
+        REPORT_ROWS.inc(batch.created)
+        log.info(f"Created {batch.created} reports for date {day}")
         return ReportBuilt(
-            report_date=day, created=row.created, reports_count=await self._reports.count(day)
+            report_date=day, created=batch.created, reports_count=await self._reports.count(day)
         )
 
     async def days_owed(self) -> list[date]:
