@@ -1,10 +1,10 @@
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import Address
+from app.repositories.pages import Page, page_of
 
 
 class AddressRepository:
@@ -14,19 +14,8 @@ class AddressRepository:
     async def find(self, address_id: int) -> Address | None:
         return await self._session.scalar(select(Address).where(Address.id == address_id))
 
-    async def page(self, user_id: int, limit: int, offset: int) -> Sequence[Address]:
-        query = (
-            select(Address)
-            .where(Address.user_id == user_id)
-            .order_by(Address.id)
-            .limit(limit)
-            .offset(offset)
-        )
-        return (await self._session.scalars(query)).all()
-
-    async def count(self, user_id: int) -> int:
-        query = select(func.count()).select_from(Address).where(Address.user_id == user_id)
-        return await self._session.scalar(query) or 0
+    async def page(self, user_id: int, limit: int, offset: int) -> Page:
+        return await page_of(self._session, Address, {"user_id": user_id}, limit, offset)
 
     async def add(self, user_id: int, fields: dict[str, Any]) -> Address:
         statement = insert(Address).values(user_id=user_id, **fields).returning(Address)

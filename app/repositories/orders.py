@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from app.models import Order
+from app.repositories.pages import Page, page_of
 
 # One statement: it locks the products in id order, so that two orders cannot deadlock, checks, and
 # writes only if everything is there. The foreign keys take their share locks at its end, after
@@ -85,13 +86,8 @@ class OrderRepository:
         )
         return await self._session.scalar(query)
 
-    async def page(self, filters: Mapping[str, Any], limit: int, offset: int) -> Sequence[Order]:
-        query = select(Order).filter_by(**filters).order_by(Order.id).limit(limit).offset(offset)
-        return (await self._session.scalars(query)).all()
-
-    async def count(self, filters: Mapping[str, Any]) -> int:
-        query = select(func.count()).select_from(Order).filter_by(**filters)
-        return await self._session.scalar(query) or 0
+    async def page(self, filters: Mapping[str, Any], limit: int, offset: int) -> Page:
+        return await page_of(self._session, Order, filters, limit, offset)
 
     async def place(
         self,

@@ -5,6 +5,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import Product, StockMovement
+from app.repositories.pages import Page, page_of
 
 
 class ProductRepository:
@@ -15,12 +16,8 @@ class ProductRepository:
         query = select(Product).where(Product.id.in_(product_ids))
         return (await self._session.scalars(query)).all()
 
-    async def page(self, limit: int, offset: int) -> Sequence[Product]:
-        query = select(Product).order_by(Product.id).limit(limit).offset(offset)
-        return (await self._session.scalars(query)).all()
-
-    async def count(self) -> int:
-        return await self._session.scalar(select(func.count()).select_from(Product)) or 0
+    async def page(self, limit: int, offset: int) -> Page:
+        return await page_of(self._session, Product, {}, limit, offset)
 
     async def add(self, fields: dict[str, Any]) -> Product:
         statement = insert(Product).values(fields).returning(Product)

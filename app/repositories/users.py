@@ -5,6 +5,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import User
+from app.repositories.pages import Page, page_of
 
 
 class UserRepository:
@@ -17,12 +18,8 @@ class UserRepository:
     async def exists(self, user_id: int) -> bool:
         return bool(await self._session.scalar(select(User.id).where(User.id == user_id)))
 
-    async def page(self, limit: int, offset: int) -> Sequence[User]:
-        query = select(User).order_by(User.id).limit(limit).offset(offset)
-        return (await self._session.scalars(query)).all()
-
-    async def count(self) -> int:
-        return await self._session.scalar(select(func.count()).select_from(User)) or 0
+    async def page(self, limit: int, offset: int) -> Page:
+        return await page_of(self._session, User, {}, limit, offset)
 
     async def add(self, fields: dict[str, Any]) -> User:
         return (await self._session.scalars(insert(User).values(fields).returning(User))).one()

@@ -13,11 +13,9 @@ class AddressService:
     async def list(self, user_id: int, count: int, page: int) -> AddressList:
         if not await self._users.exists(user_id):
             raise NotFound("user", user_id)
-        addresses = await self._addresses.page(user_id, count, (page - 1) * count)
-        return AddressList(
-            addresses=[AddressRead.model_validate(address) for address in addresses],
-            total=await self._addresses.count(user_id),
-        )
+        found = await self._addresses.page(user_id, count, (page - 1) * count)
+        rows = [AddressRead.model_validate(row) for row in found.rows]
+        return AddressList(addresses=rows, total=found.total)
 
     async def create(self, user_id: int, body: AddressCreate) -> AddressRead:
         if not await self._users.exists(user_id):

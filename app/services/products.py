@@ -24,11 +24,9 @@ class ProductService:
         return product
 
     async def list(self, count: int, page: int) -> ProductList:
-        products = await self._products.page(count, (page - 1) * count)
-        return ProductList(
-            products=[ProductRead.model_validate(product) for product in products],
-            total=await self._products.count(),
-        )
+        found = await self._products.page(count, (page - 1) * count)
+        rows = [ProductRead.model_validate(row) for row in found.rows]
+        return ProductList(products=rows, total=found.total)
 
     async def create(self, body: ProductCreate) -> ProductRead:
         product = await self._products.add(body.model_dump())

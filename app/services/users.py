@@ -20,11 +20,9 @@ class UserService:
         return user
 
     async def list(self, count: int, page: int) -> UserList:
-        users = await self._users.page(count, (page - 1) * count)
-        return UserList(
-            users=[UserRead.model_validate(user) for user in users],
-            total=await self._users.count(),
-        )
+        found = await self._users.page(count, (page - 1) * count)
+        rows = [UserRead.model_validate(row) for row in found.rows]
+        return UserList(users=rows, total=found.total)
 
     async def create(self, body: UserCreate) -> UserRead:
         return UserRead.model_validate(await self._users.add(body.model_dump()))
