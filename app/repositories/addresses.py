@@ -1,10 +1,13 @@
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Row, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import Address
 from app.repositories.pages import Page, page_of
+
+# Rows of the table, where an entity would be made only to be read once.
+_ADDRESSES = cast(Table, Address.__table__)
 
 
 class AddressRepository:
@@ -17,23 +20,22 @@ class AddressRepository:
     async def page(self, user_id: int, limit: int, offset: int) -> Page:
         return await page_of(self._session, Address, {"user_id": user_id}, limit, offset)
 
-    async def add(self, user_id: int, fields: dict[str, Any]) -> Address:
-        statement = insert(Address).values(user_id=user_id, **fields).returning(Address)
-        return (await self._session.scalars(statement)).one()
+    async def add(self, user_id: int, fields: dict[str, Any]) -> Row[Any]:
+        statement = insert(_ADDRESSES).values(user_id=user_id, **fields).returning(*_ADDRESSES.c)
+        return (await self._session.execute(statement)).one()
 
     async def lock(self, address_id: int) -> Address | None:
         query = select(Address).where(Address.id == address_id).with_for_update(key_share=True)
         return await self._session.scalar(query)
 
-    async def change(self, address_id: int, fields: dict[str, Any]) -> Address:
+    async def change(self, address_id: int, fields: dict[str, Any]) -> Row[Any] | None:
         statement = (
-            update(Address)
-            .where(Address.id == address_id)
+            update(_ADDRESSES)
+            .where(_ADDRESSES.c.id == address_id)
             .values(**fields, updated_at=func.now())
-            .returning(Address)
-            .execution_options(populate_existing=True)
+            .returning(*_ADDRESSES.c)
         )
-        return (await self._session.scalars(statement)).one()
+        return (await self._session.execute(statement)).one_or_none()
 
     async def remove(self, address_id: int) -> bool:
         statement = delete(Address).where(Address.id == address_id).returning(Address.id)

@@ -1,11 +1,15 @@
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Row, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import Product, StockMovement
 from app.repositories.pages import Page, page_of
+
+# Rows of the table, where an entity would be made only to be read once.
+_PRODUCTS = cast(Table, Product.__table__)
+_MOVEMENTS = cast(Table, StockMovement.__table__)
 
 
 class ProductRepository:
@@ -19,26 +23,25 @@ class ProductRepository:
     async def page(self, limit: int, offset: int) -> Page:
         return await page_of(self._session, Product, {}, limit, offset)
 
-    async def add(self, fields: dict[str, Any]) -> Product:
-        statement = insert(Product).values(fields).returning(Product)
-        return (await self._session.scalars(statement)).one()
+    async def add(self, fields: dict[str, Any]) -> Row[Any]:
+        statement = insert(_PRODUCTS).values(fields).returning(*_PRODUCTS.c)
+        return (await self._session.execute(statement)).one()
 
     async def lock(self, product_id: int) -> Product | None:
         query = select(Product).where(Product.id == product_id).with_for_update(key_share=True)
         return await self._session.scalar(query)
 
-    async def change(self, product_id: int, fields: dict[str, Any]) -> Product:
+    async def change(self, product_id: int, fields: dict[str, Any]) -> Row[Any] | None:
         statement = (
-            update(Product)
-            .where(Product.id == product_id)
+            update(_PRODUCTS)
+            .where(_PRODUCTS.c.id == product_id)
             .values(**fields, updated_at=func.now())
-            .returning(Product)
-            .execution_options(populate_existing=True)
+            .returning(*_PRODUCTS.c)
         )
-        return (await self._session.scalars(statement)).one()
+        return (await self._session.execute(statement)).one_or_none()
 
     async def record_movement(self, product_id: int, reason: str, quantity: int) -> None:
-        statement = insert(StockMovement).values(
+        statement = insert(_MOVEMENTS).values(
             product_id=product_id, reason=reason, quantity=quantity
         )
         await self._session.execute(statement)

@@ -1,11 +1,14 @@
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Row, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import User
 from app.repositories.pages import Page, page_of
+
+# Rows of the table, where an entity would be made only to be read once.
+_USERS = cast(Table, User.__table__)
 
 
 class UserRepository:
@@ -21,22 +24,22 @@ class UserRepository:
     async def page(self, limit: int, offset: int) -> Page:
         return await page_of(self._session, User, {}, limit, offset)
 
-    async def add(self, fields: dict[str, Any]) -> User:
-        return (await self._session.scalars(insert(User).values(fields).returning(User))).one()
+    async def add(self, fields: dict[str, Any]) -> Row[Any]:
+        statement = insert(_USERS).values(fields).returning(*_USERS.c)
+        return (await self._session.execute(statement)).one()
 
     async def lock(self, user_id: int) -> User | None:
         query = select(User).where(User.id == user_id).with_for_update(key_share=True)
         return await self._session.scalar(query)
 
-    async def change(self, user_id: int, fields: dict[str, Any]) -> User:
+    async def change(self, user_id: int, fields: dict[str, Any]) -> Row[Any] | None:
         statement = (
-            update(User)
-            .where(User.id == user_id)
+            update(_USERS)
+            .where(_USERS.c.id == user_id)
             .values(**fields, updated_at=func.now())
-            .returning(User)
-            .execution_options(populate_existing=True)
+            .returning(*_USERS.c)
         )
-        return (await self._session.scalars(statement)).one()
+        return (await self._session.execute(statement)).one_or_none()
 
     async def remove(self, user_id: int) -> bool:
         statement = delete(User).where(User.id == user_id).returning(User.id)

@@ -31,11 +31,11 @@ class AddressService:
     async def update(
         self, address_id: int, body: AddressUpdate, if_match: str | None = None
     ) -> AddressRead:
-        current = await self._addresses.lock(address_id)
-        if current is None:
-            raise NotFound("address", address_id)
-        require_match(if_match, AddressRead.model_validate(current))
+        if if_match is not None and (current := await self._addresses.lock(address_id)):
+            require_match(if_match, AddressRead.model_validate(current))
         address = await self._addresses.change(address_id, body.model_dump(exclude_unset=True))
+        if address is None:
+            raise NotFound("address", address_id)
         return AddressRead.model_validate(address)
 
     async def delete(self, address_id: int) -> None:

@@ -28,11 +28,11 @@ class UserService:
         return UserRead.model_validate(await self._users.add(body.model_dump()))
 
     async def update(self, user_id: int, body: UserUpdate, if_match: str | None = None) -> UserRead:
-        current = await self._users.lock(user_id)
-        if current is None:
-            raise NotFound("user", user_id)
-        require_match(if_match, UserRead.model_validate(current))
+        if if_match is not None and (current := await self._users.lock(user_id)):
+            require_match(if_match, UserRead.model_validate(current))
         user = await self._users.change(user_id, body.model_dump(exclude_unset=True))
+        if user is None:
+            raise NotFound("user", user_id)
         self._changes.deleted.add(self._cached.key(user_id))
         return UserRead.model_validate(user)
 
