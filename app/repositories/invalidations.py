@@ -9,7 +9,11 @@ from app.models import CacheInvalidation
 _ADD = text(
     "INSERT INTO cache_invalidations (key) SELECT unnest(CAST(:keys AS text[])) RETURNING id"
 )
-_FORGET = text("DELETE FROM cache_invalidations WHERE id = ANY (CAST(:ids AS bigint[]))")
+# A row that comes back after a crash only costs one more deletion in Redis.
+_FORGET = text(
+    "DELETE FROM cache_invalidations WHERE id = ANY (CAST(:ids AS bigint[])) "
+    "RETURNING set_config('synchronous_commit', 'off', true)"
+)
 
 
 class InvalidationRepository:
@@ -30,6 +34,4 @@ class InvalidationRepository:
         return [(id, key, float(age)) for id, key, age in await self._session.execute(query)]
 
     async def forget(self, ids: Sequence[int]) -> None:
-        # A row that comes back after a crash only costs one more deletion in Redis.
-        await self._session.execute(text("SET LOCAL synchronous_commit = off"))
         await self._session.execute(_FORGET, {"ids": ids})

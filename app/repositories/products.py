@@ -1,15 +1,23 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import Row, Table, delete, func, insert, select, update
+from sqlalchemy import Row, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import Product, StockMovement
 from app.repositories.pages import Page, page_of
 
-# Rows of the table, where an entity would be made only to be read once.
+# Rows, where an entity would be made only to be read once. `_ADD` and `_CHANGE` set the columns
+# that are among the arguments.
 _PRODUCTS = cast(Table, Product.__table__)
 _MOVEMENTS = cast(Table, StockMovement.__table__)
+_ADD = insert(_PRODUCTS).returning(*_PRODUCTS.c)
+_CHANGE = (
+    update(_PRODUCTS)
+    .where(_PRODUCTS.c.id == bindparam("product_id"))
+    .values(updated_at=func.now())
+    .returning(*_PRODUCTS.c)
+)
 
 
 class ProductRepository:
@@ -24,27 +32,19 @@ class ProductRepository:
         return await page_of(self._session, Product, {}, limit, offset)
 
     async def add(self, fields: dict[str, Any]) -> Row[Any]:
-        statement = insert(_PRODUCTS).values(fields).returning(*_PRODUCTS.c)
-        return (await self._session.execute(statement)).one()
+        return (await self._session.execute(_ADD, fields)).one()
 
     async def lock(self, product_id: int) -> Product | None:
         query = select(Product).where(Product.id == product_id).with_for_update(key_share=True)
         return await self._session.scalar(query)
 
     async def change(self, product_id: int, fields: dict[str, Any]) -> Row[Any] | None:
-        statement = (
-            update(_PRODUCTS)
-            .where(_PRODUCTS.c.id == product_id)
-            .values(**fields, updated_at=func.now())
-            .returning(*_PRODUCTS.c)
-        )
-        return (await self._session.execute(statement)).one_or_none()
+        arguments = {"product_id": product_id, **fields}
+        return (await self._session.execute(_CHANGE, arguments)).one_or_none()
 
     async def record_movement(self, product_id: int, reason: str, quantity: int) -> None:
-        statement = insert(_MOVEMENTS).values(
-            product_id=product_id, reason=reason, quantity=quantity
-        )
-        await self._session.execute(statement)
+        fields = {"product_id": product_id, "reason": reason, "quantity": quantity}
+        await self._session.execute(insert(_MOVEMENTS), fields)
 
     async def remove(self, product_id: int) -> bool:
         statement = delete(Product).where(Product.id == product_id).returning(Product.id)

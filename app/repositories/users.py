@@ -1,14 +1,22 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import Row, Table, delete, func, insert, select, update
+from sqlalchemy import Row, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import User
 from app.repositories.pages import Page, page_of
 
-# Rows of the table, where an entity would be made only to be read once.
+# Rows, where an entity would be made only to be read once. `_ADD` and `_CHANGE` set the columns
+# that are among the arguments.
 _USERS = cast(Table, User.__table__)
+_ADD = insert(_USERS).returning(*_USERS.c)
+_CHANGE = (
+    update(_USERS)
+    .where(_USERS.c.id == bindparam("user_id"))
+    .values(updated_at=func.now())
+    .returning(*_USERS.c)
+)
 
 
 class UserRepository:
@@ -25,21 +33,15 @@ class UserRepository:
         return await page_of(self._session, User, {}, limit, offset)
 
     async def add(self, fields: dict[str, Any]) -> Row[Any]:
-        statement = insert(_USERS).values(fields).returning(*_USERS.c)
-        return (await self._session.execute(statement)).one()
+        return (await self._session.execute(_ADD, fields)).one()
 
     async def lock(self, user_id: int) -> User | None:
         query = select(User).where(User.id == user_id).with_for_update(key_share=True)
         return await self._session.scalar(query)
 
     async def change(self, user_id: int, fields: dict[str, Any]) -> Row[Any] | None:
-        statement = (
-            update(_USERS)
-            .where(_USERS.c.id == user_id)
-            .values(**fields, updated_at=func.now())
-            .returning(*_USERS.c)
-        )
-        return (await self._session.execute(statement)).one_or_none()
+        arguments = {"user_id": user_id, **fields}
+        return (await self._session.execute(_CHANGE, arguments)).one_or_none()
 
     async def remove(self, user_id: int) -> bool:
         statement = delete(User).where(User.id == user_id).returning(User.id)
