@@ -1,5 +1,10 @@
-"""`python -m app <command>`: what the containers, main.py and operators run."""
+"""`python -m app <command>`: what the containers, main.py and operators run.
 
+A command imports what it runs when it runs: the worker has no use for Litestar, nor the API for
+TaskIQ and Alembic, and each of them is megabytes and tenths of a second.
+"""
+
+# pylint: disable=import-outside-toplevel
 import argparse
 import asyncio
 import json
@@ -10,11 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
-from alembic import command
-from alembic.config import Config
 
-from app import logs, scheduler, web, worker
-from app.client.service import running_stack
+from app import logs
 from app.container import Container
 from app.infra.broker import DeadLetter, Outgoing
 from app.infra.loops import running
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.command == "dead":
         _run("dead", settings, _dead(settings, chosen.action, Queue(chosen.queue), chosen.message))
     elif chosen.command == "worker":
-        _run("worker", settings, worker.run(settings))
+        _run("worker", settings, _consume(settings))
     elif settings.has_database:
         _run("web", settings, _serve_api(settings))
     else:
@@ -56,7 +58,15 @@ def _run(process: str, settings: Settings, work: Coroutine[Any, Any, None]) -> N
         sys.exit(130)
 
 
+async def _consume(settings: Settings) -> None:
+    from app import worker
+
+    await worker.run(settings)
+
+
 async def _dead(settings: Settings, action: str, queue: Queue, wanted: str | None) -> None:
+    from app.client.service import running_stack
+
     if action != "list" and wanted is None:
         raise SystemExit(f"say which one: dead {action} {queue} MESSAGE, or `all`")
     settings = running_stack(settings)
@@ -88,6 +98,8 @@ async def _act(
 
 
 async def _serve_api(settings: Settings) -> None:
+    from app import web
+
     for name in settings.default_passwords:
         log.warning(f"{name} has its default value, which everybody knows: set another in .env")
     listening = web.listen(settings)
@@ -97,8 +109,8 @@ async def _serve_api(settings: Settings) -> None:
 
 async def _serve_everything(settings: Settings) -> None:
     """Web, consumers, relay, scheduler and tasks in this process, beside two bundled servers."""
-    # The image is without them.
-    from app.embedded import EmbeddedServerError, embedded_servers  # pylint: disable=C0415
+    from app import scheduler, web, worker
+    from app.embedded import EmbeddedServerError, embedded_servers  # the image is without them
 
     listening = web.listen(settings)
     wants_redis = settings.redis_host is None
@@ -134,6 +146,9 @@ def _settings_for(servers: "EmbeddedServers", settings: Settings) -> Settings:
 
 def migrate(url: str) -> None:
     """Bring the database to the newest revision."""
+    from alembic import command
+    from alembic.config import Config
+
     config = Config(ROOT / "app" / "alembic.ini")
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
     command.upgrade(config, "head")

@@ -2,8 +2,11 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import date
 from functools import cached_property
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -83,8 +86,13 @@ class Work:
 
     @cached_property
     def reports(self) -> ReportService:
-        calendar = self._container.calendar
-        return ReportService(ReportRepository(self._session), calendar, self.changes)
+        container = self._container
+        return ReportService(
+            ReportRepository(self._session),
+            container.calendar,
+            self.changes,
+            container.read_report_page,
+        )
 
     @cached_property
     def idempotency(self) -> IdempotencyService:
@@ -205,6 +213,11 @@ class Container:
         async with self.database.reading(REQUEST_SECONDS) as session:
             rows = await ProductRepository(session).find(ids)
         return {row.id: ProductRead.model_validate(row).model_dump_json().encode() for row in rows}
+
+    async def read_report_page(self, day: date, after: int) -> Row[Any]:
+        """In a session of its own: no slow client holds a connection."""
+        async with self.database.reading(REQUEST_SECONDS) as session:
+            return await ReportRepository(session).page(day, after)
 
     async def _pending(self, limit: int) -> Sequence[Pending]:
         async with self._monitoring.reading(REQUEST_SECONDS) as session:

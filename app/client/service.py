@@ -109,6 +109,8 @@ class Api:
             async for row in self.rows(f"/{name}", name):
                 if key(row) in wanted:
                     found[key(row)] = row["id"]
+                if len(found) == len(wanted):
+                    break
         return found
 
     async def address(self, user_id: int, body: AddressCreate) -> tuple[int, bool]:

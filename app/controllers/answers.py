@@ -1,8 +1,10 @@
-"""Answers that are JSON already, with the entity tag that guards a later PUT."""
+"""Answers that are JSON already; one entity has the tag that guards a later PUT."""
 
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar, cast
 
 from litestar import Response
+from litestar.response import Stream
 
 from app.schemas.types import View
 from app.services.versions import etag, matches
@@ -14,6 +16,11 @@ def as_json_of(_: type[V], body: bytes) -> Response[V]:
     """Litestar encodes it no second time, and documents it as V."""
     headers = {"ETag": etag(body)}
     return cast(Response[V], Response(body, media_type="application/json", headers=headers))
+
+
+def as_json_list_of(_: type[V], pieces: AsyncIterator[str]) -> Response[Sequence[V]]:
+    """A failure on the way breaks the connection: no client takes a part for the whole."""
+    return cast(Response[Sequence[V]], Stream(pieces, media_type="application/json"))
 
 
 def unless_known(known: str | None, kind: type[V], body: bytes) -> Response[V]:

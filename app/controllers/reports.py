@@ -1,6 +1,8 @@
+from collections.abc import Sequence
+
 from litestar import Controller, Response, get, post
 
-from app.controllers.answers import as_json_of
+from app.controllers.answers import as_json_list_of, as_json_of
 from app.controllers.dependencies import ExactlyOnce, Reports
 from app.controllers.errors import documented
 from app.controllers.parameters import ReportDate
@@ -12,8 +14,10 @@ class ReportController(Controller):
     tags = ["reports"]
 
     @get(summary="The report rows of a day", responses=documented(422))
-    async def list(self, reports: Reports, report_date: ReportDate = None) -> list[ReportRead]:
-        return await reports.of_day(report_date or reports.today())
+    async def list(
+        self, reports: Reports, report_date: ReportDate = None
+    ) -> Response[Sequence[ReportRead]]:
+        return as_json_list_of(ReportRead, await reports.of_day(report_date or reports.today()))
 
     @post(
         summary="Build the report of a day now",

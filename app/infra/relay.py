@@ -21,11 +21,12 @@ _BATCH = 20
 
 
 class Outbox(Protocol):
-    """The part of the repository that is used here; rows stay locked until the context ends."""
+    """The part of the repository that is used here. Rows stay locked until the context ends; if it
+    ends with an error, they are still there."""
 
-    async def take(self, ids: Sequence[int]) -> Sequence[OutboxMessage]: ...
-    async def take_oldest(self, limit: int, older_than: timedelta) -> Sequence[OutboxMessage]: ...
-    async def remove(self, row_id: int) -> None: ...
+    async def take(self, ids: Sequence[int]) -> Sequence[int]: ...
+    async def take_oldest(self, limit: int, older_than: timedelta) -> Sequence[int]: ...
+    async def remove(self, row_id: int) -> OutboxMessage: ...
 
 
 class Relay:
@@ -48,14 +49,13 @@ class Relay:
         while await self._drain(lambda outbox: outbox.take_oldest(_BATCH, _GRACE)):
             pass
 
-    async def _drain(self, take: Callable[[Outbox], Awaitable[Sequence[OutboxMessage]]]) -> int:
+    async def _drain(self, take: Callable[[Outbox], Awaitable[Sequence[int]]]) -> int:
         async with self._outbox() as outbox:
-            rows = await take(outbox)
-            for row in rows:
-                await self._publish(row)
+            ids = await take(outbox)
+            for row_id in ids:  # one body in memory, however many there are
+                await self._publish(await outbox.remove(row_id))
                 self._failpoints.reach("relay.after_confirm")
-                await outbox.remove(row.id)
-        return len(rows)
+        return len(ids)
 
     async def _publish(self, row: OutboxMessage) -> None:
         await self._broker.publish(

@@ -1,10 +1,21 @@
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Row, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import Address
+from app.repositories.pages import Page, page_of
+
+# Rows, where an entity would be made only to be read once. `_ADD` and `_CHANGE` set the columns
+# that are among the arguments.
+_ADDRESSES = cast(Table, Address.__table__)
+_ADD = insert(_ADDRESSES).returning(*_ADDRESSES.c)
+_CHANGE = (
+    update(_ADDRESSES)
+    .where(_ADDRESSES.c.id == bindparam("address_id"))
+    .values(updated_at=func.now())
+    .returning(*_ADDRESSES.c)
+)
 
 
 class AddressRepository:
@@ -14,37 +25,19 @@ class AddressRepository:
     async def find(self, address_id: int) -> Address | None:
         return await self._session.scalar(select(Address).where(Address.id == address_id))
 
-    async def page(self, user_id: int, limit: int, offset: int) -> Sequence[Address]:
-        query = (
-            select(Address)
-            .where(Address.user_id == user_id)
-            .order_by(Address.id)
-            .limit(limit)
-            .offset(offset)
-        )
-        return (await self._session.scalars(query)).all()
+    async def page(self, user_id: int, limit: int, offset: int) -> Page:
+        return await page_of(self._session, Address, {"user_id": user_id}, limit, offset)
 
-    async def count(self, user_id: int) -> int:
-        query = select(func.count()).select_from(Address).where(Address.user_id == user_id)
-        return await self._session.scalar(query) or 0
-
-    async def add(self, user_id: int, fields: dict[str, Any]) -> Address:
-        statement = insert(Address).values(user_id=user_id, **fields).returning(Address)
-        return (await self._session.scalars(statement)).one()
+    async def add(self, user_id: int, fields: dict[str, Any]) -> Row[Any]:
+        return (await self._session.execute(_ADD, {"user_id": user_id, **fields})).one()
 
     async def lock(self, address_id: int) -> Address | None:
         query = select(Address).where(Address.id == address_id).with_for_update(key_share=True)
         return await self._session.scalar(query)
 
-    async def change(self, address_id: int, fields: dict[str, Any]) -> Address:
-        statement = (
-            update(Address)
-            .where(Address.id == address_id)
-            .values(**fields, updated_at=func.now())
-            .returning(Address)
-            .execution_options(populate_existing=True)
-        )
-        return (await self._session.scalars(statement)).one()
+    async def change(self, address_id: int, fields: dict[str, Any]) -> Row[Any] | None:
+        arguments = {"address_id": address_id, **fields}
+        return (await self._session.execute(_CHANGE, arguments)).one_or_none()
 
     async def remove(self, address_id: int) -> bool:
         statement = delete(Address).where(Address.id == address_id).returning(Address.id)

@@ -1,9 +1,19 @@
 from collections.abc import Sequence
 
-from sqlalchemy import delete, extract, func, insert, select, text
+from sqlalchemy import extract, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import CacheInvalidation
+
+# Arrays: whatever their length, it is the same statement, which is prepared once a connection.
+_ADD = text(
+    "INSERT INTO cache_invalidations (key) SELECT unnest(CAST(:keys AS text[])) RETURNING id"
+)
+# A row that comes back after a crash only costs one more deletion in Redis.
+_FORGET = text(
+    "DELETE FROM cache_invalidations WHERE id = ANY (CAST(:ids AS bigint[])) "
+    "RETURNING set_config('synchronous_commit', 'off', true)"
+)
 
 
 class InvalidationRepository:
@@ -11,9 +21,7 @@ class InvalidationRepository:
         self._session = session
 
     async def add(self, keys: Sequence[str]) -> Sequence[int]:
-        statement = insert(CacheInvalidation).returning(CacheInvalidation.id)
-        rows = await self._session.scalars(statement, [{"key": key} for key in keys])
-        return rows.all()
+        return (await self._session.scalars(_ADD, {"keys": keys})).all()
 
     async def pending(self, limit: int) -> Sequence[tuple[int, str, float]]:
         """Id, key and age in seconds, oldest first."""
@@ -26,6 +34,4 @@ class InvalidationRepository:
         return [(id, key, float(age)) for id, key, age in await self._session.execute(query)]
 
     async def forget(self, ids: Sequence[int]) -> None:
-        # A row that comes back after a crash only costs one more deletion in Redis.
-        await self._session.execute(text("SET LOCAL synchronous_commit = off"))
-        await self._session.execute(delete(CacheInvalidation).where(CacheInvalidation.id.in_(ids)))
+        await self._session.execute(_FORGET, {"ids": ids})

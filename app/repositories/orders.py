@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from app.models import Order
+from app.repositories.pages import Page, page_of
 from app.schemas.orders import OrderCreate
 
 # Locks the products in id order, so that two transactions cannot deadlock on them, and before the
@@ -112,13 +113,8 @@ class OrderRepository:
         )
         return await self._session.scalar(query)
 
-    async def page(self, filters: Mapping[str, Any], limit: int, offset: int) -> Sequence[Order]:
-        query = select(Order).filter_by(**filters).order_by(Order.id).limit(limit).offset(offset)
-        return (await self._session.scalars(query)).all()
-
-    async def count(self, filters: Mapping[str, Any]) -> int:
-        query = select(func.count()).select_from(Order).filter_by(**filters)
-        return await self._session.scalar(query) or 0
+    async def page(self, filters: Mapping[str, Any], limit: int, offset: int) -> Page:
+        return await page_of(self._session, Order, filters, limit, offset)
 
     async def lock_for(self, orders: Sequence[NewOrder]) -> Situation:
         """What the orders need, as it is now; the products stay as they are until the commit."""

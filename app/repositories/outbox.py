@@ -14,26 +14,28 @@ class OutboxRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def take(self, ids: Sequence[int]) -> Sequence[OutboxMessage]:
+    async def take(self, ids: Sequence[int]) -> Sequence[int]:
         """Those of these rows that nobody else is sending, locked."""
-        query = select(OutboxMessage).where(OutboxMessage.id.in_(ids))
+        query = select(OutboxMessage.id).where(OutboxMessage.id.in_(ids))
         return await self._lock(query.order_by(OutboxMessage.id))
 
-    async def take_oldest(self, limit: int, older_than: timedelta) -> Sequence[OutboxMessage]:
+    async def take_oldest(self, limit: int, older_than: timedelta) -> Sequence[int]:
         """Rows whose writer has had its time to send them itself, locked. One relay at a time:
         two would send them out of order."""
         if not await self._session.scalar(select(func.pg_try_advisory_xact_lock(_RELAY_LOCK))):
             return []
         query = (
-            select(OutboxMessage)
+            select(OutboxMessage.id)
             .where(OutboxMessage.created_at < func.clock_timestamp() - older_than)
             .order_by(OutboxMessage.id)
             .limit(limit)
         )
         return await self._lock(query)
 
-    async def _lock(self, query: Select[OutboxMessage]) -> Sequence[OutboxMessage]:
+    async def _lock(self, query: Select[int]) -> Sequence[int]:
         return (await self._session.scalars(query.with_for_update(skip_locked=True))).all()
 
-    async def remove(self, row_id: int) -> None:
-        await self._session.execute(delete(OutboxMessage).where(OutboxMessage.id == row_id))
+    async def remove(self, row_id: int) -> OutboxMessage:
+        """The row that was there."""
+        statement = delete(OutboxMessage).where(OutboxMessage.id == row_id).returning(OutboxMessage)
+        return (await self._session.scalars(statement)).one()

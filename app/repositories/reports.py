@@ -1,5 +1,5 @@
-from collections.abc import Sequence
 from datetime import date, datetime
+from math import ceil
 from typing import Any
 
 from sqlalchemy import DateTime, Row, bindparam, func, select, text
@@ -9,63 +9,82 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.models import Installation, Report, ReportRun
 
 ROWS_PER_MESSAGE = 10_000
+ROWS_PER_PAGE = 5_000
 
-# Rows, batch number, closing and messages in one statement: the rows never travel to us.
-# A day's first batch sends a message even if it is empty; later ones only if they found orders.
+# Rows, batch number and closing in one statement: the rows never travel to us. The builders of a
+# day wait for each other, so NOT EXISTS is enough; ON CONFLICT would look every row up twice.
 _BUILD = text("""
 WITH created AS (
     INSERT INTO reports (report_at, order_id, count_product)
     SELECT :day, o.id, sum(i.quantity)
     FROM orders o JOIN order_items i ON i.order_id = o.id
     WHERE o.ordered_at >= :day_begins AND o.ordered_at < :day_ends
+        AND NOT EXISTS (SELECT FROM reports r WHERE r.report_at = :day AND r.order_id = o.id)
     GROUP BY o.id ORDER BY o.id
-    ON CONFLICT (report_at, order_id) DO NOTHING
-    RETURNING id, order_id, count_product
-), numbered AS (
-    SELECT *, (row_number() OVER (ORDER BY order_id) - 1) / :rows_per_message AS part FROM created
-), run AS (
-    UPDATE report_runs
-    SET batches = batches + (batches = 0 OR EXISTS (SELECT FROM created))::int,
-        closed_at = coalesce(closed_at, CASE WHEN now() >= :day_ends THEN now() END)
-    WHERE report_date = :day
-    RETURNING batches
-), messages AS (
-    SELECT part, json_agg(json_build_object('report_id', id, 'order_id', order_id, 'count_product',
-        count_product, 'report_at', CAST(:day AS date)) ORDER BY order_id) AS rows, count(*) AS n
-    FROM numbered GROUP BY part
-    UNION ALL
-    SELECT 0, '[]', 0 FROM run WHERE batches = 1 AND NOT EXISTS (SELECT FROM created) AND :is_first
-), counted AS (
-    SELECT *, count(*) OVER () AS parts FROM messages
-), sent AS (
-    INSERT INTO outbox (queue, message_id, headers, body)
-    SELECT 'report',
-        concat_ws(':', 'report', CAST(:day AS date), run.batches,
-            CASE WHEN parts > 1 THEN part + 1 END),
-        jsonb_build_object('report_date', CAST(:day AS date)),
-        json_strip_nulls(json_build_object('report_date', CAST(:day AS date),
-            'reports_count', n, 'reports', rows,
-            'created_at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'),
-            'part', CASE WHEN parts > 1 THEN part + 1 END,
-            'parts', CASE WHEN parts > 1 THEN parts END))::text
-    FROM counted, run ORDER BY part
     RETURNING id
+), total AS (
+    SELECT count(*) AS created, min(id) AS first_id FROM created
 )
-SELECT (SELECT count(*) FROM created) AS created,
-    (SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM sent) AS outbox_ids
+UPDATE report_runs
+SET batches = batches + (batches = 0 OR created > 0)::int,
+    closed_at = coalesce(closed_at, CASE WHEN now() >= :day_ends THEN now() END)
+FROM total WHERE report_date = :day
+RETURNING created, first_id, batches
 """).bindparams(
     bindparam("day_begins", type_=DateTime(timezone=True)),
     bindparam("day_ends", type_=DateTime(timezone=True)),
 )
+
+# One message, of the batch's next rows: those of the day from `first_id` on. The index has them in
+# order; the subtraction keeps the planner from the index of ids, the rest of which it would sort
+# for each message. In the JSON are numbers and dates: nothing needs to be escaped.
+_TELL = text("""
+WITH next AS (
+    SELECT * FROM reports WHERE report_at = :day AND order_id > :after AND id - :first_id >= 0
+    ORDER BY order_id LIMIT :rows_per_message
+), body AS (
+    SELECT count(*) AS n, max(order_id) AS last, string_agg(concat('{"report_id":', id,
+        ',"order_id":', order_id, ',"count_product":', count_product,
+        ',"report_at":"', CAST(:date AS text), '"}'), ',' ORDER BY order_id) AS rows
+    FROM next
+), sent AS (
+    INSERT INTO outbox (queue, message_id, headers, body)
+    SELECT 'report', :message_id, jsonb_build_object('report_date', CAST(:date AS text)),
+        concat('{"report_date":"', CAST(:date AS text), '","reports_count":', n, ',"reports":[',
+            rows, '],"created_at":"',
+            to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '"',
+            CAST(:part AS text), '}')
+    FROM body
+    RETURNING id
+)
+SELECT sent.id, body.last FROM sent, body
+""")
+
+# The JSON of `ReportRead`, made where the rows are: nothing in it needs to be escaped.
+# Each row has its comma before it, so that pages can follow one another as they are.
+_PAGE = text("""
+WITH page AS (
+    SELECT * FROM reports WHERE report_at = :day AND order_id > :after
+    ORDER BY order_id LIMIT :limit
+)
+SELECT coalesce(string_agg(concat(',{"id":', id, ',"report_at":"', report_at, '","order_id":',
+        order_id, ',"count_product":', count_product, ',"created_at":"', replace(to_char(
+        created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '.000000', ''), '"}'),
+        '' ORDER BY order_id), '') AS rows,
+    CASE WHEN count(*) = :limit THEN max(order_id) END AS more_after
+FROM page
+""")
 
 
 class ReportRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def of_day(self, day: date) -> Sequence[Report]:
-        query = select(Report).where(Report.report_at == day).order_by(Report.order_id)
-        return (await self._session.scalars(query)).all()
+    async def page(self, day: date, after: int) -> Row[Any]:
+        """`rows` beyond the order `after` as JSON, and where the next page begins if there may be
+        one."""
+        arguments = {"day": day, "after": after, "limit": ROWS_PER_PAGE}
+        return (await self._session.execute(_PAGE, arguments)).one()
 
     async def count(self, day: date) -> int:
         query = select(func.count()).select_from(Report).where(Report.report_at == day)
@@ -79,23 +98,31 @@ class ReportRepository:
         query = select(ReportRun.batches).where(ReportRun.report_date == day).with_for_update()
         return (await self._session.scalars(query)).one()
 
-    async def build(
-        self, day: date, day_begins: datetime, day_ends: datetime, is_first: bool
-    ) -> Row[Any]:
-        """`created` new rows, and `outbox_ids` of the messages that tell of them."""
+    async def build(self, day: date, day_begins: datetime, day_ends: datetime) -> Row[Any]:
+        """`created` new rows from `first_id` on, and the number of `batches` with these."""
         # A large day takes longer than a request may.
         await self._session.execute(text("SET LOCAL statement_timeout = '5min'"))
-        answer = await self._session.execute(
-            _BUILD,
-            {
+        arguments = {"day": day, "day_begins": day_begins, "day_ends": day_ends}
+        return (await self._session.execute(_BUILD, arguments)).one()
+
+    async def tell(self, day: date, batch: Row[Any]) -> list[int]:
+        """Write the messages that tell of a batch; their ids. Even an empty batch has one."""
+        parts = max(1, ceil(batch.created / ROWS_PER_MESSAGE))
+        after, ids = 0, []
+        for part in range(1, parts + 1):
+            arguments = {
                 "day": day,
-                "day_begins": day_begins,
-                "day_ends": day_ends,
-                "is_first": is_first,
+                "date": str(day),
+                "after": after,
+                "first_id": batch.first_id or 0,
                 "rows_per_message": ROWS_PER_MESSAGE,
-            },
-        )
-        return answer.one()
+                "message_id": f"report:{day}:{batch.batches}" + (f":{part}" if parts > 1 else ""),
+                "part": f',"part":{part},"parts":{parts}' if parts > 1 else "",
+            }
+            sent = (await self._session.execute(_TELL, arguments)).one()
+            after = sent.last
+            ids.append(sent.id)
+        return ids
 
     async def first_start(self) -> datetime:
         return (await self._session.scalars(select(Installation.started_at))).one()

@@ -13,11 +13,9 @@ class AddressService:
     async def list(self, user_id: int, count: int, page: int) -> AddressList:
         if not await self._users.exists(user_id):
             raise NotFound("user", user_id)
-        addresses = await self._addresses.page(user_id, count, (page - 1) * count)
-        return AddressList(
-            addresses=[AddressRead.model_validate(address) for address in addresses],
-            total=await self._addresses.count(user_id),
-        )
+        found = await self._addresses.page(user_id, count, (page - 1) * count)
+        rows = [AddressRead.model_validate(row) for row in found.rows]
+        return AddressList(addresses=rows, total=found.total)
 
     async def create(self, user_id: int, body: AddressCreate) -> AddressRead:
         if not await self._users.exists(user_id):
@@ -33,11 +31,11 @@ class AddressService:
     async def update(
         self, address_id: int, body: AddressUpdate, if_match: str | None = None
     ) -> AddressRead:
-        current = await self._addresses.lock(address_id)
-        if current is None:
-            raise NotFound("address", address_id)
-        require_match(if_match, AddressRead.model_validate(current))
+        if if_match is not None and (current := await self._addresses.lock(address_id)):
+            require_match(if_match, AddressRead.model_validate(current))
         address = await self._addresses.change(address_id, body.model_dump(exclude_unset=True))
+        if address is None:
+            raise NotFound("address", address_id)
         return AddressRead.model_validate(address)
 
     async def delete(self, address_id: int) -> None:

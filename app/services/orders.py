@@ -38,11 +38,9 @@ class OrderService:
     ) -> OrderList:
         wanted = {"user_id": user_id, "status": status}
         filters = {name: value for name, value in wanted.items() if value is not None}
-        orders = await self._orders.page(filters, count, (page - 1) * count)
-        return OrderList(
-            orders=[OrderRead.model_validate(order) for order in orders],
-            total=await self._orders.count(filters),
-        )
+        found = await self._orders.page(filters, count, (page - 1) * count)
+        rows = [OrderRead.model_validate(row) for row in found.rows]
+        return OrderList(orders=rows, total=found.total)
 
     async def read(self, order_id: int) -> OrderDetail:
         order = await self._orders.find(order_id)

@@ -17,11 +17,9 @@ class ProductService:
         self._changes = changes
 
     async def list(self, count: int, page: int) -> ProductList:
-        products = await self._products.page(count, (page - 1) * count)
-        return ProductList(
-            products=[ProductRead.model_validate(product) for product in products],
-            total=await self._products.count(),
-        )
+        found = await self._products.page(count, (page - 1) * count)
+        rows = [ProductRead.model_validate(row) for row in found.rows]
+        return ProductList(products=rows, total=found.total)
 
     async def create(self, body: ProductCreate) -> ProductRead:
         product = await self._products.add(body.model_dump())
@@ -32,13 +30,16 @@ class ProductService:
     async def update(
         self, product_id: int, body: ProductUpdate, if_match: str | None = None
     ) -> ProductRead:
-        current = await self._products.lock(product_id)
-        if current is None:
+        fields = body.model_dump(exclude_unset=True)
+        before = None
+        if if_match is not None or "stock_quantity" in fields:
+            before = await self._products.lock(product_id)
+        if if_match is not None and before:
+            require_match(if_match, ProductRead.model_validate(before))
+        product = await self._products.change(product_id, fields)
+        if product is None:
             raise NotFound("product", product_id)
-        before = ProductRead.model_validate(current)
-        require_match(if_match, before)
-        product = await self._products.change(product_id, body.model_dump(exclude_unset=True))
-        if adjusted := product.stock_quantity - before.stock_quantity:
+        if before and (adjusted := product.stock_quantity - before.stock_quantity):
             await self._products.record_movement(product_id, "adjustment", adjusted)
         if product.stock_quantity == 0:
             log.warning("product is out of stock", product_id=product_id)

@@ -1,4 +1,6 @@
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -6,7 +8,7 @@ import structlog
 from app.errors import NotYet
 from app.metrics import REPORT_ROWS
 from app.repositories.reports import ReportRepository
-from app.schemas.reports import ReportBuilt, ReportRead
+from app.schemas.reports import ReportBuilt
 from app.services.changes import Changes
 
 log = structlog.get_logger(__name__)
@@ -34,31 +36,49 @@ class Calendar:
 
 
 class ReportService:
-    def __init__(self, reports: ReportRepository, calendar: Calendar, changes: Changes) -> None:
+    """`read_page` reads outside the Work, which has ended when an answer is sent."""
+
+    def __init__(
+        self,
+        reports: ReportRepository,
+        calendar: Calendar,
+        changes: Changes,
+        read_page: Callable[[date, int], Awaitable[Any]],
+    ) -> None:
         self._reports = reports
         self._calendar = calendar
         self._changes = changes
+        self._read_page = read_page
 
     def today(self) -> date:
         return self._calendar.day_of(datetime.now(UTC))
 
-    async def of_day(self, day: date) -> list[ReportRead]:
-        return [ReportRead.model_validate(report) for report in await self._reports.of_day(day)]
+    async def of_day(self, day: date) -> AsyncIterator[str]:
+        """The day's rows as one JSON list, in pieces: every row that is committed by now, once.
+
+        The first page is read at once, so that a failure comes before the answer begins."""
+        return self._as_list(day, await self._read_page(day, 0))
+
+    async def _as_list(self, day: date, page: Any) -> AsyncIterator[str]:
+        yield "[" + page.rows[1:]
+        while page.more_after is not None:
+            page = await self._read_page(day, page.more_after)
+            yield page.rows
+        yield "]"
 
     async def build(self, day: date) -> ReportBuilt:
         """Write the day's missing rows and the message that tells of them. Repeatable."""
         if day > self.today():
             raise NotYet(day)
         log.info(f"Starting report generation for date: {day}")
-        batches = await self._reports.lock_run(day)
-        row = await self._reports.build(
-            day, self._calendar.begins(day), self._calendar.ends(day), is_first=batches == 0
-        )
-        self._changes.outbox_ids.extend(row.outbox_ids)
-        REPORT_ROWS.inc(row.created)
-        log.info(f"Created {row.created} reports for date {day}")
+        batches_before = await self._reports.lock_run(day)
+        batch = await self._reports.build(day, self._calendar.begins(day), self._calendar.ends(day))
+        if batch.created or not batches_before:  # a day without orders is told once
+            self._changes.outbox_ids.extend(await self._reports.tell(day, batch))
+        REPORT_ROWS.inc(batch.created)
+        log.info(f"Created {batch.created} reports for date {day}")
         return ReportBuilt(
-            report_date=day, created=row.created, reports_count=await self._reports.count(day)
+            report_date=day, created=batch.created, reports_count=await self._reports.count(day)
         )
 
     async def days_owed(self) -> list[date]:

@@ -13,21 +13,19 @@ class UserService:
         self._changes = changes
 
     async def list(self, count: int, page: int) -> UserList:
-        users = await self._users.page(count, (page - 1) * count)
-        return UserList(
-            users=[UserRead.model_validate(user) for user in users],
-            total=await self._users.count(),
-        )
+        found = await self._users.page(count, (page - 1) * count)
+        rows = [UserRead.model_validate(row) for row in found.rows]
+        return UserList(users=rows, total=found.total)
 
     async def create(self, body: UserCreate) -> UserRead:
         return UserRead.model_validate(await self._users.add(body.model_dump()))
 
     async def update(self, user_id: int, body: UserUpdate, if_match: str | None = None) -> UserRead:
-        current = await self._users.lock(user_id)
-        if current is None:
-            raise NotFound("user", user_id)
-        require_match(if_match, UserRead.model_validate(current))
+        if if_match is not None and (current := await self._users.lock(user_id)):
+            require_match(if_match, UserRead.model_validate(current))
         user = await self._users.change(user_id, body.model_dump(exclude_unset=True))
+        if user is None:
+            raise NotFound("user", user_id)
         self._changes.deleted.add(self._cached.key(user_id))
         return UserRead.model_validate(user)
 

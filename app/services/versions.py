@@ -16,7 +16,7 @@ def matches(tag: str, header: str) -> bool:
     return "*" in given or tag in given
 
 
-def require_match(if_match: str | None, current: View) -> None:
+def require_match(if_match: str, current: View) -> None:
     """`current` must be locked, or the answer may be wrong by the time of the write."""
-    if if_match is not None and not matches(etag(current.model_dump_json().encode()), if_match):
+    if not matches(etag(current.model_dump_json().encode()), if_match):
         raise VersionMismatch

@@ -14,6 +14,7 @@ from app.services import reports
 from tests.faults.invariants import check_report_messages, take_all
 from tests.faults.support.messages import pickled
 from tests.faults.support.system import System
+from tests.support.reports import rows_of
 from tests.support.shop import Shop
 from tests.support.waiting import eventually
 
@@ -48,8 +49,7 @@ async def test_a_day_has_every_order_between_its_midnights(system: System) -> No
             ]
             async with container.work() as work:
                 await work.reports.build(day)
-            async with container.reading() as work:
-                reported = {row.order_id for row in await work.reports.of_day(day)}
+            reported = {order_id for order_id, _ in await rows_of(container, day)}
         assert reported & {order.id for order in orders} == {orders[1].id, orders[2].id}, (
             zone,
             day,

@@ -14,7 +14,7 @@ from app.schemas.orders import OrderStatus
 from app.schemas.reports import ReportBuilt
 from tests.support.invariants import check_invariants
 from tests.support.queues import QueueClient
-from tests.support.reports import DAY, NOON, build, messages, rows_of
+from tests.support.reports import DAY, NOON, build, messages, report_of, rows_of
 from tests.support.shop import Shop
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
@@ -38,8 +38,7 @@ async def test_a_day_is_told_in_one_message(
     assert await rows_of(container) == [(first.id, 4), (second.id, 3)]
 
     [message] = await messages(queues)
-    async with container.reading() as work:
-        rows = await work.reports.of_day(DAY)
+    rows = await report_of(container)
     created_at = datetime.fromisoformat(message.json["created_at"])
     assert created_at.tzinfo is None
     assert abs(created_at - datetime.now(UTC).replace(tzinfo=None)) < timedelta(minutes=1)
@@ -49,9 +48,9 @@ async def test_a_day_is_told_in_one_message(
         "reports_count": 2,
         "reports": [
             {
-                "report_id": row.id,
-                "order_id": row.order_id,
-                "count_product": row.count_product,
+                "report_id": row["id"],
+                "order_id": row["order_id"],
+                "count_product": row["count_product"],
                 "report_at": "2025-12-16",
             }
             for row in rows
@@ -65,11 +64,9 @@ async def test_building_again_changes_nothing_and_says_nothing(
 ) -> None:
     await shop.order((await shop.product(), 2), ordered_at=NOON)
     await build(container)
-    async with container.reading() as work:
-        before = await work.reports.of_day(DAY)
+    before = await report_of(container)
     assert (await build(container)).created == 0
-    async with container.reading() as work:
-        assert await work.reports.of_day(DAY) == before
+    assert await report_of(container) == before
     assert len(await messages(queues)) == 1
     await check_invariants(database_url)
 

@@ -1,6 +1,8 @@
 """Building a day's report as the nightly task does it, and reading what was built."""
 
+import json
 from datetime import date
+from typing import Any
 
 from app.container import Container
 from app.schemas.reports import ReportBuilt
@@ -19,8 +21,15 @@ async def build(container: Container, day: date = DAY) -> ReportBuilt:
 
 
 async def rows_of(container: Container, day: date = DAY) -> list[tuple[int, int]]:
+    return [(row["order_id"], row["count_product"]) for row in await report_of(container, day)]
+
+
+async def report_of(container: Container, day: date = DAY) -> list[dict[str, Any]]:
+    """As GET /report sends it: the pieces are read when the Work has ended."""
     async with container.reading() as work:
-        return [(row.order_id, row.count_product) for row in await work.reports.of_day(day)]
+        pieces = await work.reports.of_day(day)
+    rows: list[dict[str, Any]] = json.loads("".join([piece async for piece in pieces]))
+    return rows
 
 
 async def messages(queues: QueueClient) -> list[Received]:

@@ -1,0 +1,61 @@
+"""A large day goes out in pieces, and what is cut short does not look complete."""
+
+import asyncio
+import json
+import socket
+
+import httpx
+import pytest
+
+from app.embedded.ports import LOOPBACK
+from tests.support.databases import connected
+from tests.support.reports import DAY
+from tests.support.service import Service
+
+ROWS = 100_000  # more than the buffers between the server and a client hold
+PATH = f"/report?report_date={DAY}"
+
+
+@pytest.fixture(autouse=True)
+async def _large_day(database_url: str) -> None:
+    async with connected(database_url) as connection:
+        await connection.execute("SET session_replication_role = replica")  # no orders needed
+        await connection.execute(
+            "INSERT INTO reports (report_at, order_id, count_product) "
+            f"SELECT date '{DAY}', n, 1 FROM generate_series(1, {ROWS}) n"
+        )
+
+
+async def test_a_large_day_comes_whole(processes: Service) -> None:
+    await processes.start("web")
+    answer = await processes.api.get(PATH)
+    assert answer.headers["content-type"] == "application/json"
+    assert [row["order_id"] for row in answer.json()] == list(range(1, ROWS + 1))
+
+
+async def test_a_failure_on_the_way_breaks_the_connection(
+    processes: Service, database_url: str
+) -> None:
+    await processes.start("web")
+    reader, writer = await _connect_slowly(processes.port)
+    writer.write(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    async with connected(database_url) as connection:
+        await connection.execute("ALTER TABLE reports RENAME TO reports_away")
+    body = await reader.read()
+    writer.close()
+    assert not body.endswith(b"0\r\n\r\n"), "the last chunk says that the answer is complete"
+    # The next one is told before its answer begins.
+    answer = await processes.api.get(PATH)
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def _connect_slowly(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client that takes little before it reads."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, (LOOPBACK, port))
+    return await asyncio.open_connection(sock=connection, limit=16 * 1024)

@@ -1,0 +1,74 @@
+"""GET /report: JSON that the database makes, page after page."""
+
+import json
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import pytest
+
+from app.container import Container
+from app.repositories import reports
+from app.schemas.reports import ReportRead
+from tests.support.databases import connected
+from tests.support.reports import DAY, NOON, build, report_of
+from tests.support.shop import Shop
+
+MOMENTS = ["2025-12-17T00:00:00.089033", "2025-12-17T00:00:00", "2025-12-17T00:00:00.08"]
+
+
+async def body_of(container: Container) -> str:
+    async with container.reading() as work:
+        pieces = await work.reports.of_day(DAY)
+    return "".join([piece async for piece in pieces])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5])
+async def test_pages_make_one_list(
+    container: Container, shop: Shop, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(reports, "ROWS_PER_PAGE", 2)
+    product_id = await shop.product()
+    orders = [(await shop.order((product_id, 1), ordered_at=NOON)).id for _ in range(count)]
+    await build(container)
+    assert [row["order_id"] for row in await report_of(container)] == orders
+
+
+async def test_the_database_writes_what_the_schema_says(
+    container: Container, shop: Shop, database_url: str
+) -> None:
+    """Byte for byte as pydantic writes it, times with and without a fraction among it."""
+    product_id = await shop.product()
+    orders = [(await shop.order((product_id, 2), ordered_at=NOON)).id for _ in MOMENTS]
+    await build(container)
+    expected = []
+    async with connected(database_url) as connection:
+        for order_id, moment in zip(orders, map(datetime.fromisoformat, MOMENTS), strict=True):
+            row = await connection.fetchrow(
+                "UPDATE reports SET created_at = $2 WHERE order_id = $1 RETURNING *",
+                order_id,
+                moment.replace(tzinfo=UTC),
+            )
+            expected.append(ReportRead.model_validate(dict(row or {})).model_dump_json())
+    assert await body_of(container) == f"[{','.join(expected)}]"
+    assert [row["created_at"][19:] for row in json.loads(f"[{','.join(expected)}]")] == [
+        ".089033",
+        "",
+        ".080000",
+    ]
+
+
+async def test_lists_that_are_sent_slowly_hold_no_connection(
+    container: Container, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "ROWS_PER_PAGE", 1)
+    product_id = await shop.product()
+    for _ in range(2):
+        await shop.order((product_id, 1), ordered_at=NOON)
+    await build(container)
+    async with AsyncExitStack() as slow:
+        for _ in range(2 * 10):  # twice as many as the pool has
+            async with container.reading() as work:
+                pieces = await work.reports.of_day(DAY)
+            slow.push_async_callback(pieces.aclose)  # type: ignore[attr-defined]
+            assert (await anext(pieces)).startswith("[{")
+        assert len(await report_of(container)) == 2
