@@ -8,22 +8,20 @@ surroundings end nothing: the delivery is held and tried again, as long as they 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel
 
 from app.container import Container, Work
 from app.errors import Poison, Refusal, Unavailable
 from app.infra.batches import Batches
 from app.infra.broker import Delivery, Outgoing
 from app.metrics import MESSAGE_HOLDS, MESSAGES
+from app.schemas.bodies import parse
 from app.schemas.messages import CONSUMED, MessageRead, MessageStatus, Queue
 from app.schemas.orders import OrderCreate, OrderUpdateMessage
-from app.schemas.problems import words_of
 from app.schemas.products import ProductCreate, ProductUpdateMessage
 
 log = structlog.get_logger(__name__)
@@ -31,7 +29,7 @@ log = structlog.get_logger(__name__)
 MOST_BYTES = 1024 * 1024
 MOST_ATTEMPTS = 5
 # Orders share transactions: a commit, and the locks of hot products, are taken once for all.
-ORDERS_TOGETHER = 64
+ORDERS_TOGETHER = 128
 _WORK_SECONDS = 10
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
@@ -60,17 +58,11 @@ async def update_order(work: Work, body: OrderUpdateMessage) -> int:
     return (await work.orders.change_status(body.order_id, body.status)).id
 
 
-@dataclass(frozen=True)
-class Handler:
-    schema: type[BaseModel]
-    effect: Callable[[Work, Any], Awaitable[int]]
-
-
-HANDLERS = {
-    Queue.PRODUCT: Handler(ProductCreate, create_product),
-    Queue.PRODUCT_UPDATE: Handler(ProductUpdateMessage, update_product),
-    Queue.ORDER: Handler(OrderCreate, place_order),
-    Queue.ORDER_UPDATE: Handler(OrderUpdateMessage, update_order),
+EFFECTS: dict[Queue, Callable[[Work, Any], Awaitable[int]]] = {
+    Queue.PRODUCT: create_product,
+    Queue.PRODUCT_UPDATE: update_product,
+    Queue.ORDER: place_order,
+    Queue.ORDER_UPDATE: update_order,
 }
 
 
@@ -124,13 +116,13 @@ class Consumer:
             return await self._apply_alone(delivery, body)
 
     async def _apply_alone(self, delivery: Delivery, body: BaseModel) -> MessageRead:
-        handler = HANDLERS[delivery.queue]
+        effect = EFFECTS[delivery.queue]
         async with self._container.work(_WORK_SECONDS) as work:
             if delivery.message_id is None:
-                result_id = await handler.effect(work, body)
+                result_id = await effect(work, body)
                 return _unrecorded(delivery, MessageStatus.APPLIED, result_id=result_id)
             return await work.messages.apply(
-                delivery.queue, delivery.message_id, lambda: handler.effect(work, body)
+                delivery.queue, delivery.message_id, lambda: effect(work, body)
             )
 
     async def _apply_orders(
@@ -222,23 +214,7 @@ def _parse(delivery: Delivery) -> BaseModel:
         raise Poison("ambiguous-redelivery", "delivered again without a message id")
     if len(delivery.body) > MOST_BYTES:
         raise Poison("too-large", f"the body is larger than {MOST_BYTES} bytes")
-    try:
-        # NaN and Infinity are no JSON; pydantic's own reading would let them through to the fields.
-        document = from_json(delivery.body, allow_inf_nan=False)
-    except ValueError as error:
-        raise Poison("decode", str(error)) from None
-    try:
-        return HANDLERS[delivery.queue].schema.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = _line(".".join(map(str, first["loc"])))
-        detail = f"{field}: {words_of(first)}" if field else words_of(first)
-        raise Poison("validation", detail, field) from None
-
-
-def _line(text: str) -> str:
-    """The name of an unknown field is its sender's: neither header nor column takes all of them."""
-    return "".join(char if char.isprintable() else "?" for char in text[:200])
+    return parse(delivery.queue, delivery.body)
 
 
 def _unrecorded(delivery: Delivery, status: MessageStatus, **fields: Any) -> MessageRead:

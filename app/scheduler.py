@@ -27,8 +27,8 @@ from taskiq_redis import ListRedisScheduleSource, RedisAsyncResultBackend
 
 from app import logs
 from app.container import Container
+from app.infra.amqp import explain
 from app.infra.loops import Step, heartbeat, running
-from app.infra.rabbit import explain
 from app.settings import load_settings
 
 settings = load_settings()

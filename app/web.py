@@ -1,7 +1,6 @@
 """Process 1: the HTTP API."""
 
 import asyncio
-import gc
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -32,6 +31,7 @@ from app.controllers.products import ProductController
 from app.controllers.reports import ReportController
 from app.controllers.requests import JsonRequest, before_request
 from app.controllers.users import UserController
+from app.infra.garbage import collect_seldom
 from app.infra.loops import running
 from app.infra.transport import OneWrite
 from app.settings import Settings
@@ -132,9 +132,5 @@ async def serve(container: Container, listening: socket.socket) -> None:
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    # What is here now lives as long as the process: no collection of garbage need go through it.
-    # And none need come while a few requests are in flight: they hold more than 700 objects.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000)
+    collect_seldom()
     await _Server(config, container).serve(sockets=[listening])

@@ -10,6 +10,7 @@ import structlog
 
 from app.consumers import Consumer, prefetch
 from app.container import Container
+from app.infra.garbage import collect_seldom
 from app.infra.loops import heartbeat, running
 from app.settings import Settings
 
@@ -52,4 +53,5 @@ async def _work(settings: Settings) -> None:
         running(*container.loops_of_publisher, *heartbeat(settings.heartbeat_file)),
         consuming(container),
     ):
+        collect_seldom()
         await asyncio.Event().wait()

@@ -15,7 +15,7 @@ from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
 
 from app.errors import Unavailable
-from app.infra.amqp import accept_any_properties, shortened
+from app.infra.amqp import accept_any_properties, explain, shortened
 from app.infra.broker import (
     PUBLISH_SECONDS,
     Broker,
@@ -47,22 +47,6 @@ async def _itself(message: RabbitMessage) -> RabbitMessage:
 
 # To find a handler's arguments by their types takes FastStream a thread and longer than an order.
 _PLAIN: dict[str, Any] = {"decoder": _itself, "apply_types": False}
-
-
-def explain(error: BaseException, url_host: str) -> str:
-    """One line that names the variable to look at."""
-    text = str(error) or "no answer in time"
-    if "ACCESS_REFUSED" in text or "403" in text:
-        return f"RabbitMQ refused the login: see RABBITMQ_USER and RABBITMQ_PASSWORD ({text})"
-    if "PRECONDITION_FAILED" in text:
-        return f"RabbitMQ has a queue of this name with other arguments: delete it ({text})"
-    # aiormq keeps no more of the reason than that the opening of the vhost was answered by a close.
-    if "OpenOk" in text or "vhost" in text.lower() or "NOT_ALLOWED" in text:
-        return (
-            f"RabbitMQ refuses the vhost of {url_host}: see RABBITMQ_VHOST, or create it "
-            "(rabbitmqctl add_vhost) and let RABBITMQ_USER in (rabbitmqctl set_permissions)"
-        )
-    return f"RabbitMQ does not answer at {url_host}: see RABBITMQ_HOST and RABBITMQ_PORT ({text})"
 
 
 def _plain_queue(name: str) -> RabbitQueue:

@@ -42,10 +42,7 @@ _GRACE = 8
 
 
 async def _itself(message: Any) -> Any:
-    return message
-
-
-_PLAIN: dict[str, Any] = {"decoder": _itself, "apply_types": False}  # as in rabbit.py
+    return message  # as in rabbit.py
 
 
 async def _parse(message: Any, parse: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -78,9 +75,7 @@ class Streams(Broker):
     async def consuming(
         self, prefetch: Mapping[Queue, int], receiver: Receiver
     ) -> AsyncIterator[None]:
-        consumer = RedisBroker(
-            self._url, parser=_parse, graceful_timeout=_GRACE, logger=_log, **_PLAIN
-        )
+        consumer = self._listener(parser=_parse, graceful_timeout=_GRACE)
         for queue, most in prefetch.items():
             await self._create_group(queue)
             await self._claim(queue)
@@ -99,6 +94,9 @@ class Streams(Broker):
                 yield
         finally:
             await consumer.stop()
+
+    def _listener(self, **options: Any) -> RedisBroker:
+        return RedisBroker(self._url, decoder=_itself, apply_types=False, logger=_log, **options)
 
     async def _create_group(self, queue: Queue) -> None:
         try:
@@ -196,7 +194,7 @@ class Streams(Broker):
 
     @asynccontextmanager
     async def replies(self, receiver: ReplyReceiver) -> AsyncIterator[str]:
-        listener = RedisBroker(self._url, logger=_log, **_PLAIN)
+        listener = self._listener()
         channel = f"replies.{uuid4()}"
 
         @listener.subscriber(channel, no_reply=True)

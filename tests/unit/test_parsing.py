@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.consumers import HANDLERS, MOST_BYTES, _parse
+from app.consumers import EFFECTS, MOST_BYTES, _parse
 from app.errors import Poison
 from app.infra.broker import Delivery
 from app.schemas.messages import CONSUMED, Queue
@@ -27,7 +27,7 @@ def poison_of(*arguments: Any, **fields: Any) -> Poison:
 
 
 def test_every_queue_has_a_handler() -> None:
-    assert set(HANDLERS) == set(CONSUMED)
+    assert set(EFFECTS) == set(CONSUMED)
 
 
 def test_a_body_becomes_what_its_queue_takes() -> None:
