@@ -99,6 +99,8 @@ async def test_one_that_fails_takes_no_other_with_it(
         await queues.send(Queue.ORDER, shop.order_body((product_id, 1), **fields), message_id)
     async with worker.consuming(container):
         assert await _outcomes(outcome, *ids) == [("applied", None)] * 10
+        attempts = [(await outcome(message_id))["attempts"] for message_id in ids]
+        assert attempts == [0] * 10  # the failure is counted where it belongs
         assert await _outcomes(outcome, "spoilt") == [("dead", "failure")]
         dead = await queues.take(Queue.ORDER.dead)
     assert (dead.message_id, dead.headers["x-attempts"]) == ("spoilt", "5")
