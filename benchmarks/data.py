@@ -1,0 +1,68 @@
+"""Rows in bulk, made by PostgreSQL itself."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
+
+from tests.support.databases import connected
+
+LINES = 3
+HOT_PRODUCTS = 10
+_STOCK = 1_000_000_000
+
+_USERS = """
+INSERT INTO users (username, email, description)
+SELECT 'user' || n, 'user' || n || '@example.com', 'Gardener' FROM generate_series(1, {count}) n
+"""
+_SHOP = f"""
+INSERT INTO addresses (user_id, street, city, country) VALUES (1, 'Obere Str. 57', 'Berlin', 'DE');
+INSERT INTO products (name, price, stock_quantity)
+SELECT 'Tea ' || n, 9.90, {_STOCK} FROM generate_series(1, {{count}}) n;
+INSERT INTO stock_movements (product_id, reason, quantity)
+SELECT id, 'opening', stock_quantity FROM products;
+"""
+# The foreign keys hold by construction; checking them row by row would take most of the time.
+_ORDERS = f"""
+SET LOCAL session_replication_role = replica;
+INSERT INTO orders (user_id, delivery_address_id, ordered_at)
+SELECT 1, 1, TIMESTAMPTZ '{{day}} 00:00Z' + n * INTERVAL '1 day' / ({{count}} + 1)
+FROM generate_series(1, {{count}}) n;
+INSERT INTO order_items (order_id, product_id, quantity, unit_price)
+SELECT o.id, 1 + (o.id + n) % {HOT_PRODUCTS}, n, 9.90
+FROM orders o, generate_series(1, {LINES}) n;
+INSERT INTO stock_movements (product_id, order_id, reason, quantity)
+SELECT product_id, order_id, 'order', -quantity FROM order_items;
+"""
+_REPORT = """
+INSERT INTO reports (report_at, order_id, count_product)
+SELECT '{day}', order_id, sum(quantity) FROM order_items GROUP BY order_id
+"""
+
+
+def yesterday() -> date:
+    return datetime.now(UTC).date() - timedelta(days=1)
+
+
+async def execute(url: str, *scripts: str) -> None:
+    async with connected(url) as connection:
+        for script in scripts:
+            async with connection.transaction():
+                await connection.execute(script, timeout=600)
+        await connection.execute("VACUUM ANALYZE", timeout=600)
+
+
+def users(count: int) -> Callable[[str], Awaitable[None]]:
+    """People, and one of every other thing."""
+    return lambda url: execute(url, _USERS.format(count=count), _SHOP.format(count=1))
+
+
+def shop(products: int = HOT_PRODUCTS) -> Callable[[str], Awaitable[None]]:
+    """A thousand customers of some products with ample stock."""
+    return lambda url: execute(url, _USERS.format(count=1000), _SHOP.format(count=products))
+
+
+def orders(count: int, reported: bool = False) -> Callable[[str], Awaitable[None]]:
+    """The same, with this many orders of yesterday, and if wanted their report."""
+    scripts = [_USERS.format(count=1000), _SHOP.format(count=1000)]
+    scripts.append(_ORDERS.format(count=count, day=yesterday()))
+    scripts += [_REPORT.format(day=yesterday())] if reported else []
+    return lambda url: execute(url, *scripts)

@@ -1,0 +1,171 @@
+"""The private servers of a run, and the processes that are measured on them."""
+
+import asyncio
+import itertools
+import os
+import shlex
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.embedded import Postgres, Valkey
+from app.embedded.ports import LOOPBACK, free_port
+from app.settings import ROOT
+from benchmarks.load import Load, generate
+from benchmarks.results import Figures
+from benchmarks.usage import Meter
+from tests.support.databases import Databases
+from tests.support.processes import Process, finish
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.service import PYTHON, Service
+from tests.support.surroundings import Surroundings
+from tests.support.tree import copy_tree
+from tests.support.waiting import eventually
+
+CPU, RATE, POSTGRES_CPU = "server CPU µs", "requests/s", "PostgreSQL CPU µs"
+
+
+@dataclass(frozen=True)
+class Size:
+    """`scale` is that of the tables, 1 for the promised ones."""
+
+    rounds: int = 5
+    seconds: float = 3.0
+    scale: float = 1.0
+
+    def rows(self, full: int, least: int = 1) -> int:
+        return max(round(full * self.scale), least)
+
+
+QUICK = Size(rounds=1, seconds=0.2, scale=0.001)
+
+
+@dataclass(frozen=True)
+class Web:
+    """Processes that answer HTTP."""
+
+    ports: tuple[int, ...]
+    pids: tuple[int, ...]
+
+
+class Lab:
+    def __init__(self, directory: Path, size: Size, stack: AsyncExitStack) -> None:
+        self.size = size
+        self.directory = directory
+        self.postgres = Postgres(directory / "postgres")
+        self.valkey = Valkey(directory / "valkey")
+        self.databases = Databases(self.postgres)
+        self.tree = directory / "tree"
+        self._stack = stack
+        self._numbers = itertools.count()
+        self._templates: dict[str, str] = {}
+        self._rabbitmq: RabbitMQ | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, size: Size) -> AsyncIterator["Lab"]:
+        with tempfile.TemporaryDirectory(prefix="order-service-benchmarks-") as directory:
+            os.chmod(directory, 0o755)  # the servers may run under another account
+            async with AsyncExitStack() as stack:
+                lab = cls(Path(directory), size, stack)
+                copy_tree(lab.tree)
+                for server in (lab.postgres, lab.valkey):
+                    await server.start()
+                    stack.push_async_callback(server.stop)
+                await lab.databases.migrate_template(lab.tree)
+                yield lab
+
+    async def rabbitmq(self) -> RabbitMQ:
+        if self._rabbitmq is None:
+            self._rabbitmq = RabbitMQ(self.folder("rabbitmq"))
+            self._stack.callback(self._rabbitmq.close)
+            await self._rabbitmq.start()
+        return self._rabbitmq
+
+    def folder(self, name: str) -> Path:
+        folder = self.directory / f"{name}-{next(self._numbers)}"
+        folder.mkdir()
+        return folder
+
+    async def template(self, name: str, fill: Callable[[str], Awaitable[None]]) -> str:
+        """A database to copy, filled when it is first asked for."""
+        if name not in self._templates:
+            url = await self._stack.enter_async_context(self.databases.fresh())
+            await fill(url)
+            self._templates[name] = url.rpartition("/")[2]
+        return self._templates[name]
+
+    @asynccontextmanager
+    async def database(self, fill: Callable[[str], Awaitable[None]]) -> AsyncIterator[str]:
+        async with self.databases.fresh() as url:
+            await fill(url)
+            yield url
+
+    @asynccontextmanager
+    async def service(
+        self, url: str, *names: str, rabbitmq: RabbitMQ | None = None, **variables: str
+    ) -> AsyncIterator[Service]:
+        """The service's processes, as their users start them."""
+        surroundings = Surroundings(url, self.valkey, rabbitmq)
+        variables = {**surroundings.variables, **variables}
+        async with Service(self.tree, self.folder("service"), variables) as service:
+            await service.start(*names)
+            yield service
+
+    @asynccontextmanager
+    async def web(self, url: str, **variables: str) -> AsyncIterator[Web]:
+        async with self.service(url, "web", **variables) as service:
+            yield Web((service.port,), (service.web.pid,))
+
+    @asynccontextmanager
+    async def peer(self, module: str, url: str) -> AsyncIterator[Web]:
+        """An ASGI application of `benchmarks.peers` under the server that ours runs under."""
+        port = free_port()
+        options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+        command = [PYTHON, "-m", "uvicorn", f"benchmarks.peers.{module}:app", *options]
+        process = self.process(module, *command, "--port", str(port), url=url)
+        async with started(process):
+            await process.says("Application startup complete")
+            await eventually(lambda: _listens(port), 30)
+            yield Web((port,), (process.pid,))
+
+    def process(self, name: str, *command: str | Path, url: str = "", **more: str) -> Process:
+        """A peer: it gets the same servers as ours, and the cache's database 9."""
+        variables = {"DATABASE_URL": url, "REDIS_URL": f"{self.valkey.url}/9", **more}
+        log = self.folder(name) / "log"
+        return Process(name, command, variables, directory=ROOT, log=log)
+
+    async def burst(self, load: Load, web: Web) -> Figures:
+        servers, postgres = Meter(*web.pids), Meter(self.postgres.pid)
+        answers = await generate(load, web.ports, self.size.seconds)
+        return {
+            CPU: servers.seconds / answers.total * 1e6,
+            RATE: answers.total / answers.seconds,
+            POSTGRES_CPU: postgres.seconds / answers.total * 1e6,
+        }
+
+    def psql(self, url: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+        """psql of the server's own version: the command and its environment."""
+        password, *command = shlex.split(self.postgres.psql)
+        name, _, value = password.partition("=")
+        return [*command[:-1], url.rpartition("/")[2], *arguments], {name: value}
+
+
+@asynccontextmanager
+async def started(process: Process) -> AsyncIterator[Process]:
+    process.start()
+    try:
+        yield process
+    finally:
+        await finish([process])
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(LOOPBACK, port)
+    except OSError:
+        return False
+    writer.close()
+    return True

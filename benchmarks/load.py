@@ -1,0 +1,160 @@
+"""The load generator, in a process of its own: `python -m benchmarks.load JSON`.
+
+A closed loop: every connection sends its next request when it has the answer to the one before.
+`{n}` in path and body is the number of the request, between `first` and `first + count`.
+"""
+
+import asyncio
+import itertools
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import uvloop
+
+_HEAD_ENDS = b"\r\n\r\n"
+_LENGTH = b"content-length: "
+
+
+@dataclass(frozen=True)
+class Load:
+    path: str
+    method: str = "GET"
+    body: str = ""
+    first: int = 1
+    count: int = 1
+    connections: int = 64
+
+    def requests(self) -> Iterator[bytes]:
+        for n in itertools.count():
+            number = str(self.first + n % self.count)
+            body = self.body.replace("{n}", number).encode()
+            content = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            line = f"{self.method} {self.path.replace('{n}', number)} HTTP/1.1\r\n"
+            head = f"{line}host: localhost\r\n{content if body else ''}\r\n"
+            yield head.encode() + body
+
+
+class Client(asyncio.Protocol):
+    def __init__(self, run: "Run") -> None:
+        self._run = run
+        self._received = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its bases
+
+    def send(self) -> None:
+        assert self._transport
+        self._transport.write(next(self._run.requests))
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if not _is_complete(self._received):
+            return
+        status, self._received = self._received[9:12].decode(), b""
+        self._run.answered(status)
+        if self._run.goes_on:
+            self.send()
+        else:
+            self._run.end(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._run.end(self, lost=True)
+
+    def close(self) -> None:
+        if self._transport:
+            self._transport.abort()
+
+
+def _is_complete(answer: bytes) -> bool:
+    head, separator, body = answer.partition(_HEAD_ENDS)
+    if not separator:
+        return False
+    _, found, rest = head.lower().partition(_LENGTH)
+    if not found:  # chunked
+        return body.endswith(b"0\r\n\r\n")
+    return len(body) >= int(rest.partition(b"\r\n")[0])
+
+
+class Run:
+    def __init__(self, load: Load, seconds: float) -> None:
+        self.requests = load.requests()
+        self._seconds = seconds
+        self._statuses: Counter[str] = Counter()
+        self._busy: set[Client] = set()
+        self._done = asyncio.Event()
+        self._began = self._ended = 0.0
+        self._lost = 0
+
+    @property
+    def goes_on(self) -> bool:
+        return self._ended - self._began < self._seconds
+
+    def answered(self, status: str) -> None:
+        self._statuses[status] += 1
+        self._ended = time.perf_counter()
+
+    def end(self, client: Client, lost: bool = False) -> None:
+        if client in self._busy:
+            self._lost += lost
+            self._busy.remove(client)
+            if not self._busy:
+                self._done.set()
+
+    async def measure(self, ports: Sequence[int], connections: int) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        clients = []
+        for number in range(connections):
+            port = ports[number % len(ports)]
+            _, client = await loop.create_connection(lambda: Client(self), "127.0.0.1", port)
+            clients.append(client)
+        self._busy.update(clients)
+        self._began = time.perf_counter()
+        for client in clients:
+            client.send()
+        await self._done.wait()
+        for client in clients:
+            client.close()
+        seconds = self._ended - self._began
+        return {"statuses": self._statuses, "seconds": seconds, "lost": self._lost}
+
+
+@dataclass(frozen=True)
+class Answers:
+    statuses: dict[str, int]
+    seconds: float
+    lost: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.statuses.values())
+
+
+async def generate(load: Load, ports: Sequence[int], seconds: float) -> Answers:
+    """Start the generator. A fast refusal is no answer, so any status but 2xx is an error."""
+    order = json.dumps({"load": asdict(load), "ports": ports, "seconds": seconds})
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.load", order), stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(seconds + 60):
+        output, _ = await process.communicate()
+    assert process.returncode == 0, f"the load generator failed at {load.method} {load.path}"
+    answers = Answers(**json.loads(output))
+    refused = {status: n for status, n in answers.statuses.items() if not status.startswith("2")}
+    assert not refused and not answers.lost, f"{load.method} {load.path}: {answers}"
+    return answers
+
+
+async def _main(order: dict[str, Any]) -> None:
+    load = Load(**order["load"])
+    found = await Run(load, order["seconds"]).measure(order["ports"], load.connections)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    uvloop.run(_main(json.loads(sys.argv[1])))

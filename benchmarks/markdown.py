@@ -1,0 +1,65 @@
+"""Tables, and the page that they are kept in between markers: the prose around them stays."""
+
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+
+from benchmarks.results import Contest, Line, Outcome
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median, and the least and the greatest in brackets."""
+    middle = _number(statistics.median(values))
+    return f"{middle} ({_number(min(values))}..{_number(max(values))})" if values[1:] else middle
+
+
+def _number(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def section(outcome: Outcome) -> str:
+    remarks = "\n".join(f"- {remark}" for remark in outcome.remarks)
+    parts = [_promises(outcome.lines), *map(_figures, outcome.contests), remarks]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _promises(lines: Sequence[Line]) -> str:
+    header = ("what", "must", "aim", "measured: median (least..greatest)", "")
+    rows = [
+        (
+            line.what,
+            str(line.must or ""),
+            str(line.aim or ""),
+            f"{spread(line.values)} {line.unit}",
+            line.verdict,
+        )
+        for line in lines
+        if line.values
+    ]
+    return table(header, rows) if rows else ""
+
+
+def _figures(contest: Contest) -> str:
+    names = list(dict.fromkeys(name for taken in contest.results.values() for name in taken[0]))
+    rows = [
+        [name, *(spread([f[n] for f in taken]) if n in taken[0] else "" for n in names)]
+        for name, taken in contest.results.items()
+    ]
+    return table([contest.title, *names], rows)
+
+
+def replaced(page: str, name: str, text: str) -> str:
+    """The page with this text between the markers of that name, which are added if missing."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    marked = f"{begin}\n{text}\n{end}"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if pattern.search(page):
+        return pattern.sub(lambda _: marked, page)
+    return f"{page.rstrip()}\n\n{marked}\n".lstrip()

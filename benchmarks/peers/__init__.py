@@ -1,0 +1,1 @@
+"""What the service is measured against, each as its own documentation recommends."""

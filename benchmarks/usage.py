@@ -1,0 +1,62 @@
+"""What processes cost: processor time and memory, their children included."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def processor_seconds(*pids: int) -> float:
+    """Of all threads, of the children that run and of those that have ended."""
+    return sum(_of_process(process) for pid in pids for process in tree(pid))
+
+
+def _of_process(process: psutil.Process) -> float:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return times.user + times.system + times.children_user + times.children_system
+    return 0.0
+
+
+def _gauge(pid: int, name: str) -> float:
+    """A line of /proc/<pid>/status, in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def resident(pid: int) -> float:
+    return _gauge(pid, "VmRSS")
+
+
+def peak(pid: int) -> float:
+    """The most that the process has ever had resident, or since `forget_peak`."""
+    return _gauge(pid, "VmHWM")
+
+
+def highest_peak(pid: int) -> float:
+    """Of the process and its children, the one with most."""
+    return max(peak(process.pid) for process in tree(pid))
+
+
+def forget_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+class Meter:
+    """Processor seconds since it was made."""
+
+    def __init__(self, *pids: int) -> None:
+        self._read: Callable[[], float] = lambda: processor_seconds(*pids)
+        self._before = self._read()
+
+    @property
+    def seconds(self) -> float:
+        return self._read() - self._before
