@@ -3,7 +3,7 @@ stream, deleted when it is acknowledged."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -11,12 +11,13 @@ from uuid import uuid4
 import structlog
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, RedisChannelMessage, RedisStreamMessage, StreamSub
-from faststream.redis.message import FAKE_CONSUMER, bDATA_KEY
+from faststream.redis.message import bDATA_KEY
 from faststream.redis.parser import BinaryMessageFormatV1
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from app.errors import Unavailable
+from app.infra.batches import Batches
 from app.infra.broker import (
     PUBLISH_SECONDS,
     Broker,
@@ -26,32 +27,19 @@ from app.infra.broker import (
     Receiver,
     ReplyReceiver,
 )
+from app.infra.entries import GROUP, delivery_of, itself, parse_any
 from app.infra.loops import running
 from app.schemas.messages import Queue
 
 log = structlog.get_logger(__name__)
 _log = logging.getLogger("faststream.redis")
 
-_GROUP = "order-service"
 # The data directory is locked, so there is one consuming process and it can keep one name.
 _CONSUMER = "worker"
 _RECLAIM_AFTER_MS = 15_000
 # Must stay below redis-py's socket timeout of 5 s, or nothing is ever received.
 _POLL_MS = 1000
 _GRACE = 8
-
-
-async def _itself(message: Any) -> Any:
-    return message  # as in rabbit.py
-
-
-async def _parse(message: Any, parse: Callable[[Any], Awaitable[Any]]) -> Any:
-    """What others have put into the stream must reach us in any shape, to become a dead letter."""
-    try:
-        return await parse(message)
-    except Exception:
-        body = message["data"].get(bDATA_KEY) or repr(message["data"]).encode()
-        return RedisStreamMessage(message, body, consumer=FAKE_CONSUMER, group=_GROUP)
 
 
 @asynccontextmanager
@@ -67,7 +55,9 @@ class Streams(Broker):
     def __init__(self, url: str) -> None:
         self._url = url
         self._publisher = RedisBroker(url, logger=_log)
+        self._publishing = asyncio.Semaphore(16)  # its pool fails when a hundred want a connection
         self._client: Redis = Redis.from_url(url, socket_timeout=PUBLISH_SECONDS)
+        self._acks = Batches(self._acknowledge, most=1000)
         # Pending entries that nobody works on: of an earlier process, or given up by this one.
         self._abandoned: set[bytes] = set()
 
@@ -75,7 +65,7 @@ class Streams(Broker):
     async def consuming(
         self, prefetch: Mapping[Queue, int], receiver: Receiver
     ) -> AsyncIterator[None]:
-        consumer = self._listener(parser=_parse, graceful_timeout=_GRACE)
+        consumer = self._listener(parser=parse_any, graceful_timeout=_GRACE)
         for queue, most in prefetch.items():
             await self._create_group(queue)
             await self._claim(queue)
@@ -96,24 +86,24 @@ class Streams(Broker):
             await consumer.stop()
 
     def _listener(self, **options: Any) -> RedisBroker:
-        return RedisBroker(self._url, decoder=_itself, apply_types=False, logger=_log, **options)
+        return RedisBroker(self._url, decoder=itself, apply_types=False, logger=_log, **options)
 
     async def _create_group(self, queue: Queue) -> None:
         try:
             # From 0: a group that begins at "$" would skip what was sent before the first start.
-            await self._client.xgroup_create(queue.value, _GROUP, id="0", mkstream=True)
+            await self._client.xgroup_create(queue.value, GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
 
     async def _claim(self, queue: Queue) -> None:
         """What a process that is gone has held: the reclaimer takes it at once."""
-        pending = await self._client.xpending_range(queue.value, _GROUP, "-", "+", 10_000)
+        pending = await self._client.xpending_range(queue.value, GROUP, "-", "+", 10_000)
         if pending:
             ids: list[Any] = [entry["message_id"] for entry in pending]
             self._abandoned.update(ids)
             await self._client.xclaim(
-                queue.value, _GROUP, _CONSUMER, 0, ids, idle=_RECLAIM_AFTER_MS, justid=True
+                queue.value, GROUP, _CONSUMER, 0, ids, idle=_RECLAIM_AFTER_MS, justid=True
             )
 
     def _subscribe(
@@ -122,7 +112,7 @@ class Streams(Broker):
         @consumer.subscriber(
             stream=StreamSub(
                 queue.value,
-                group=_GROUP,
+                group=GROUP,
                 consumer=_CONSUMER,
                 polling_interval=_POLL_MS,
                 max_records=most,
@@ -138,7 +128,7 @@ class Streams(Broker):
         @consumer.subscriber(
             stream=StreamSub(
                 queue.value,
-                group=_GROUP,
+                group=GROUP,
                 consumer=_CONSUMER,
                 polling_interval=_POLL_MS,
                 min_idle_time=_RECLAIM_AFTER_MS,
@@ -158,21 +148,26 @@ class Streams(Broker):
     ) -> None:
         entries = message.raw_message["message_ids"]
         try:
-            await receiver(_delivery(queue, message, redelivered))
-            # Together: an entry that is acknowledged but not deleted would stay for ever.
-            async with self._client.pipeline(transaction=True) as pipe:
-                pipe.xack(queue.value, _GROUP, *entries)
-                pipe.xdel(queue.value, *entries)
-                await pipe.execute()
+            await receiver(delivery_of(queue, message, redelivered))
+            await self._acks.submit((queue, entries))
         except BaseException:
             self._abandoned.update(entries)
             raise
         self._abandoned.difference_update(entries)
 
+    async def _acknowledge(self, done: Sequence[tuple[Queue, list[Any]]]) -> Sequence[None]:
+        # Together: an entry that is acknowledged but not deleted would stay for ever.
+        async with self._client.pipeline(transaction=True) as pipe:
+            for queue, entries in done:
+                pipe.xack(queue.value, GROUP, *entries)
+                pipe.xdel(queue.value, *entries)
+            await pipe.execute()
+        return [None] * len(done)
+
     async def publish(self, message: Outgoing) -> None:
         own = {"message_id": message.message_id, "content-type": message.content_type}
         headers = {**message.headers, **own}.items()
-        async with _within(PUBLISH_SECONDS):
+        async with _within(PUBLISH_SECONDS), self._publishing:
             await self._publisher.connect()
             await self._publisher.publish(
                 message.body,
@@ -184,7 +179,7 @@ class Streams(Broker):
 
     async def reply(self, delivery: Delivery, body: bytes) -> None:
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
+            async with asyncio.timeout(PUBLISH_SECONDS), self._publishing:
                 await self._publisher.connect()
                 await self._publisher.publish(
                     body, channel=delivery.reply_to, correlation_id=delivery.correlation_id
@@ -233,17 +228,3 @@ class Streams(Broker):
     async def close(self) -> None:
         await self._publisher.stop()
         await self._client.aclose()
-
-
-def _delivery(queue: Queue, message: RedisStreamMessage, redelivered: bool) -> Delivery:
-    headers = message.headers
-    message_id = headers.get("message_id")
-    return Delivery(
-        queue=queue,
-        body=message.body,
-        message_id=None if message_id is None else str(message_id),
-        redelivered=redelivered,
-        reply_to=str(headers.get("reply_to") or ""),
-        correlation_id=str(headers.get("correlation_id") or ""),
-        headers=headers,
-    )
