@@ -182,7 +182,9 @@ class Consumer:
             except (Refusal, Poison):
                 raise
             except Unavailable as error:
-                log.warning("holding a message", queue=delivery.queue, error=str(error))
+                # Once is enough: there may be many, and the wait may be long.
+                write = log.warning if pause == _FIRST_PAUSE else log.debug
+                write("holding a message", queue=delivery.queue, error=str(error))
             except Exception as error:
                 log.exception("message failed", queue=delivery.queue)
                 if not for_ever:
