@@ -84,7 +84,7 @@ class Customers:
         key = random.choice([key for key in self.keys if key.sold])
         good = random.choice(self.goods) if random.random() < 0.7 else None
         name = uuid4().hex
-        body = self.order(name, key.id if good is None else good)
+        body = self.order(key.id if good is None else good) | {"external_id": name}
         answer = await self._until_told(client, "POST", "/orders", body, {201, 409}, name)
         if answer.status != 201:
             return
@@ -98,9 +98,8 @@ class Customers:
             if again.body != answer.body:
                 self.broken.append(f"a repeat of {name} was answered differently")
 
-    def order(self, external_id: str, product_id: int) -> dict[str, Any]:
-        items = [{"product_id": product_id, "quantity": 1}]
-        order = {**self.buyer, "items": items, "external_id": external_id}
+    def order(self, product_id: int) -> dict[str, Any]:
+        order = {**self.buyer, "items": [{"product_id": product_id, "quantity": 1}]}
         return order | ({"ordered_at": f"{yesterday()}T12:00:00"} if random.random() < 0.5 else {})
 
     def any_open_order(self) -> int | None:

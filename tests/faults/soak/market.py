@@ -16,6 +16,7 @@ from tests.faults.soak.deployment import Deployment
 from tests.faults.soak.senders import Senders
 
 _KEYS_OF_A_KIND = 3
+BY_MESSAGE = "Tea that came by a message"
 _NOBODY = 2_000_000_000
 _SAID_SECONDS = 0.04
 
@@ -65,13 +66,12 @@ class Market:
     async def _talk(self) -> None:
         while True:
             queue, body, expected = random.choice(self._kinds)()
-            message_id = body["external_id"] if queue is Queue.ORDER else uuid4().hex
-            self.senders.say(queue, message_id, body, expected)
+            self.senders.say(queue, uuid4().hex, body, expected)
             await asyncio.sleep(random.uniform(0, 2 * _SAID_SECONDS))
 
     def _order(self) -> Kind:
         product = random.choice([key for key in self.customers.keys if key.sold])
-        return Queue.ORDER, self.customers.order(uuid4().hex, product.id), {"applied"}
+        return Queue.ORDER, self.customers.order(product.id), {"applied"}
 
     def _step(self) -> Kind:
         order_id = self.customers.any_open_order()
@@ -87,7 +87,7 @@ class Market:
         return Queue.PRODUCT_UPDATE, body | random.choice(changes), {"applied"}
 
     def _product(self) -> Kind:
-        return Queue.PRODUCT, {"name": "Tea", "price": "5", "stock_quantity": 5}, {"applied"}
+        return Queue.PRODUCT, {"name": BY_MESSAGE, "price": "5", "stock_quantity": 5}, {"applied"}
 
     def _poison(self) -> Kind:
         return Queue.PRODUCT, random.choice((b"{", {"name": "Tea"}, [])), {"dead"}

@@ -5,7 +5,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +35,12 @@ class Summary:
         return "\n".join(["", self.title, *lines, *self.violations])
 
 
-async def soak(transport: str, seconds: float, seed: int) -> Summary:
+async def soak(
+    transport: str, seconds: float, seed: int, make_tree: Callable[[Path], Path] = copy_tree
+) -> Summary:
     """Ends by itself: what comes after the faults has limits of its own."""
     faults: Counter[str] = Counter()
-    async with _deployed(transport) as deployment:
+    async with _deployed(transport, make_tree) as deployment:
         market = await opened(deployment)
         began = time.monotonic()
         async with market.open() as tasks:
@@ -57,10 +59,10 @@ async def soak(transport: str, seconds: float, seed: int) -> Summary:
 
 
 @asynccontextmanager
-async def _deployed(transport: str) -> AsyncIterator[Deployment]:
+async def _deployed(transport: str, make_tree: Callable[[Path], Path]) -> AsyncIterator[Deployment]:
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         directory = Path(name)
-        tree = copy_tree(directory / "tree")
+        tree = make_tree(directory / "tree")
         if transport == "streams":
             deployment: Deployment = OneProcess(tree, directory)
         else:

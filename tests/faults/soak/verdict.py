@@ -1,7 +1,7 @@
 """After the end of all faults: is everything true that was promised?"""
 
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -16,7 +16,8 @@ from tests.faults.invariants import (
 from tests.faults.keepalive import KeepAlive
 from tests.faults.ledger import MOST_HIDDEN_SECONDS
 from tests.faults.soak.deployment import Deployment
-from tests.faults.soak.market import Market
+from tests.faults.soak.market import BY_MESSAGE, Market
+from tests.faults.soak.senders import Senders
 from tests.faults.support.system import drained
 from tests.support.databases import connected
 from tests.support.queues import QueueClient
@@ -24,6 +25,11 @@ from tests.support.waiting import eventually
 
 _SETTLE_SECONDS = 120
 _SETTLED = "SELECT count(*) FROM messages WHERE finished_at IS NOT NULL"
+
+_EFFECTS = {
+    Queue.ORDER: "SELECT count(*) FROM orders WHERE external_id IS NULL",
+    Queue.PRODUCT: f"SELECT count(*) FROM products WHERE name = '{BY_MESSAGE}'",
+}
 
 
 @dataclass
@@ -90,14 +96,23 @@ async def _check_messages(verdict: Verdict, url: str, market: Market, queues: Qu
     senders = market.senders
     ends = await check_exactly_once(url, queues, senders.published)
     verdict.outcomes.update(ends.values())
+    await _check_effects(url, senders, ends)
     wrong = {id: end for id, end in ends.items() if end not in senders.expected[id]}
     assert not wrong, list(wrong.items())[:10]
 
 
+async def _check_effects(url: str, senders: Senders, ends: Mapping[str, str]) -> None:
+    """As many orders and products as applied messages; those of HTTP look otherwise."""
+    async with connected(url) as connection:
+        for queue, query in _EFFECTS.items():
+            applied = sum(ends[id] == "applied" for id in senders.published[queue])
+            found = await connection.fetchval(query)
+            assert found == applied, f"{queue}: {applied} applied, {found} made"
+
+
 async def _check_writes(url: str, market: Market) -> None:
     customers = market.customers
-    orders = set(customers.placed) | market.senders.published[Queue.ORDER]
-    await check_acknowledged(url, orders)
+    await check_acknowledged(url, customers.placed)
     async with connected(url) as connection:
         ids = [row[0] for row in await connection.fetch("SELECT id FROM users")]
         query = "SELECT id FROM orders WHERE status = 'cancelled'"
