@@ -10,7 +10,8 @@ from app.models import Order
 
 # One statement: it locks the products in id order, so that two orders cannot deadlock, checks, and
 # writes only if everything is there. The foreign keys take their share locks at its end, after
-# ours. Of twelve ways measured on hot products the fastest that neither oversells nor deadlocks.
+# ours. `p` is as old as the snapshot: its stock may be 0 when the locked row's is not, and the CHECK
+# would fire before PostgreSQL looks at the newer row. Of twelve ways measured on hot products the fastest that neither oversells nor deadlocks.
 _PLACE = text("""
 WITH wanted AS (
     SELECT * FROM unnest(CAST(:product_ids AS int[]), CAST(:quantities AS int[]))
@@ -36,8 +37,9 @@ WITH wanted AS (
     FROM placed, wanted w JOIN locked l ON l.id = w.product_id
     RETURNING product_id, quantity, unit_price
 ), taken AS (
-    UPDATE products p SET stock_quantity = p.stock_quantity - w.quantity
-    FROM placed, wanted w WHERE p.id = w.product_id RETURNING p.id, p.stock_quantity
+    UPDATE products p SET stock_quantity = l.stock_quantity - w.quantity
+    FROM placed, wanted w JOIN locked l ON l.id = w.product_id
+    WHERE p.id = w.product_id RETURNING p.id, p.stock_quantity
 ), moved AS (
     INSERT INTO stock_movements (product_id, order_id, reason, quantity)
     SELECT w.product_id, placed.id, 'order', -w.quantity FROM placed, wanted w
