@@ -1,9 +1,13 @@
 from collections.abc import Sequence
 
-from sqlalchemy import delete, extract, func, insert, select, text
+from sqlalchemy import delete, exists, extract, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from app.models import CacheInvalidation
+
+# Of one statement, so that it ends in time.
+_MOST_THINNED_OUT = 10_000
 
 
 class InvalidationRepository:
@@ -29,3 +33,18 @@ class InvalidationRepository:
         # A row that comes back after a crash only costs one more deletion in Redis.
         await self._session.execute(text("SET LOCAL synchronous_commit = off"))
         await self._session.execute(delete(CacheInvalidation).where(CacheInvalidation.id.in_(ids)))
+
+    async def thin_out(self) -> None:
+        """One row for a key is enough, however long Redis stays away: the last one, for whoever
+        changes a key draws its row's number while all others must wait for the change."""
+        newer = aliased(CacheInvalidation)
+        has_newer = exists().where(
+            newer.key == CacheInvalidation.key, newer.id > CacheInvalidation.id
+        )
+        superfluous = (
+            select(CacheInvalidation.id)
+            .where(has_newer)
+            .limit(_MOST_THINNED_OUT)
+            .with_for_update(skip_locked=True)  # another process may be at it
+        )
+        await self.forget((await self._session.scalars(superfluous)).all())
