@@ -116,7 +116,7 @@ class Container:
         self.failpoints = Failpoints(settings.fail_at)
         self.relay = Relay(self._outbox, self.broker, self.failpoints)
         # Its own connections: a full pool must not stop the polls, and with them the cache.
-        self._monitoring = Database(settings.postgresql_url, pool_size=2)
+        self._monitoring = Database(settings.postgresql_url, pool_size=3)
         freshness = Freshness()
         self.cache = Cache(CacheRedis(settings.cache_url), freshness)
         self.cached_users = self.cache.of(Kind("user", _USER_TTL, self._load_users))
@@ -125,7 +125,7 @@ class Container:
         self.product_reads = ReadService("product", self.cached_products)
         self._forgetter = Forgetter(self._forget)
         self._invalidations = InvalidationRelay(
-            freshness, self._pending, self.cache.delete, self._forget
+            freshness, self._pending, self.cache.delete, self._forget, self._thin_out
         )
         self.health = HealthService(self._monitoring.ping, self.cache.ping, self.broker.ping)
 
@@ -174,8 +174,10 @@ class Container:
             yield Work(self, session)
 
     @asynccontextmanager
-    async def _transaction(self, deadline: float) -> AsyncIterator[AsyncSession]:
-        async with self.database.transaction(deadline) as session:
+    async def _transaction(
+        self, deadline: float, database: Database | None = None
+    ) -> AsyncIterator[AsyncSession]:
+        async with (database or self.database).transaction(deadline) as session:
             try:
                 yield session
                 await session.commit()
@@ -224,5 +226,9 @@ class Container:
             return [Pending(*row) for row in await InvalidationRepository(session).pending(limit)]
 
     async def _forget(self, ids: Sequence[int]) -> None:
-        async with self._transaction(REQUEST_SECONDS) as session:
+        async with self._transaction(REQUEST_SECONDS, self._monitoring) as session:
             await InvalidationRepository(session).forget(ids)
+
+    async def _thin_out(self) -> None:
+        async with self._transaction(REQUEST_SECONDS, self._monitoring) as session:
+            await InvalidationRepository(session).thin_out()

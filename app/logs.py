@@ -1,14 +1,16 @@
 """One log format for all processes: a JSON object a line, or a readable line in a terminal."""
 
+import io
 import json
 import logging
 import re
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 import msgspec
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, WrappedLogger
 
 _LIBRARIES = {
     "aio_pika": logging.WARNING,
@@ -20,11 +22,15 @@ _LIBRARIES = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+def _escaped(text: str) -> str:
+    return _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}", text)
+
+
 def _escape_control(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """JSON escapes these by itself; a terminal would obey them."""
     for key, value in event.items():
-        if isinstance(value, str) and key != "exception":
-            event[key] = _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}", value)
+        if isinstance(value, str):
+            event[key] = _escaped(value)
     return event
 
 
@@ -53,12 +59,18 @@ class _Lines:
     debug = info = warning = error = critical = msg
 
 
+def _traceback(out: TextIO, error: ExcInfo) -> None:
+    """Lines without local variables, which structlog shows by default, passwords among them."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    out.write("\n".join(map(_escaped, text.getvalue().split("\n"))))
+
+
 def _renderers(fmt: str) -> list[structlog.typing.Processor]:
     if fmt == "console":
         console = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            # The default shows all local variables, passwords among them.
-            exception_formatter=structlog.dev.plain_traceback,
+            exception_formatter=_traceback,
         )
         return [_escape_control, console]
     return [

@@ -57,8 +57,8 @@ MessageId = Annotated[
     str,
     PathParameter(
         pattern=r"^[^\x00]+$",
-        description="text without NUL characters",
-        examples=[Example(value="sample:order:3f9a1c07-1")],
+        description="the id that its sender gave it: text without NUL characters",
+        examples=[Example(value="MESSAGE_ID")],  # every run of producer.py has others
     ),
 ]
 # The headers have no examples: Swagger UI fills examples in, and these are not for every request.

@@ -17,7 +17,6 @@ MARGIN_SECONDS = 0.02
 RELAY_AFTER_SECONDS = 0.15
 MOST_DIRTY_KEYS = 1000
 THIN_OUT_SECONDS = 10
-MOST_THINNED_OUT = 10_000
 # A suspended machine must not come back with a lease that looks young.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -70,11 +69,13 @@ class InvalidationRelay:
         fetch: Poll,
         delete: Callable[[Sequence[str]], Awaitable[bool]],
         forget: Callable[[Sequence[int]], Awaitable[None]],
+        thin_out: Callable[[], Awaitable[None]],
     ) -> None:
         self._freshness = freshness
         self._fetch = fetch
         self._delete = delete
         self._forget = forget
+        self._thin_out = thin_out
         self._thin_out_at = 0.0
 
     async def step(self) -> None:
@@ -88,14 +89,6 @@ class InvalidationRelay:
         elif now() >= self._thin_out_at:
             self._thin_out_at = now() + THIN_OUT_SECONDS
             await self._thin_out()
-
-    async def _thin_out(self) -> None:
-        """One row for a key is enough, however long Redis stays away: the last one, for whoever
-        changes a key draws its row's number while all others must wait for the change."""
-        rows = await self._fetch(MOST_THINNED_OUT)
-        last = {row.key: row.id for row in rows}
-        if superfluous := [row.id for row in rows if row.id != last[row.key]]:
-            await self._forget(superfluous)
 
 
 class Forgetter:

@@ -1,7 +1,8 @@
 from collections.abc import Sequence
 
-from sqlalchemy import extract, func, select, text
+from sqlalchemy import exists, extract, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from app.models import CacheInvalidation
 
@@ -14,6 +15,8 @@ _FORGET = text(
     "DELETE FROM cache_invalidations WHERE id = ANY (CAST(:ids AS bigint[])) "
     "RETURNING set_config('synchronous_commit', 'off', true)"
 )
+# Of one statement, so that it ends in time.
+_MOST_THINNED_OUT = 10_000
 
 
 class InvalidationRepository:
@@ -35,3 +38,18 @@ class InvalidationRepository:
 
     async def forget(self, ids: Sequence[int]) -> None:
         await self._session.execute(_FORGET, {"ids": ids})
+
+    async def thin_out(self) -> None:
+        """One row for a key is enough, however long Redis stays away: the last one, for whoever
+        changes a key draws its row's number while all others must wait for the change."""
+        newer = aliased(CacheInvalidation)
+        has_newer = exists().where(
+            newer.key == CacheInvalidation.key, newer.id > CacheInvalidation.id
+        )
+        superfluous = (
+            select(CacheInvalidation.id)
+            .where(has_newer)
+            .limit(_MOST_THINNED_OUT)
+            .with_for_update(skip_locked=True)  # another process may be at it
+        )
+        await self.forget((await self._session.scalars(superfluous)).all())

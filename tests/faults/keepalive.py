@@ -36,12 +36,14 @@ class KeepAlive:
     async def get(self, path: str) -> Answer:
         return await self.send("GET", path)
 
-    async def send(self, method: str, path: str, body: Any = None) -> Answer:
+    async def send(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """Raises Lost. `began` is taken before the first byte leaves."""
         content = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n"
         if body is not None:
             head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n"
+        for name, value in headers.items():
+            head += f"{name.replace('_', '-')}: {value}\r\n"
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._limit):

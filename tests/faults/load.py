@@ -161,20 +161,20 @@ def _forever(act: Callable[[KeepAlive], Awaitable[None]], member: Member, pause:
 async def prepare_load(stack: Stack, keys_of_a_kind: int = 3) -> Load:
     """Users, products and a customer, made through the API."""
     with closing(KeepAlive(stack.writer.port)) as client:
-        users = [await _make_user(client) for _ in range(keys_of_a_kind)]
-        products = [await _make_product(client) for _ in range(keys_of_a_kind)]
+        users = [await make_user(client) for _ in range(keys_of_a_kind)]
+        products = [await make_product(client) for _ in range(keys_of_a_kind)]
         address = {"street": "Obere Str. 57", "city": "Berlin", "country": "Germany"}
         made = await client.send("POST", f"{users[0].path}/addresses", address)
     return Load(stack, [*users, *products], users[0].id, made.json["id"])
 
 
-async def _make_user(client: KeepAlive) -> Key:
+async def make_user(client: KeepAlive) -> Key:
     name = f"u{time.monotonic_ns()}"
     user = {"username": name, "email": f"{name}@example.com", "description": "0"}
     return Key(f"/users/{(await client.send('POST', '/users', user)).json['id']}")
 
 
-async def _make_product(client: KeepAlive) -> Key:
-    tea = {"name": "Tea", "price": "5", "description": "0", "stock_quantity": _STOCK}
+async def make_product(client: KeepAlive, stock: int = _STOCK) -> Key:
+    tea = {"name": "Tea", "price": "5", "description": "0", "stock_quantity": stock}
     made = await client.send("POST", "/products", tea)
     return Key(f"/products/{made.json['id']}", sold=Count())

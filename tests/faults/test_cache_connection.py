@@ -122,6 +122,26 @@ async def test_a_long_purge_holds_up_nobody(cache: CacheRedis, link: Proxy, valk
     assert link.connections < 200
 
 
+async def test_a_full_redis_that_was_never_purged_is_not_used_until_it_has_room(
+    cache: CacheRedis, valkey: Valkey
+) -> None:
+    """Nobody knows what is in there, and that it was emptied could not be noted."""
+    async with Redis(port=valkey.port) as redis:
+        await redis.set("user:1", "old")
+        await redis.config_set("maxmemory", "1mb")
+        try:
+
+            async def is_given_up() -> bool:
+                assert await get(cache, "user:1") == b"down"
+                return not cache.healthy
+
+            await eventually(is_given_up, seconds=2)
+            assert not await redis.exists("user:1")
+        finally:
+            await redis.config_set("maxmemory", "256mb")
+        await eventually(lambda: works(cache), seconds=2)
+
+
 async def redis_is_purged(valkey: Valkey) -> bool:
     async with Redis(port=valkey.port) as redis:
         return bool(await redis.exists(RUN_ID_KEY))

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -31,6 +31,7 @@ class Table:
         self.rows = list(rows)
         self.deletions: list[list[str]] = []
         self.redis_answers = True
+        self.thinned_out = 0
 
     async def fetch(self, limit: int) -> Sequence[Pending]:
         return self.rows[:limit]
@@ -43,7 +44,10 @@ class Table:
         self.rows = [row for row in self.rows if row.id not in ids]
 
     def relay(self) -> InvalidationRelay:
-        return InvalidationRelay(Freshness(), self.fetch, self.delete, self.forget)
+        return InvalidationRelay(Freshness(), self.fetch, self.delete, self.forget, self.thin_out)
+
+    async def thin_out(self) -> None:
+        self.thinned_out += 1
 
 
 async def test_nothing_may_be_read_before_the_first_poll() -> None:
@@ -97,13 +101,13 @@ async def test_the_relay_finishes_old_rows_only() -> None:
     assert [row.id for row in table.rows] == [2]
 
 
-async def test_while_redis_is_away_the_last_row_of_each_key_stays() -> None:
-    table = Table(*(Pending(number, f"user:{number % 3}", 9.0) for number in range(1, 3001)))
+async def test_while_redis_is_away_the_rows_are_thinned_out_now_and_then() -> None:
+    table = Table(Pending(1, "user:1", 9.0))
     table.redis_answers = False
     relay = table.relay()
     for _ in range(3):
         await relay.step()
-    assert [row.id for row in table.rows] == [2998, 2999, 3000]
+    assert table.rows and table.thinned_out == 1
     table.redis_answers = True
     await relay.step()
     assert not table.rows
@@ -144,17 +148,34 @@ async def test_polls_go_on_after_the_database_hung(settings: Settings) -> None:
 async def test_the_table_stays_small_while_redis_is_away(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The last row of each key stays, however many keys there are."""
     monkeypatch.setattr(freshness, "THIN_OUT_SECONDS", 0.3)
     async with connected(settings.postgresql_url) as database:
         count = "SELECT count(*) FROM cache_invalidations"
+        last = "SELECT count(*) FROM cache_invalidations WHERE id > 15000 - 7"
         async with reading(settings.model_copy(update={"redis_port": 9})):
             await database.execute(
                 "INSERT INTO cache_invalidations (key) "
-                "SELECT 'user:' || n % 7 FROM generate_series(1, 5000) n"
+                "SELECT 'product:' || n FROM generate_series(1, 11000) n UNION ALL "
+                "SELECT 'user:' || n % 7 FROM generate_series(1, 4000) n"
             )
-            await eventually(lambda: _is(database.fetchval(count), 7), seconds=5)
+            await eventually(lambda: _is(database.fetchval(count), 11_007), seconds=5)
+            assert await database.fetchval(last) == 7
         async with reading(settings):
-            await eventually(lambda: _is(database.fetchval(count), 0), seconds=5)
+            await eventually(lambda: _is(database.fetchval(count), 0), seconds=10)
+
+
+@pytest.mark.fault
+async def test_the_relay_works_though_the_pool_is_full(settings: Settings) -> None:
+    async with connected(settings.postgresql_url) as database, AsyncExitStack() as full:
+        async with reading(settings) as container:
+            for _ in range(10):
+                work = await full.enter_async_context(container.reading())
+                await work.users.list(1, 1)
+            await database.execute("INSERT INTO cache_invalidations (key) VALUES ('user:1')")
+            gone = "SELECT count(*) FROM cache_invalidations"
+            await eventually(lambda: _is(database.fetchval(gone), 0), seconds=2)
+            await full.aclose()
 
 
 async def _is(asked: object, value: int) -> bool:

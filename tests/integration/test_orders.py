@@ -157,6 +157,22 @@ async def test_orders_that_name_products_in_opposite_order_do_not_deadlock(
     assert [await shop.stock(product_id) for product_id in products] == [1000 - 32 * 5] * 10
 
 
+async def test_an_order_that_waits_for_new_stock_gets_it(shop: Shop, database_url: str) -> None:
+    """It began when there was none: what it sees without a lock is an old row."""
+    product_id = await shop.product(stock=0)
+    async with connected(database_url) as connection, connection.transaction():
+        await connection.execute("UPDATE products SET stock_quantity = 5 WHERE id = $1", product_id)
+        await connection.execute(
+            "INSERT INTO stock_movements (product_id, reason, quantity) "
+            "VALUES ($1, 'adjustment', 5)",
+            product_id,
+        )
+        waiting = asyncio.create_task(shop.order((product_id, 2)))
+        await asyncio.sleep(0.3)
+    await waiting
+    assert await shop.stock(product_id) == 3
+
+
 async def test_a_hundred_pieces_go_to_a_hundred_of_500_buyers(
     shop: Shop, containers: list[Container]
 ) -> None:

@@ -54,6 +54,12 @@ def test_an_event_is_a_line_and_obeys_nobody(fmt: str) -> None:
     assert "not shown" not in output
 
 
+def test_a_traceback_in_a_terminal_is_shown_and_obeys_nobody() -> None:
+    output = written("console", "x")
+    assert "Traceback" in output and "ValueError: a\\x0d\nb\\x1b[31mred" in output
+    assert [char for char in CONTROL if char in output] == []
+
+
 def test_a_line_of_json() -> None:
     lines: list[dict[str, Any]] = [json.loads(line) for line in written("json", "x").splitlines()]
     evil = "a\r\nb\x1b[31mred\x00\x9b2J\u2028c"

@@ -1,0 +1,152 @@
+"""What the customers do over HTTP, and what they were promised."""
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from app.schemas.messages import Queue
+from tests.faults.keepalive import Answer, KeepAlive, Lost
+from tests.faults.load import Key, Tally
+from tests.faults.soak.senders import Senders
+
+_LIMIT = 6.0  # an answer that takes longer is as good as lost
+_AGAIN_SECONDS = 0.2
+_REPEATED = 0.2
+
+Act = Callable[[KeepAlive], Awaitable[None]]
+
+
+def yesterday() -> str:
+    return str((datetime.now(UTC) - timedelta(days=1)).date())
+
+
+class Customers:
+    """Versions are written to `keys` only; `goods` may be cancelled and run out."""
+
+    def __init__(self, port: int, keys: list[Key], goods: list[int], buyer: dict[str, int]) -> None:
+        self.port = port
+        self.keys = keys
+        self.goods = goods
+        self.buyer = buyer
+        self.tally = Tally()
+        self.statuses: Counter[str] = Counter()
+        self.broken: list[str] = []
+        self.placed: dict[str, int] = {}
+        self.cancelled: set[int] = set()
+        self.users: set[int] = set()
+        self._open: deque[int] = deque(maxlen=200)
+
+    async def acting(self, act: Act, pause: float) -> None:
+        """Again and again, each time after the answer to the last."""
+        with closing(KeepAlive(self.port, _LIMIT)) as client:
+            while True:
+                try:
+                    await act(client)
+                except Lost:
+                    self.statuses["lost"] += 1
+                    await asyncio.sleep(_AGAIN_SECONDS)
+                await asyncio.sleep(random.uniform(0, 2 * pause))
+
+    async def read(self, client: KeepAlive) -> None:
+        key = random.choice(self.keys)
+        floors = key.described.floor, key.sold.floor if key.sold else 0
+        self.tally.saw(key, floors, self._told(await client.get(key.path), {200}, key.path))
+
+    async def browse(self, client: KeepAlive) -> None:
+        path = random.choice(("/users", "/products?page=2", "/orders?status=pending", "/report"))
+        self._told(await client.get(path), {200}, path)
+
+    async def describe(self, client: KeepAlive) -> None:
+        key = random.choice(self.keys)
+        version = key.described.begin()
+        answer = await client.send("PUT", key.path, {"description": str(version)})
+        if self.tally.wrote(self._told(answer, {200}, key.path)):
+            key.described.acknowledge(version)
+
+    async def describe_by_message(self, client: KeepAlive, senders: Senders) -> None:
+        """Nobody tells when the message is acknowledged, but its commit can be seen."""
+        key = random.choice([key for key in self.keys if key.sold])
+        version, message_id = key.described.begin(), uuid4().hex
+        body = {"product_id": key.id, "description": str(version)}
+        senders.say(Queue.PRODUCT_UPDATE, message_id, body, {"applied"})
+        path = f"/messages/{message_id}"
+        while (await self._until_told(client, "GET", path, None, {200, 404})).status == 404:
+            await asyncio.sleep(_AGAIN_SECONDS)
+        key.described.lose(version)
+
+    async def buy(self, client: KeepAlive) -> None:
+        """Asks until it is told, under one key; sometimes once more, though it was told."""
+        key = random.choice([key for key in self.keys if key.sold])
+        good = random.choice(self.goods) if random.random() < 0.7 else None
+        name = uuid4().hex
+        body = self.order(key.id if good is None else good) | {"external_id": name}
+        answer = await self._until_told(client, "POST", "/orders", body, {201, 409}, name)
+        if answer.status != 201:
+            return
+        self.placed[name] = answer.json["id"]
+        if good is not None:
+            self._open.append(answer.json["id"])
+        elif key.sold:
+            key.sold.acknowledge()
+        if random.random() < _REPEATED:
+            again = await self._until_told(client, "POST", "/orders", body, {201}, name)
+            if again.body != answer.body:
+                self.broken.append(f"a repeat of {name} was answered differently")
+
+    def order(self, product_id: int) -> dict[str, Any]:
+        order = {**self.buyer, "items": [{"product_id": product_id, "quantity": 1}]}
+        return order | ({"ordered_at": f"{yesterday()}T12:00:00"} if random.random() < 0.5 else {})
+
+    def any_open_order(self) -> int | None:
+        return random.choice(self._open) if self._open else None
+
+    async def cancel(self, client: KeepAlive) -> None:
+        if (order_id := self.any_open_order()) is None:
+            return
+        path, status = f"/orders/{order_id}", {"status": "cancelled"}
+        answer = self._told(await client.send("PUT", path, status), {200, 409}, path)
+        if answer.status == 200:
+            self.cancelled.add(order_id)
+
+    async def sign_up(self, client: KeepAlive) -> None:
+        name = uuid4().hex
+        user = {"username": name, "email": f"{name}@example.com"}
+        answer = await self._until_told(client, "POST", "/users", user, {201}, name)
+        self.users.add(answer.json["id"])
+
+    async def report(self, client: KeepAlive) -> None:
+        path = f"/report?report_date={yesterday()}"
+        self._told(await client.send("POST", path), {200}, path)
+
+    async def _until_told(
+        self,
+        client: KeepAlive,
+        method: str,
+        path: str,
+        body: Any,
+        expected: set[int],
+        key: str = "",
+    ) -> Answer:
+        headers = {"idempotency_key": key} if key else {}
+        while True:
+            try:
+                answer = self._told(
+                    await client.send(method, path, body, **headers), expected, path
+                )
+            except Lost:
+                self.statuses["lost"] += 1
+            else:
+                if answer.status != 503:
+                    return answer
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    def _told(self, answer: Answer, expected: set[int], path: str) -> Answer:
+        self.statuses[str(answer.status)] += 1
+        if answer.status not in expected | {503}:
+            self.broken.append(f"{path}: {answer.status} {answer.body[:300]!r}")
+        return answer

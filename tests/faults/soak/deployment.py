@@ -1,0 +1,88 @@
+"""The service on servers of its own, and the faults that can strike it."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from redis.asyncio import Redis
+
+from tests.support.queues import QueueClient, queue_client
+from tests.support.service import Service
+from tests.support.surroundings import Surroundings
+from tests.support.waiting import eventually
+
+
+@dataclass(frozen=True)
+class Strike:
+    """`act` hurts the victim, waits for so many seconds, and lets it go on."""
+
+    name: str
+    victim: str
+    act: Callable[[float], Awaitable[None]]
+
+
+class Deployment(ABC):
+    """`exclusive` is the victim whose start needs all others to be well."""
+
+    exclusive = ""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.strikes: list[Strike] = []
+
+    @property
+    @abstractmethod
+    def surroundings(self) -> Surroundings: ...
+
+    @property
+    @abstractmethod
+    def postgres_log(self) -> Path: ...
+
+    @abstractmethod
+    async def start(self) -> None: ...
+
+    @abstractmethod
+    async def watch(self) -> None:
+        """Start again what ended by itself, for ever; raise if it should not have ended."""
+
+    @abstractmethod
+    async def repair(self) -> None:
+        """Let everything run again, whatever a strike has left behind."""
+
+    @abstractmethod
+    async def stop_consuming(self) -> None:
+        """RabbitMQ does not count what lies with a consumer: it must give back what it has."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @property
+    def database_url(self) -> str:
+        return self.surroundings.database_url
+
+    def queues(self) -> AbstractAsyncContextManager[QueueClient]:
+        return queue_client(self.surroundings)
+
+    async def heal(self) -> None:
+        """Until the service itself says that nothing is wrong."""
+        await self.repair()
+        async with self.service.client() as client:
+            await eventually(lambda: _is_well(client), 60, lambda: self.service.web.output[-4000:])
+
+    async def flush(self, seconds: float) -> None:
+        """The cache alone; queues and results lie in other databases."""
+        async with Redis(port=self.surroundings.valkey.port, socket_timeout=2) as redis:
+            await redis.flushdb()
+        await asyncio.sleep(seconds)
+
+
+async def _is_well(client: httpx.AsyncClient) -> bool:
+    try:
+        answer = await client.get("/health/ready")
+    except httpx.TransportError:
+        return False
+    return answer.status_code == 200 and set(answer.json()["parts"].values()) == {"ok"}

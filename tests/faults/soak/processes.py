@@ -1,0 +1,129 @@
+"""Web, worker, scheduler and taskiq worker, on PostgreSQL, Valkey and RabbitMQ."""
+
+import asyncio
+from pathlib import Path
+
+from app.embedded import Postgres, Valkey
+from app.embedded.server import Server
+from tests.faults.soak.deployment import Deployment, Strike
+from tests.support.databases import alembic
+from tests.support.processes import Process
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.service import Service
+from tests.support.surroundings import Surroundings
+
+# The machine stays up, so the kernel's memory will do for a disk; a commit, though, must be there.
+_OPTIONS = {"fsync": "off", "shared_buffers": "32MB"}
+# These two end when RabbitMQ is not there at their start, and are started again.
+_MAY_END = ("scheduler", "taskiq_worker")
+
+
+class Processes(Deployment):
+    def __init__(
+        self, service: Service, surroundings: Surroundings, postgres: Postgres, rabbitmq: RabbitMQ
+    ) -> None:
+        super().__init__(service)
+        self._surroundings = surroundings
+        self._postgres = postgres
+        self._valkey = surroundings.valkey
+        self._rabbitmq = rabbitmq
+        self._down: set[str] = set()
+        self.strikes = [
+            *(self._killing(name, process) for name, process in service.processes.items()),
+            *(_freezing(name, service.processes[name]) for name in ("web", "worker")),
+            *(self._server_killing(server) for server in (postgres, self._valkey)),
+            *(_freezing(server.name, server) for server in (postgres, self._valkey)),
+            Strike("immediate stop of PostgreSQL", postgres.name, self._stop_postgres),
+            Strike("kill -9 RabbitMQ", "RabbitMQ", self._kill_rabbitmq),
+            _freezing("RabbitMQ", rabbitmq.node),
+            Strike("FLUSHDB", self._valkey.name, self.flush),
+        ]
+
+    @classmethod
+    async def prepared(cls, tree: Path, directory: Path) -> "Processes":
+        (directory / "rabbitmq").mkdir()
+        postgres, valkey = Postgres(directory, options=_OPTIONS), Valkey(directory)
+        rabbitmq = RabbitMQ(directory / "rabbitmq")
+        await asyncio.gather(postgres.start(), valkey.start(), rabbitmq.start())
+        surroundings = Surroundings(postgres.url, valkey, rabbitmq)
+        await alembic(postgres.url, tree, "upgrade", "head")
+        service = Service(tree, directory, surroundings.variables)
+        return cls(service, surroundings, postgres, rabbitmq)
+
+    @property
+    def surroundings(self) -> Surroundings:
+        return self._surroundings
+
+    @property
+    def postgres_log(self) -> Path:
+        return self._postgres.directory / "postgres.log"
+
+    async def start(self) -> None:
+        await self.service.start(*self.service.processes)
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            for name, process in self.service.processes.items():
+                if not process.running and name not in self._down:
+                    assert name in _MAY_END, f"{name} ended by itself: {process.output[-4000:]}"
+                    process.start()
+
+    async def repair(self) -> None:
+        for frozen in (self._postgres, self._valkey):
+            frozen.resume()
+        for paused in (*self.service.processes.values(), self._rabbitmq.node):
+            if paused.running:
+                paused.resume()
+        await asyncio.gather(self._postgres.start(), self._valkey.start(), self._rabbitmq.start())
+        for process in self.service.processes.values():
+            if not process.running:
+                process.start()
+
+    async def stop_consuming(self) -> None:
+        assert await self.service.worker.stop() == 0, self.service.worker.output[-4000:]
+
+    async def close(self) -> None:
+        await self.repair()
+        await self.service.close()
+        self._rabbitmq.close()
+        await asyncio.gather(self._postgres.stop(), self._valkey.stop())
+
+    def _killing(self, name: str, process: Process) -> Strike:
+        async def act(seconds: float) -> None:
+            self._down.add(name)
+            process.kill()
+            await asyncio.sleep(seconds)
+            process.start()
+            self._down.discard(name)
+
+        return Strike(f"kill -9 {name}", name, act)
+
+    def _server_killing(self, server: Server) -> Strike:
+        async def act(seconds: float) -> None:
+            server.kill()
+            await asyncio.sleep(seconds)
+            await server.start()
+
+        return Strike(f"kill -9 {server.name}", server.name, act)
+
+    async def _stop_postgres(self, seconds: float) -> None:
+        await self._postgres.immediate()
+        await asyncio.sleep(seconds)
+        await self._postgres.start()
+
+    async def _kill_rabbitmq(self, seconds: float) -> None:
+        self._rabbitmq.kill()
+        await asyncio.sleep(seconds)
+        await self._rabbitmq.start()
+
+
+def _freezing(name: str, frozen: Process | Server) -> Strike:
+    async def act(seconds: float) -> None:
+        frozen.pause()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            frozen.resume()
+
+    return Strike(f"freeze {name}", name, act)

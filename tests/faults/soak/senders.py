@@ -1,0 +1,71 @@
+"""What is sent to the queues, most of it once, and what must become of it."""
+
+import asyncio
+import random
+from collections import defaultdict, deque
+from dataclasses import dataclass
+from typing import Any
+
+from app.schemas.messages import Queue
+from tests.faults.soak.deployment import Deployment
+from tests.support.queues import QueueClient
+
+_SEND_SECONDS = 4
+_AGAIN_SECONDS = 0.3
+_TWICE = 0.2
+
+
+@dataclass(frozen=True)
+class Message:
+    queue: Queue
+    id: str
+    body: Any
+
+
+class Senders:
+    """A message is sent until the broker confirms it: then it must not be lost any more."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.published: dict[Queue, set[str]] = defaultdict(set)
+        self.expected: dict[str, set[str]] = {}
+        self.repeats = 0
+        self._deployment = deployment
+        self._waiting: deque[Message] = deque()
+        self._closing = False
+
+    def say(self, queue: Queue, message_id: str, body: Any, expected: set[str]) -> None:
+        """`expected`: the ends that it may come to."""
+        self.expected[message_id] = expected
+        self._waiting.append(Message(queue, message_id, body))
+
+    async def sending(self) -> None:
+        """Until `finish` is called and everything is said."""
+        while self._waiting or not self._closing:
+            try:
+                async with self._deployment.queues() as client:
+                    await self._send_from(client)
+            except Exception:  # every broker and every way of its end has another one
+                await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _send_from(self, client: QueueClient) -> None:
+        while self._waiting or not self._closing:
+            if not self._waiting:
+                await asyncio.sleep(0.02)
+                continue
+            message = self._waiting.popleft()
+            try:
+                async with asyncio.timeout(_SEND_SECONDS):
+                    await client.send(message.queue, message.body, message.id)
+            except BaseException:
+                self._waiting.append(message)
+                raise
+            self._confirmed(message)
+
+    def _confirmed(self, message: Message) -> None:
+        self.published[message.queue].add(message.id)
+        if random.random() < _TWICE and not self._closing:
+            self.repeats += 1
+            self._waiting.append(message)
+
+    def finish(self) -> None:
+        self._closing = True

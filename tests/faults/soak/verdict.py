@@ -1,0 +1,121 @@
+"""After the end of all faults: is everything true that was promised?"""
+
+from collections import Counter
+from collections.abc import Awaitable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from app.schemas.messages import Queue
+from tests.faults.invariants import (
+    check_acknowledged,
+    check_database,
+    check_exactly_once,
+    check_report_messages,
+    take_all,
+)
+from tests.faults.keepalive import KeepAlive
+from tests.faults.ledger import MOST_HIDDEN_SECONDS
+from tests.faults.soak.deployment import Deployment
+from tests.faults.soak.market import BY_MESSAGE, Market
+from tests.faults.soak.senders import Senders
+from tests.faults.support.system import drained
+from tests.support.databases import connected
+from tests.support.queues import QueueClient
+from tests.support.waiting import eventually
+
+_SETTLE_SECONDS = 120
+_SETTLED = "SELECT count(*) FROM messages WHERE finished_at IS NOT NULL"
+
+_EFFECTS = {
+    Queue.ORDER: "SELECT count(*) FROM orders WHERE external_id IS NULL",
+    Queue.PRODUCT: f"SELECT count(*) FROM products WHERE name = '{BY_MESSAGE}'",
+}
+
+
+@dataclass
+class Verdict:
+    outcomes: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    async def check(self, promise: str, checking: Awaitable[None]) -> None:
+        """One broken promise must not hide another."""
+        try:
+            await checking
+        except AssertionError as error:
+            self.violations.append(f"{promise}: {str(error)[:2000]}")
+
+
+async def judge(deployment: Deployment, market: Market) -> Verdict:
+    verdict, url = Verdict(), deployment.database_url
+    async with deployment.queues() as queues:
+        await verdict.check("everything drains", _settled(deployment, market, queues))
+        await verdict.check("answers", _check_answers(market))
+        await verdict.check("the newest versions", _check_versions(market))
+        await deployment.stop_consuming()
+        said = deployment.postgres_log.read_text(errors="replace")
+        await verdict.check("the database", check_database(url, said))
+        await verdict.check("exactly once", _check_messages(verdict, url, market, queues))
+        reports = await take_all(queues, Queue.REPORT)
+        await verdict.check("reports", check_report_messages(url, reports))
+        await verdict.check("acknowledged writes", _check_writes(url, market))
+    return verdict
+
+
+async def _settled(deployment: Deployment, market: Market, queues: QueueClient) -> None:
+    wanted = sum(map(len, market.senders.published.values()))
+
+    async def are_settled() -> bool:
+        async with connected(deployment.database_url) as connection:
+            settled = await connection.fetchval(_SETTLED)
+            return settled >= wanted and not await connection.fetch("SELECT FROM outbox")
+
+    await eventually(are_settled, _SETTLE_SECONDS, lambda: f"{wanted} messages are not settled")
+    await drained(queues)
+
+
+async def _check_answers(market: Market) -> None:
+    customers = market.customers
+    assert not customers.broken, customers.broken[:5]
+    assert not customers.tally.stale, customers.tally.examples[:5]
+    assert customers.tally.longest_hidden <= MOST_HIDDEN_SECONDS, customers.tally.longest_hidden
+
+
+async def _check_versions(market: Market) -> None:
+    """As a last reader, twice: from the cache or not."""
+    with closing(KeepAlive(market.customers.port)) as client:
+        for key in market.customers.keys * 2:
+            floors = key.described.floor, key.sold.floor if key.sold else 0
+            answer = await client.get(key.path)
+            assert answer.status == 200
+            before = market.customers.tally.stale
+            market.customers.tally.saw(key, floors, answer)
+            assert market.customers.tally.stale == before, market.customers.tally.examples[-1]
+
+
+async def _check_messages(verdict: Verdict, url: str, market: Market, queues: QueueClient) -> None:
+    senders = market.senders
+    ends = await check_exactly_once(url, queues, senders.published)
+    verdict.outcomes.update(ends.values())
+    await _check_effects(url, senders, ends)
+    wrong = {id: end for id, end in ends.items() if end not in senders.expected[id]}
+    assert not wrong, list(wrong.items())[:10]
+
+
+async def _check_effects(url: str, senders: Senders, ends: Mapping[str, str]) -> None:
+    """As many orders and products as applied messages; those of HTTP look otherwise."""
+    async with connected(url) as connection:
+        for queue, query in _EFFECTS.items():
+            applied = sum(ends[id] == "applied" for id in senders.published[queue])
+            found = await connection.fetchval(query)
+            assert found == applied, f"{queue}: {applied} applied, {found} made"
+
+
+async def _check_writes(url: str, market: Market) -> None:
+    customers = market.customers
+    await check_acknowledged(url, customers.placed)
+    async with connected(url) as connection:
+        ids = [row[0] for row in await connection.fetch("SELECT id FROM users")]
+        query = "SELECT id FROM orders WHERE status = 'cancelled'"
+        cancelled = [row[0] for row in await connection.fetch(query)]
+    assert customers.users <= set(ids), customers.users - set(ids)
+    assert customers.cancelled <= set(cancelled), customers.cancelled - set(cancelled)

@@ -1,0 +1,46 @@
+"""The soak itself: a short one is clean, and it finds what a broken build does wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.soak.run import soak
+from tests.support.tree import copy_tree
+
+pytestmark = pytest.mark.fault
+_SEED = 4
+
+
+@pytest.mark.parametrize("transport", ["streams", pytest.param("rabbitmq", marks=pytest.mark.long)])
+async def test_a_short_one_finds_nothing(transport: str) -> None:
+    summary = await soak(transport, 12, _SEED)
+    assert not summary.violations, str(summary)
+    assert "kill -9" in str(summary)
+
+
+def _without(file: str, line: str, instead: str) -> Callable[[Path], Path]:
+    def make_tree(target: Path) -> Path:
+        tree = copy_tree(target)
+        text = (tree / file).read_text()
+        assert line in text
+        (tree / file).write_text(text.replace(line, instead))
+        return tree
+
+    return make_tree
+
+
+@pytest.mark.long
+async def test_it_finds_that_the_inbox_is_ignored() -> None:
+    settling = "if await self._messages.settle(queue, message_id, MessageStatus.APPLIED):"
+    broken = _without("app/services/messages.py", settling, f"{settling[3:-1]}\n        if True:")
+    summary = await soak("streams", 10, _SEED, broken)
+    assert "exactly once" in "".join(summary.violations), str(summary)
+
+
+@pytest.mark.long
+async def test_it_finds_that_the_cache_is_not_invalidated() -> None:
+    deleting = "confirmed &= await self.cache.delete(sorted(changes.deleted))"
+    broken = _without("app/container.py", deleting, "pass")
+    summary = await soak("streams", 10, _SEED, broken)
+    assert "answers: " in "".join(summary.violations), str(summary)
