@@ -1,4 +1,4 @@
-"""Measures the service side by side with its peers, on private servers, and writes down what it saw.
+"""Measures the service beside its peers, on private servers, and writes down what it saw.
 
 python -m benchmarks [ROW ...] [--rounds N] [--quick] [--output FILE]
 """
@@ -21,6 +21,9 @@ from benchmarks.results import Outcome
 ROWS = (
     "cached_reads",
     "uncached_reads",
+    "deep_pages",
+    "writes",
+    "get_report",
 )
 PAGE = ROOT / "docs" / "performance.md"
 

@@ -116,7 +116,7 @@ class Lab:
 
     @asynccontextmanager
     async def web(self, url: str, **variables: str) -> AsyncIterator[Web]:
-        async with self.service(url, "web", **variables) as service:
+        async with self.service(url, "web", rabbitmq=None, **variables) as service:
             yield Web((service.port,), (service.web.pid,))
 
     @asynccontextmanager
@@ -124,8 +124,8 @@ class Lab:
         """An ASGI application of `benchmarks.peers` under the server that ours runs under."""
         port = free_port()
         options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
-        command = [PYTHON, "-m", "uvicorn", f"benchmarks.peers.{module}:app", *options]
-        process = self.process(module, *command, "--port", str(port), url=url)
+        command = ["-m", "uvicorn", f"benchmarks.peers.{module}:app", *options]
+        process = self.process(module, PYTHON, *command, "--port", str(port), url=url)
         async with started(process):
             await process.says("Application startup complete")
             await eventually(lambda: _listens(port), 30)

@@ -60,7 +60,8 @@ async def _constant(_: str) -> bytes:
 
 
 async def _cached(identity: str) -> bytes:
-    return await redis.get(f"user:{identity}") or b""
+    value: Any = await redis.get(f"user:{identity}")
+    return value or b""
 
 
 async def _gathered(identity: str) -> bytes:

@@ -15,6 +15,7 @@ from benchmarks import data
 from benchmarks.lab import CPU, Lab, Web, started
 from benchmarks.load import Load
 from benchmarks.results import Contest, Line, Outcome, Turn, at_least, at_most, hold
+from tests.support.waiting import eventually
 
 OURS, FASTAPI = "this service", "FastAPI + redis-py"
 BARE, CONSTANT = "bare ASGI, one GET", "bare ASGI, constant bytes"
@@ -62,8 +63,12 @@ async def warm(lab: Lab, web: Web) -> None:
     async with Redis(port=lab.valkey.port) as redis:
         for kind in ("user", "product"):
             keys = [f"{kind}:{number}" for number in range(1, _KEYS + 1)]
-            while await redis.exists(*keys) < _KEYS:
+
+            async def filled(kind: str = kind, keys: list[str] = keys) -> bool:
                 await lab.burst(Load(f"/{kind}s/{{n}}", count=_KEYS), web)
+                return bool(await redis.exists(*keys) == _KEYS)
+
+            await eventually(filled, 60, lambda: "the service does not fill its cache")
 
 
 async def _copy(lab: Lab) -> None:
@@ -71,7 +76,7 @@ async def _copy(lab: Lab) -> None:
     async with Redis(port=lab.valkey.port) as redis:
         for kind in ("user", "product"):
             for number in range(1, _KEYS + 1):
-                await redis.copy(f"{kind}:{number}", f"{kind}:{number}", destination_db=9)
+                await redis.copy(f"{kind}:{number}", f"{kind}:{number}", destination_db="9")
 
 
 @asynccontextmanager

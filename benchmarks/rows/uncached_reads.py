@@ -34,7 +34,7 @@ async def measure(lab: Lab) -> Outcome:
         contest = await hold("GET /users/{id}, not cached", turns, lab.size.rounds)
     remarks = [
         f"{count:,} users, each asked for once in a burst; 64 connections.",
-        "On a miss this service also takes a lease, and fills the cache under it; its peers do not.",
+        "On a miss this service also takes a lease and fills the cache under it; its peers do not.",
     ]
     return Outcome(_lines(contest), [contest], remarks)
 

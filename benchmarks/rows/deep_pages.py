@@ -1,0 +1,83 @@
+"""GET /users?count=100&page=N: the first, the middle and the last page of a million users."""
+
+import time
+from contextlib import AsyncExitStack
+
+from benchmarks import data
+from benchmarks.lab import Lab, Web
+from benchmarks.load import Load, generate
+from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_most, hold
+from benchmarks.usage import Meter
+from tests.support.databases import connected
+
+_COUNT = 100
+_FEW = 1000
+FIRST, MIDDLE, LAST = "page 1", "the middle page", "the last page"
+FIRST_OF_FEW = f"page 1 of {_FEW:,} users"
+TOTAL, BARE_PAGE = "count(*) alone, by asyncpg", "page 1 alone, by asyncpg"
+TIME, WEB, POSTGRES = "ms a request", "server CPU ms", "PostgreSQL CPU ms"
+_COUNT_QUERY = "SELECT count(*) FROM users"
+_PAGE_QUERY = f"SELECT * FROM users ORDER BY id LIMIT {_COUNT}"
+
+
+async def measure(lab: Lab) -> Outcome:
+    many = lab.size.rows(1_000_000, least=2000)
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        url = await enter(lab.database(data.users(many)))
+        web = await enter(lab.web(url))
+        few = await enter(lab.web(await enter(lab.database(data.users(_FEW)))))
+        turns = {
+            FIRST: _page(lab, web, 1),
+            MIDDLE: _page(lab, web, many // _COUNT // 2),
+            LAST: _page(lab, web, many // _COUNT),
+            FIRST_OF_FEW: _page(lab, few, 1),
+            TOTAL: _statement(url, _COUNT_QUERY),
+            BARE_PAGE: _statement(url, _PAGE_QUERY),
+        }
+        contest = await hold(f"GET /users?count=100 of {many:,}", turns, lab.size.rounds)
+    remarks = ["One connection, one request after the other; `total` is exact in each of them."]
+    return Outcome(_lines(contest), [contest], remarks)
+
+
+def _page(lab: Lab, web: Web, number: int) -> Turn:
+    load = Load(f"/users?count={_COUNT}&page={number}", connections=1)
+
+    async def take() -> Figures:
+        servers, postgres = Meter(*web.pids), Meter(lab.postgres.pid)
+        answers = await generate(load, web.ports, lab.size.seconds)
+        return {
+            TIME: answers.seconds / answers.total * 1e3,
+            WEB: servers.seconds / answers.total * 1e3,
+            POSTGRES: postgres.seconds / answers.total * 1e3,
+        }
+
+    return take
+
+
+def _statement(url: str, query: str) -> Turn:
+    """The best of several, from a connection that has run it before."""
+
+    async def take() -> Figures:
+        took = []
+        async with connected(url) as connection:
+            for _ in range(6):
+                began = time.perf_counter()
+                await connection.fetch(query)
+                took.append(time.perf_counter() - began)
+        return {TIME: min(took) * 1e3}
+
+    return take
+
+
+def _lines(contest: Contest) -> list[Line]:
+    return [
+        Line("time of the last page to page 1", contest.ratios(TIME, LAST, FIRST), must=at_most(2)),
+        Line("time of the middle page to page 1", contest.ratios(TIME, MIDDLE, FIRST)),
+        Line(
+            f"time of page 1 to {FIRST_OF_FEW}",
+            contest.ratios(TIME, FIRST, FIRST_OF_FEW),
+            aim=at_most(1.1),
+        ),
+        Line("what the exact total of all costs: count(*)", contest.values(TOTAL, TIME), unit="ms"),
+    ]

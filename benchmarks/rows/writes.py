@@ -1,0 +1,62 @@
+"""POST /users and PUT /users/{id}."""
+
+import itertools
+from contextlib import AsyncExitStack
+
+from benchmarks import data
+from benchmarks.lab import CPU, RATE, Lab, Web
+from benchmarks.load import Load
+from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
+
+OURS, FASTAPI = "this service", "FastAPI + SQLAlchemy"
+_CONNECTIONS = 32
+_NEW = '{"username": "new{n}", "email": "new{n}@example.com", "description": "Designer"}'
+_CHANGED = '{"description": "Designer {n}"}'
+_USERS = 10_000
+# More names than any burst uses up.
+_NAMES = itertools.count(1_000_000, 1_000_000)
+
+
+async def measure(lab: Lab) -> Outcome:
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        fill = data.users(_USERS)
+        url, its_url = await enter(lab.database(fill)), await enter(lab.database(fill))
+        webs = {
+            OURS: await enter(lab.web(url)),
+            FASTAPI: await enter(lab.peer("fastapi_app", its_url)),
+        }
+        creation = {name: _creation(lab, web) for name, web in webs.items()}
+        created = await hold("POST /users", creation, lab.size.rounds)
+        change = {name: _change(lab, web) for name, web in webs.items()}
+        changed = await hold("PUT /users/{id}", change, lab.size.rounds)
+    remarks = [
+        f"{_CONNECTIONS} connections; a database each on one PostgreSQL, which writes every commit "
+        "to the disk before it answers.",
+        "A PUT of the peer deletes the cached user after its commit, once and without a guarantee.",
+    ]
+    return Outcome([*_lines(created), *_lines(changed)], [created, changed], remarks)
+
+
+def _creation(lab: Lab, web: Web) -> Turn:
+    async def take() -> Figures:
+        first = next(_NAMES)
+        load = Load("/users", "POST", _NEW, first, count=1_000_000, connections=_CONNECTIONS)
+        return await lab.burst(load, web)
+
+    return take
+
+
+def _change(lab: Lab, web: Web) -> Turn:
+    load = Load("/users/{n}", "PUT", _CHANGED, count=_USERS, connections=_CONNECTIONS)
+    return lambda: lab.burst(load, web)
+
+
+def _lines(contest: Contest) -> list[Line]:
+    what = f"{contest.title}: CPU of a request, {FASTAPI} to ours"
+    values = contest.ratios(CPU, FASTAPI, OURS)
+    rates = contest.ratios(RATE, OURS, FASTAPI)
+    return [
+        Line(what, values, must=at_least(1.5), aim=at_least(2)),
+        Line(f"{contest.title}: requests in the same time, ours to {FASTAPI}", rates),
+    ]
