@@ -21,6 +21,15 @@ from benchmarks.results import Outcome
 ROWS = (
     "cached_reads",
     "uncached_reads",
+    "deep_pages",
+    "writes",
+    "get_report",
+    "orders",
+    "nightly_report",
+    "producer",
+    "memory",
+    "start",
+    "growth",
 )
 PAGE = ROOT / "docs" / "performance.md"
 
