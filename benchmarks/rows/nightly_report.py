@@ -45,6 +45,10 @@ def _lines(contest: Contest) -> list[Line]:
     peaks = contest.values(OURS, PEAK)
     return [
         Line("Building the report, ours to psql", ratios, must=at_most(1.3), aim=at_most(1.1)),
+        Line(
+            "PostgreSQL's CPU, ours with the messages to psql",
+            contest.ratios(POSTGRES_CPU, OURS, PSQL),
+        ),
         Line("Peak memory of the worker", peaks, must=at_most(110), unit="MB"),
     ]
 
