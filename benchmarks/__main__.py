@@ -24,6 +24,12 @@ ROWS = (
     "deep_pages",
     "writes",
     "get_report",
+    "orders",
+    "nightly_report",
+    "producer",
+    "memory",
+    "start",
+    "growth",
 )
 PAGE = ROOT / "docs" / "performance.md"
 

@@ -7,6 +7,7 @@ from tests.support.databases import connected
 
 LINES = 3
 HOT_PRODUCTS = 10
+CUSTOMERS = 100
 _STOCK = 1_000_000_000
 
 _USERS = """
@@ -14,7 +15,8 @@ INSERT INTO users (username, email, description)
 SELECT 'user' || n, 'user' || n || '@example.com', 'Gardener' FROM generate_series(1, {count}) n
 """
 _SHOP = f"""
-INSERT INTO addresses (user_id, street, city, country) VALUES (1, 'Obere Str. 57', 'Berlin', 'DE');
+INSERT INTO addresses (user_id, street, city, country)
+SELECT id, 'Obere Str. 57', 'Berlin', 'DE' FROM users WHERE id <= {CUSTOMERS} ORDER BY id;
 INSERT INTO products (name, price, stock_quantity)
 SELECT 'Tea ' || n, 9.90, {_STOCK} FROM generate_series(1, {{count}}) n;
 INSERT INTO stock_movements (product_id, reason, quantity)
@@ -31,6 +33,9 @@ SELECT o.id, 1 + (o.id + n) % {HOT_PRODUCTS}, n, 9.90
 FROM orders o, generate_series(1, {LINES}) n;
 INSERT INTO stock_movements (product_id, order_id, reason, quantity)
 SELECT product_id, order_id, 'order', -quantity FROM order_items;
+UPDATE products p SET stock_quantity = m.stock
+FROM (SELECT product_id, sum(quantity) AS stock FROM stock_movements GROUP BY product_id) m
+WHERE m.product_id = p.id;
 """
 _REPORT = """
 INSERT INTO reports (report_at, order_id, count_product)
@@ -56,7 +61,7 @@ def users(count: int) -> Callable[[str], Awaitable[None]]:
 
 
 def shop(products: int = HOT_PRODUCTS) -> Callable[[str], Awaitable[None]]:
-    """A thousand customers of some products with ample stock."""
+    """A thousand users, some of them customers with an address; products with ample stock."""
     return lambda url: execute(url, _USERS.format(count=1000), _SHOP.format(count=products))
 
 

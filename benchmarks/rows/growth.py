@@ -1,0 +1,93 @@
+"""What grows with the tables, and what a second process costs."""
+
+from contextlib import AsyncExitStack
+
+from benchmarks import data
+from benchmarks.lab import CPU, POSTGRES_CPU, Lab, Web
+from benchmarks.load import Load
+from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, at_most, hold
+from benchmarks.rows.cached_reads import warm
+from benchmarks.rows.orders import CPU as CONSUMER_CPU
+from benchmarks.rows.orders import RATE, consume
+from tests.support.invariants import check_invariants
+
+FEW, MANY = "small tables", "large tables"
+ONE, TWO = "one", "two"
+_FEW, _MANY, _MESSAGES = 1000, 1_000_000, 10_000
+_KEYS = 1000
+
+
+async def measure(lab: Lab) -> Outcome:
+    contests = [*await _growth(lab), *await _second_process(lab)]
+    remarks = [
+        f"{lab.size.rows(_MANY, least=_FEW):,} orders in the large tables, {_FEW:,} in the small "
+        f"ones, which are new in every round; {lab.size.rows(_MESSAGES, least=1000):,} more are "
+        "placed in a turn.",
+        "The cores of this machine are shared with PostgreSQL, RabbitMQ and the load generator, so "
+        "a second process cannot double a rate here. What it must not do is cost more.",
+        "The invariants were checked after the orders, and held.",
+    ]
+    return Outcome(_lines(*contests), contests, remarks)
+
+
+def _lines(placed: Contest, read: Contest, consumers: Contest, webs: Contest) -> list[Line]:
+    within = at_most(1.1)
+    return [
+        Line(f"Orders/s with {MANY} to {FEW}", placed.ratios(RATE, MANY, FEW), must=at_least(0.9)),
+        Line(f"CPU of a cached read, {MANY} to {FEW}", read.ratios(CPU, MANY, FEW), must=within),
+        Line("Orders/s, two consumers to one", consumers.ratios(RATE, TWO, ONE), aim=at_least(1.6)),
+        Line("CPU of an order's consumer, two to one", consumers.ratios(CONSUMER_CPU, TWO, ONE)),
+        Line(
+            "PostgreSQL's CPU of an order, two consumers to one",
+            consumers.ratios(POSTGRES_CPU, TWO, ONE),
+        ),
+        Line("CPU of a cached read, two web processes to one", webs.ratios(CPU, TWO, ONE), within),
+    ]
+
+
+async def _growth(lab: Lab) -> tuple[Contest, Contest]:
+    few, many = data.orders(_FEW), data.orders(lab.size.rows(_MANY, least=_FEW))
+    async with lab.database(many) as large, lab.database(few) as small:
+        turns: dict[str, Turn] = {
+            FEW: lambda: _orders_in_new_tables(lab),
+            MANY: lambda: _orders(lab, large, workers=1),
+        }
+        placed = await hold("Orders placed among", turns, lab.size.rounds)
+        await check_invariants(large)
+        async with lab.web(small) as first:
+            await warm(lab, first)  # both have the same users, so the cache may be shared
+            async with lab.web(large) as second:
+                turns = {FEW: _reads(lab, first), MANY: _reads(lab, second)}
+                read = await hold("GET /users/{id}, cached, among", turns, lab.size.rounds)
+    return placed, read
+
+
+async def _second_process(lab: Lab) -> tuple[Contest, Contest]:
+    turns: dict[str, Turn] = {
+        ONE: lambda: _orders_in_new_tables(lab),
+        TWO: lambda: _orders_in_new_tables(lab, workers=2),
+    }
+    consumers = await hold("Consumers of one queue", turns, lab.size.rounds)
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(lab.database(data.shop(products=_KEYS)))
+        one, other, another = [await stack.enter_async_context(lab.web(url)) for _ in range(3)]
+        await warm(lab, one)
+        both = Web(other.ports + another.ports, other.pids + another.pids)
+        turns = {ONE: _reads(lab, one), TWO: _reads(lab, both)}
+        webs = await hold("Web processes, cached reads", turns, lab.size.rounds)
+    return consumers, webs
+
+
+async def _orders_in_new_tables(lab: Lab, workers: int = 1) -> Figures:
+    async with lab.database(data.orders(_FEW)) as url:
+        figures = await _orders(lab, url, workers)
+        await check_invariants(url)
+    return figures
+
+
+async def _orders(lab: Lab, url: str, workers: int) -> Figures:
+    return await consume(lab, url, lab.size.rows(_MESSAGES, least=1000), workers)
+
+
+def _reads(lab: Lab, web: Web) -> Turn:
+    return lambda: lab.burst(Load("/users/{n}", count=_KEYS), web)

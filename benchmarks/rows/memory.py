@@ -1,0 +1,79 @@
+"""What the processes have resident after they have worked."""
+
+from benchmarks import data
+from benchmarks.lab import Lab, Web
+from benchmarks.load import Load
+from benchmarks.messages import publish
+from benchmarks.results import Contest, Line, Outcome, at_most
+from benchmarks.usage import peak, resident, tree
+from tests.support.databases import connected
+from tests.support.service import Service
+from tests.support.waiting import eventually
+
+RESIDENT, PEAK = "resident MB", "peak MB"
+WEB = "web"
+OTHERS = ("worker", "scheduler", "TaskIQ worker", "TaskIQ worker, child")
+_ORDERS = 10_000
+_REPORTED = 100_000
+_USER = '{"username": "new{n}", "email": "new{n}@example.com"}'
+
+
+async def measure(lab: Lab) -> Outcome:
+    """All figures are of one service, so a round is everyone's."""
+    orders, reported = lab.size.rows(_ORDERS, least=500), lab.size.rows(_REPORTED, least=500)
+    contest = Contest("After load", {name: [] for name in (WEB, *OTHERS)})
+    for _ in range(lab.size.rounds):
+        async with lab.database(data.orders(reported)) as url:
+            await _take_turn(lab, url, orders, contest)
+    lines = [
+        Line(f"Resident after load, {name}", contest.values(name, RESIDENT), must=limit, unit="MB")
+        for name in contest.results
+        for limit in [at_most(130 if name == WEB else 110)]
+    ]
+    remarks = [
+        "The web process has answered reads from the cache and past it, lists, writes, and "
+        f"GET /report of {reported:,} rows, up to 64 at once; the worker has settled "
+        f"{orders:,} orders; the TaskIQ worker has built and sent the report.",
+    ]
+    return Outcome(lines, [contest], remarks)
+
+
+async def _take_turn(lab: Lab, url: str, orders: int, contest: Contest) -> None:
+    rabbitmq = await lab.rabbitmq()
+    await rabbitmq.delete_queues()
+    names = ("web", "worker", "scheduler", "taskiq_worker")
+    async with lab.service(url, *names, rabbitmq=rabbitmq) as service:
+        await publish(rabbitmq.url, "order", orders)
+        await _serve(lab, Web((service.port,), (service.web.pid,)))
+        await _settled(url, orders)
+        for name, pid in _pids(service).items():
+            contest.results[name].append({RESIDENT: resident(pid), PEAK: peak(pid)})
+
+
+async def _serve(lab: Lab, web: Web) -> None:
+    for load in (
+        Load("/users/{n}", count=1000),
+        Load("/products/{n}", count=1000),
+        Load("/users?count=100&page={n}", count=10, connections=8),
+        Load("/orders?count=100&page={n}", count=10, connections=8),
+        Load("/users", method="POST", body=_USER, count=1_000_000, connections=8),
+        Load(f"/report?report_date={data.yesterday()}", connections=4),
+    ):
+        await lab.burst(load, web)
+
+
+async def _settled(url: str, orders: int) -> None:
+    """The queues' work is done, and the report's."""
+    query = """
+        SELECT (SELECT count(*) FROM messages) = $1
+            AND EXISTS (SELECT FROM reports) AND NOT EXISTS (SELECT FROM outbox)
+    """
+    async with connected(url) as connection:
+        await eventually(lambda: connection.fetchval(query, orders), seconds=120)
+
+
+def _pids(service: Service) -> dict[str, int]:
+    processes = (service.web, service.worker, service.scheduler, service.taskiq_worker)
+    _, *children = [process.pid for process in tree(service.taskiq_worker.pid)]
+    pids = [*(process.pid for process in processes), max(children, key=resident)]
+    return dict(zip((WEB, *OTHERS), pids, strict=True))

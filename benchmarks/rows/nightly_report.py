@@ -1,0 +1,109 @@
+"""The nightly report of a large day, from the worker's start to the last message about it."""
+
+import re
+from datetime import datetime
+from math import ceil
+
+from app.repositories.reports import ROWS_PER_MESSAGE
+from benchmarks import data
+from benchmarks.lab import POSTGRES_CPU, Lab
+from benchmarks.results import Contest, Figures, Line, Outcome, at_most, hold
+from benchmarks.usage import Meter, highest_peak
+from tests.support.databases import connected
+from tests.support.processes import Process, run
+from tests.support.waiting import eventually
+
+OURS, PSQL = "this service", "INSERT … SELECT … GROUP BY in psql"
+BUILD, SEND, PEAK = "seconds to build", "seconds to send", "peak MB of the worker"
+_ORDERS = 1_000_000
+_LONGEST = 300
+_INSERT = """
+INSERT INTO reports (report_at, order_id, count_product)
+SELECT '{day}', o.id, sum(i.quantity) FROM orders o JOIN order_items i ON i.order_id = o.id
+WHERE o.ordered_at >= '{day} 00:00Z' AND o.ordered_at < TIMESTAMPTZ '{day} 00:00Z' + INTERVAL '1 day'
+GROUP BY o.id
+"""
+
+
+async def measure(lab: Lab) -> Outcome:
+    count = lab.size.rows(_ORDERS, least=1000)
+    async with lab.database(data.orders(count)) as url:
+        turns = {OURS: lambda: _ours(lab, url, count), PSQL: lambda: _psql(lab, url, count)}
+        contest = await hold(f"{count:,} orders, {3 * count:,} lines", turns, lab.size.rounds)
+    messages = ceil(count / ROWS_PER_MESSAGE)
+    remarks = [
+        "Ours is the TaskIQ worker's own path: a night is owed when it starts. The building takes "
+        "from its first log line to its second; within are the run's lock and closing, and the "
+        f"bodies of the {messages} messages in the outbox, which psql is spared.",
+        "The sending is from there to RabbitMQ's confirmation of the last message.",
+    ]
+    return Outcome(_lines(contest), [contest], remarks)
+
+
+def _lines(contest: Contest) -> list[Line]:
+    ratios = contest.ratios(BUILD, OURS, PSQL)
+    peaks = contest.values(OURS, PEAK)
+    return [
+        Line("Building the report, ours to psql", ratios, must=at_most(1.3), aim=at_most(1.1)),
+        Line(
+            "PostgreSQL's CPU, ours with the messages to psql",
+            contest.ratios(POSTGRES_CPU, OURS, PSQL),
+        ),
+        Line("Peak memory of the worker", peaks, must=at_most(110), unit="MB"),
+    ]
+
+
+async def _forget(url: str) -> None:
+    async with connected(url) as connection:
+        await connection.execute("TRUNCATE reports, report_runs, outbox")
+        await connection.execute("CHECKPOINT", timeout=60)
+
+
+async def _ours(lab: Lab, url: str, count: int) -> Figures:
+    await _forget(url)
+    rabbitmq = await lab.rabbitmq()
+    await rabbitmq.delete_queues()
+    messages = ceil(count / ROWS_PER_MESSAGE)
+    async with lab.service(url, rabbitmq=rabbitmq) as service:
+        worker, postgres = service.taskiq_worker, Meter(lab.postgres.pid)
+        worker.start()
+        await eventually(lambda: _sent(worker) >= messages, _LONGEST, lambda: worker.output)
+        peak, seconds = highest_peak(worker.pid), postgres.seconds
+        began, built, *sent = _moments(worker)
+    await _check(url, count)
+    return {
+        BUILD: (built - began).total_seconds(),
+        SEND: (sent[-1] - built).total_seconds(),
+        PEAK: peak,
+        POSTGRES_CPU: seconds / count * 1e6,
+    }
+
+
+def _sent(worker: Process) -> int:
+    assert worker.running, worker.output
+    return worker.output.count("Sent report message")
+
+
+def _moments(worker: Process) -> list[datetime]:
+    """Of the lines about the report, as they were logged."""
+    lines = re.findall(r".*(?:Starting report|Created \d+ reports|Sent report).*", worker.output)
+    found = [re.search(r'"timestamp": "([^"]+)"', line) for line in lines]
+    return [datetime.fromisoformat(moment[1]) for moment in found if moment]
+
+
+async def _psql(lab: Lab, url: str, count: int) -> Figures:
+    await _forget(url)
+    insert = _INSERT.format(day=data.yesterday())
+    command, variables = lab.psql(url, "-c", r"\timing on", "-c", insert)
+    postgres = Meter(lab.postgres.pid)
+    output = await run(lab.process("psql", *command, **variables), seconds=_LONGEST)
+    seconds = postgres.seconds
+    taken = re.search(r"Time: ([\d.]+) ms", output)
+    assert taken, output
+    await _check(url, count)
+    return {BUILD: float(taken[1]) / 1000, POSTGRES_CPU: seconds / count * 1e6}
+
+
+async def _check(url: str, count: int) -> None:
+    async with connected(url) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM reports") == count

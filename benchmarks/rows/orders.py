@@ -1,0 +1,168 @@
+"""Order messages through RabbitMQ: committed and acknowledged, of ten hot products."""
+
+import asyncio
+import statistics
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from benchmarks import data
+from benchmarks.lab import POSTGRES_CPU, Lab
+from benchmarks.messages import depth, publish
+from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
+from benchmarks.usage import Meter
+from tests.support.databases import connected
+from tests.support.invariants import check_invariants
+from tests.support.processes import Process, finish, run
+from tests.support.service import COMMANDS, PYTHON
+from tests.support.waiting import eventually
+
+OURS, ORM = "this service", "FastStream, one ORM transaction a message"
+RATE, CPU = "orders/s", "CPU µs of the consumers"
+_COUNT = 10_000
+_SLOWER = 4  # the peer with the ORM gets so many times fewer messages
+_CONNECTIONS = (2, 4, 8)
+_ORM_QUEUE = "orm_orders"
+_ADDED = """
+WITH added AS (
+    SELECT created_at, min(created_at) OVER () AS first FROM orders WHERE id > $1
+)
+SELECT count(*) AS orders, count(*) FILTER (WHERE created_at > first)
+    / extract(epoch FROM max(created_at) - min(first))::float AS rate
+FROM added
+"""
+
+
+async def measure(lab: Lab) -> Outcome:
+    count = lab.size.rows(_COUNT, least=1000)
+    turns: dict[str, Turn] = {
+        OURS: lambda: _ours(lab, count),
+        ORM: lambda: _orm(lab, count // _SLOWER),
+        **{_loop(n): _loop_turn(lab, count, n) for n in _CONNECTIONS},
+    }
+    contest = await hold("Orders of 3 lines", turns, lab.size.rounds, warm_up=False)
+    remarks = [
+        f"{count:,} messages wait in the queue when the consumer starts ({count // _SLOWER:,} for "
+        "the ORM); 100 customers, 3 of 10 products each; PostgreSQL with its default durability.",
+        "The rate is that of the first transaction to the last, by PostgreSQL's clock. At the end "
+        "the queue is empty, every order is there, and the invariants hold.",
+        "The bare loop has its orders at hand: no queue, no acknowledgement, no memory of "
+        "messages, no check of the address's owner.",
+    ]
+    return Outcome(_lines(contest), [contest], remarks)
+
+
+def _loop(connections: int) -> str:
+    return f"bare asyncpg loop, {connections} connections"
+
+
+def _loop_turn(lab: Lab, count: int, connections: int) -> Turn:
+    return lambda: _bare(lab, count, connections)
+
+
+def _lines(contest: Contest) -> list[Line]:
+    best = max(
+        map(_loop, _CONNECTIONS), key=lambda name: statistics.median(contest.values(name, RATE))
+    )
+    return [
+        Line("Orders/s, ours to FastStream + ORM", contest.ratios(RATE, OURS, ORM), at_least(5)),
+        Line(
+            f"Orders/s, ours to the best {best}",
+            contest.ratios(RATE, OURS, best),
+            must=at_least(0.6),
+            aim=at_least(1),
+        ),
+    ]
+
+
+async def _ours(lab: Lab, count: int) -> Figures:
+    async with lab.database(data.shop()) as url:
+        figures = await consume(lab, url, count)
+        await check_invariants(url)
+    return figures
+
+
+async def consume(lab: Lab, url: str, count: int, workers: int = 1) -> Figures:
+    """The worker processes settle so many messages that waited for them."""
+    rabbitmq = await lab.rabbitmq()
+    async with lab.service(url, rabbitmq=rabbitmq) as service:
+        processes = [
+            service.process(f"worker{number}", *COMMANDS["worker"]) for number in range(workers)
+        ]
+        return await _drain(lab, url, ("order", count), processes, '"message": "consuming"')
+
+
+async def _orm(lab: Lab, count: int) -> Figures:
+    variables = {"RABBITMQ_URL": (await lab.rabbitmq()).url, "QUEUE": _ORM_QUEUE}
+    command = (PYTHON, "-m", "benchmarks.peers.faststream_orm")
+    async with lab.database(data.shop()) as url:
+        process = lab.process("faststream_orm", *command, url=url, **variables)
+        figures = await _drain(lab, url, (_ORM_QUEUE, count), [process], "started successfully")
+        await check_invariants(url)
+    return figures
+
+
+async def _drain(
+    lab: Lab, url: str, work: tuple[str, int], consumers: Sequence[Process], ready: str
+) -> Figures:
+    queue, count = work
+    rabbitmq = await lab.rabbitmq()
+    await rabbitmq.delete_queues()
+    await publish(rabbitmq.url, queue, count)
+    async with connected(url) as connection:
+        before = await _newest(connection)
+        async with _running(consumers, ready):
+            workers = Meter(*(consumer.pid for consumer in consumers))
+            postgres = Meter(lab.postgres.pid)
+            await eventually(lambda: _are_there(connection, before, count), seconds=300)
+            costs = _costs(workers.seconds, postgres.seconds, count)
+        figures = {RATE: await _rate(connection, before, count), **costs}
+    assert await depth(rabbitmq.url, queue) == 0
+    return figures
+
+
+@asynccontextmanager
+async def _running(consumers: Sequence[Process], ready: str) -> AsyncIterator[None]:
+    for consumer in consumers:
+        consumer.start()
+    try:
+        await asyncio.gather(*(consumer.says(ready) for consumer in consumers))
+        yield
+    finally:
+        await finish(consumers)
+
+
+async def _bare(lab: Lab, count: int, connections: int) -> Figures:
+    command = (PYTHON, "-m", "benchmarks.peers.asyncpg_loop", str(count), str(connections))
+    async with lab.database(data.shop()) as url, connected(url) as connection:
+        postgres = Meter(lab.postgres.pid)
+        output = await run(lab.process("asyncpg_loop", *command, url=url), seconds=300)
+        costs = _costs(float(output), postgres.seconds, count)
+        rate = await _rate(connection, 0, count)
+        await check_invariants(url)
+    return {RATE: rate, **costs}
+
+
+def _costs(consumers: float, postgres: float, count: int) -> Figures:
+    return {CPU: consumers / count * 1e6, POSTGRES_CPU: postgres / count * 1e6}
+
+
+async def _newest(connection: "asyncpg.Connection[Any]") -> int:
+    return int(await connection.fetchval("SELECT coalesce(max(id), 0) FROM orders"))
+
+
+async def _are_there(connection: "asyncpg.Connection[Any]", before: int, count: int) -> bool:
+    """Counting costs, so the newest is asked for first."""
+    if await _newest(connection) < before + count:
+        return False
+    query = "SELECT count(*) FROM orders WHERE id > $1"
+    return bool(await connection.fetchval(query, before) == count)
+
+
+async def _rate(connection: "asyncpg.Connection[Any]", before: int, count: int) -> float:
+    """The first transaction's orders are not counted: its own time is not either."""
+    added = await connection.fetchrow(_ADDED, before)
+    assert added and added["orders"] == count
+    return float(added["rate"])

@@ -1,0 +1,139 @@
+"""`producer.py --data`: 18,000 orders with 400,000 lines, for one web and one worker process."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.lab import POSTGRES_CPU, Lab
+from benchmarks.results import Contest, Figures, Line, Outcome, at_most, hold
+from benchmarks.usage import Meter, peak, processor_seconds
+from tests.support.databases import connected
+from tests.support.invariants import check_invariants
+from tests.support.processes import Process
+from tests.support.service import PYTHON, Service
+
+WHOLE, TENTH = "all of it", "a tenth of it"
+RATE, PEAK = "orders/s", "peak MB of producer.py"
+PRODUCER_CPU, WORKER_CPU = "CPU µs of producer.py an order", "of the worker"
+_ORDERS, _LINES = 18_000, 400_000
+_CUSTOMERS, _PRODUCTS = 100, 1000
+_LONGEST = 540
+
+
+async def measure(lab: Lab) -> Outcome:
+    orders = lab.size.rows(_ORDERS, least=200)
+    turns = {
+        WHOLE: lambda: _load(lab, orders),
+        TENTH: lambda: _load(lab, orders // 10),
+    }
+    contest = await hold(
+        f"{orders:,} orders, {_lines_before(orders):,} lines",
+        turns,
+        lab.size.rounds,
+        warm_up=False,
+    )
+    remarks = [
+        f"{_CUSTOMERS} users with an address and {_PRODUCTS:,} products are loaded by the same "
+        "command, and counted. CPU is from the start of the program to its end.",
+        "The consumer is the bottleneck where the worker and PostgreSQL have more to do for an "
+        "order than producer.py has; it never has more than 256 messages without an answer.",
+    ]
+    return Outcome(_promises(contest), [contest], remarks)
+
+
+def _promises(contest: Contest) -> list[Line]:
+    consumers = [f[WORKER_CPU] + f[POSTGRES_CPU] for f in contest.results[WHOLE]]
+    shares = [f[PRODUCER_CPU] / c for f, c in zip(contest.results[WHOLE], consumers, strict=True)]
+    peaks = contest.ratios(PEAK, WHOLE, TENTH)
+    return [
+        Line("Peak memory of producer.py, all to a tenth", peaks, must=at_most(1.25)),
+        Line("CPU, producer.py to worker and PostgreSQL", shares, must=at_most(1)),
+    ]
+
+
+def _lines_before(order: int) -> int:
+    return order * _LINES // _ORDERS
+
+
+async def _load(lab: Lab, orders: int) -> Figures:
+    rabbitmq = await lab.rabbitmq()
+    await rabbitmq.delete_queues()
+    files = lab.folder("data")
+    _write_all(files, orders)
+    async with lab.databases.fresh() as url:
+        async with lab.service(url, "web", "worker", rabbitmq=rabbitmq) as service:
+            figures = await _run(lab, service, files, orders)
+        await _check(url, orders)
+    return figures
+
+
+async def _run(lab: Lab, service: Service, files: Path, orders: int) -> Figures:
+    worker, postgres = Meter(service.worker.pid), Meter(lab.postgres.pid)
+    producer = service.process("producer", PYTHON, "producer.py", "--data", files)
+    began = time.perf_counter()
+    seconds, most = await _watched(producer)
+    return {
+        RATE: orders / (time.perf_counter() - began),
+        PEAK: most,
+        PRODUCER_CPU: seconds / orders * 1e6,
+        WORKER_CPU: worker.seconds / orders * 1e6,
+        POSTGRES_CPU: postgres.seconds / orders * 1e6,
+    }
+
+
+async def _watched(process: Process) -> tuple[float, float]:
+    """Its processor seconds and its peak, as last seen: a process that has ended has none."""
+    seconds = most = 0.0
+    process.start()
+    ending = asyncio.create_task(process.ends(_LONGEST))
+    try:
+        while not ending.done():
+            seconds = max(seconds, processor_seconds(process.pid))
+            most = max(most, peak(process.pid))
+            await asyncio.sleep(0.05)
+        assert await ending == 0, process.output
+    finally:
+        process.kill()
+    return seconds, most
+
+
+async def _check(url: str, orders: int) -> None:
+    await check_invariants(url)
+    async with connected(url) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM orders") == orders
+        lines = await connection.fetchval("SELECT count(*) FROM order_items")
+        assert lines == _lines_before(orders)
+
+
+def _write_all(directory: Path, orders: int) -> None:
+    users = [f"user{n}" for n in range(_CUSTOMERS)]
+    place = {"street": "Obere Str. 57", "city": "Berlin", "country": "Germany"}
+    _write(
+        directory / "users.jsonl",
+        ({"username": name, "email": f"{name}@example.com"} for name in users),
+    )
+    _write(directory / "addresses.jsonl", ({"username": name, **place} for name in users))
+    _write(
+        directory / "products.jsonl",
+        (
+            {"sku": f"SKU-{n}", "name": f"Tea {n}", "price": "9.90", "stock_quantity": 1_000_000}
+            for n in range(_PRODUCTS)
+        ),
+    )
+    _write(directory / "orders.jsonl", (_order(n, random.choice(users)) for n in range(orders)))
+
+
+def _order(number: int, username: str) -> dict[str, Any]:
+    lines = _lines_before(number + 1) - _lines_before(number)
+    products = random.sample(range(_PRODUCTS), lines)
+    items = [{"sku": f"SKU-{id}", "quantity": 1 + id % 5} for id in products]
+    return {"external_id": f"order-{number}", "username": username, "items": items}
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -1,0 +1,30 @@
+"""`python main.py` with nothing configured, to its first ready answer."""
+
+import time
+
+from benchmarks.lab import Lab
+from benchmarks.results import Figures, Line, Outcome, at_most, hold
+from tests.support.service import one_command
+
+WARM, EMPTY = "warm", "first start, empty directory"
+SECONDS = "seconds to ready"
+
+
+async def measure(lab: Lab) -> Outcome:
+    kept = lab.folder("data")
+    turns = {
+        WARM: lambda: _start(lab, str(kept)),
+        EMPTY: lambda: _start(lab, str(lab.folder("data"))),
+    }
+    contest = await hold("python main.py, embedded servers", turns, lab.size.rounds)
+    seconds = contest.values(WARM, SECONDS)
+    line = Line(
+        "Start of the embedded mode, warm", seconds, must=at_most(5), aim=at_most(3), unit="s"
+    )
+    return Outcome([line], [contest], ["To the first 200 of /health/ready, asked every 20 ms."])
+
+
+async def _start(lab: Lab, data: str) -> Figures:
+    began = time.perf_counter()
+    async with one_command(lab.tree, lab.folder("service"), DATA_DIR=data):
+        return {SECONDS: time.perf_counter() - began}
