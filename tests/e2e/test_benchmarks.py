@@ -18,7 +18,9 @@ def benchmarks(directory: Path, *arguments: str | Path) -> Process:
 
 async def test_a_small_run_writes_ratios_and_leaves_the_prose(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
-    page.write_text("# Prose\n\n<!-- writes -->what it was<!-- end of writes -->\n\nMore prose.\n", "utf-8")
+    page.write_text(
+        "# Prose\n\n<!-- writes -->what it was<!-- end of writes -->\n\nMore prose.\n", "utf-8"
+    )
     options = ("--quick", "--output", page)
     output = await run(benchmarks(tmp_path, *_ROWS, *options), seconds=150)
     written = page.read_text("utf-8")

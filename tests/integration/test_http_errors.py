@@ -208,7 +208,7 @@ def test_every_wrong_field_is_named(http: httpx.Client) -> None:
 )
 def test_messages_of_any_name_can_be_asked_for(http: httpx.Client, id: str) -> None:
     refused(http.get(f"/messages/{id}"), 404)
-    assert words(http.get(f"/messages/{id}%00x"))["message_id"].startswith("must be text without")
+    assert "text without NUL" in words(http.get(f"/messages/{id}%00x"))["message_id"]
 
 
 def test_request_ids(http: httpx.Client) -> None:
