@@ -68,24 +68,25 @@ def row(title: str, tally: Tally) -> str:
     return line([title, *counts, *(f"{seconds:.3f}" for seconds in times)]) + failures
 
 
-async def _race(scenarios: Iterable[Scenario], seconds: float, protocol: str) -> Tally:
+async def _race(scenarios: Iterable[Scenario], chosen: argparse.Namespace) -> Tally:
     total = Tally()
-    async with stack_with(protocol) as stack:
+    async with stack_with(chosen.protocol) as stack:
         for scenario in scenarios:
-            tally = await race(stack, scenario, seconds)
+            tally = await race(stack, scenario, chosen.seconds, chosen.readers)
             print(row(scenario.title, tally), flush=True)
             total.add(tally)
     return total
 
 
-async def _main(name: str, seconds: float, protocol: str) -> int:
-    print(f"protocol: {protocol}\n{HEAD}", flush=True)
-    if name == "messages":
+async def _main(chosen: argparse.Namespace) -> int:
+    print(f"protocol: {chosen.protocol}\n{HEAD}", flush=True)
+    if chosen.scenario == "messages":
         async with own_rabbitmq() as rabbitmq:
-            total = await _race([messages(rabbitmq)], seconds, protocol)
+            total = await _race([messages(rabbitmq)], chosen)
     else:
-        chosen = SCENARIOS.values() if name == "all" else [SCENARIOS[name]]
-        total = await _race(chosen, seconds, protocol)
+        everything = chosen.scenario == "all"
+        scenarios = SCENARIOS.values() if everything else [SCENARIOS[chosen.scenario]]
+        total = await _race(scenarios, chosen)
     print(row("total", total), *total.examples[:5], sep="\n  ")
     return total.stale
 
@@ -96,8 +97,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8, help="for each scenario")
     parser.add_argument("--scenario", choices=names, default="all")
     parser.add_argument("--protocol", choices=list(PROTOCOLS), default="full")
-    chosen = parser.parse_args()
-    stale = uvloop.run(_main(chosen.scenario, chosen.seconds, chosen.protocol))
+    parser.add_argument("--readers", type=int, default=12)
+    stale = uvloop.run(_main(parser.parse_args()))
     sys.exit(1 if stale else 0)
 
 

@@ -122,11 +122,11 @@ async def _send(
     return b'"applied"' in await replies.get()
 
 
-async def race(stack: Stack, scenario: Scenario, seconds: float) -> Tally:
+async def race(stack: Stack, scenario: Scenario, seconds: float, readers: int = 12) -> Tally:
     load = await prepare_load(stack)
     async with scenario.beginning(stack):
         before = await stack.cache_reads("hit")
-        async with load.running() as tasks:
+        async with load.running(readers) as tasks:
             await _inject(stack, load, scenario, seconds, tasks)
             await asyncio.sleep(0.2)
         load.tally.hits = int(await stack.cache_reads("hit") - before)

@@ -1,5 +1,6 @@
 """No read returns a value older than what was acknowledged before it, whatever Redis is doing."""
 
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.support.rabbitmq import RabbitMQ
 
 _SHORT_SECONDS = 0.9
 _LONG_SECONDS = 20
+_LONG_READERS = 48  # most of the time a reader waits for a sick Redis, so many of them cost little
 _LONG_READS = 500_000
 _LONG_NAIVE_SECONDS = 5
 
@@ -51,11 +53,12 @@ async def test_half_a_million_reads_under_all_faults(stack: Stack, rabbitmq: Rab
     scenarios = [*SCENARIOS.values(), messages(rabbitmq)]
     total = Tally()
     print(f"\n{HEAD}")
-    while total.reads < _LONG_READS:
-        for scenario in scenarios:
-            tally = await race(stack, scenario, _LONG_SECONDS)
-            print(row(scenario.title, tally), flush=True)
-            total.add(tally)
+    for number, scenario in enumerate(cycle(scenarios)):
+        if number >= len(scenarios) and total.reads >= _LONG_READS:
+            break
+        tally = await race(stack, scenario, _LONG_SECONDS, _LONG_READERS)
+        print(row(scenario.title, tally), flush=True)
+        total.add(tally)
     print(row("total", total))
     check(total)
     assert total.hits > total.reads // 10

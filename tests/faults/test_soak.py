@@ -14,7 +14,7 @@ _SEED = 4
 
 @pytest.mark.parametrize("transport", ["streams", pytest.param("rabbitmq", marks=pytest.mark.long)])
 async def test_a_short_one_finds_nothing(transport: str) -> None:
-    summary = await soak(transport, 12, _SEED)
+    summary = await soak(transport, 10, _SEED)
     assert not summary.violations, str(summary)
     assert "kill -9" in str(summary)
 

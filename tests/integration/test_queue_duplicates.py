@@ -132,3 +132,16 @@ async def test_two_cancellations_at_once_restock_once(
         found = await asyncio.gather(outcome("one"), outcome("two"))
     assert sorted(message["status"] for message in found) == ["applied", "rejected"]
     assert await shop.stock(product_id) == 10
+
+
+async def test_an_old_update_that_comes_again_does_not_undo_a_newer_one(
+    queues: QueueClient, container: Container, outcome: Outcome, shop: Shop
+) -> None:
+    product_id = await shop.product(stock=10)
+    async with worker.consuming(container):
+        for message_id, price in (("old", "1.00"), ("new", "2.00"), ("old", "1.00")):
+            body = {"product_id": product_id, "price": price}
+            await queues.send(Queue.PRODUCT_UPDATE, body, message_id)
+            assert (await outcome(message_id))["status"] == "applied"
+        await _drained(queues, Queue.PRODUCT_UPDATE)
+    assert f"{(await shop.read_product(product_id)).price}" == "2.00"

@@ -20,7 +20,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the faults")
     chosen = parser.parse_args()
-    logging.getLogger("aio_pika").setLevel(logging.CRITICAL)  # of course it cannot connect
+    for library in ("aio_pika", "aiormq"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # of course it cannot connect
     summary = uvloop.run(soak(chosen.transport, chosen.minutes * 60, chosen.seed))
     print(summary)
     sys.exit(1 if summary.violations else 0)

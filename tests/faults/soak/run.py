@@ -21,6 +21,7 @@ from tests.support.tree import copy_tree
 
 _SHORTEST, _LONGEST = 0.2, 5.0  # seconds that a fault lasts
 _CALM_SECONDS = 3.0
+_LONGEST_EVENT = 140
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def _listed(counts: Counter[str]) -> str:
 def _errors(deployment: Deployment) -> str:
     lines = [line for log in deployment.service.directory.glob("*.log") for line in json_lines(log)]
     events = Counter(
-        f"{line['message']}"[:60] for line in lines if line.get("level") in ("error", "critical")
+        " ".join(f"{line['message']}".split())[:_LONGEST_EVENT]
+        for line in lines
+        if line.get("level") in ("error", "critical")
     )
     return f"{events.total()}  {_listed(events)}"
