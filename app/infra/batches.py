@@ -1,4 +1,4 @@
-"""Join what arrives while a transaction is at work into the next one."""
+"""Join what arrives during a call into the next one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -18,6 +18,7 @@ import structlog
 from redis.asyncio import Redis
 
 from app.errors import Unavailable
+from app.infra.batches import Batches
 from app.infra.freshness import Freshness
 from app.infra.gather import Gather
 from app.infra.redis import CacheRedis, RedisDown
@@ -75,6 +76,8 @@ class Cache:
         self._redis = redis
         self._freshness = freshness
         self._values = Gather(self._get_many)
+        # Who joins a deletion joins one that has not begun, so it is later than his commit.
+        self._deletions = Batches(self._delete_all, most=1000)
 
     def of(self, kind: Kind) -> "CachedReads":
         return CachedReads(self, kind)
@@ -118,24 +121,31 @@ class Cache:
 
     async def delete(self, keys: Sequence[str]) -> bool:
         """True when Redis has confirmed that neither value nor lease is left."""
+        return await self._deletions.submit(keys)
+
+    async def _delete_all(self, wanted: Sequence[Sequence[str]]) -> Sequence[bool]:
+        keys = {key for some in wanted for key in some}
         try:
             await self._redis.call(lambda redis: redis.delete(*keys, *map(_lease, keys)))
         except RedisDown:
-            CACHE_INVALIDATIONS.labels("unconfirmed").inc()
-            return False
-        CACHE_INVALIDATIONS.labels("confirmed").inc()
-        return True
+            CACHE_INVALIDATIONS.labels("unconfirmed").inc(len(wanted))
+            return [False] * len(wanted)
+        CACHE_INVALIDATIONS.labels("confirmed").inc(len(wanted))
+        return [True] * len(wanted)
 
-    async def delete_and_lease(self, key: str) -> str:
+    async def delete_and_lease(self, keys: Sequence[str]) -> str:
+        """A token that all their leases hold, whoever had them."""
         token = secrets.token_hex(8)
 
         async def run(redis: Redis) -> None:
             async with redis.pipeline(transaction=True) as pipe:
-                pipe.delete(key)
-                pipe.set(_lease(key), token, px=_LEASE_MS)
+                pipe.delete(*keys)
+                for key in keys:
+                    pipe.set(_lease(key), token, px=_LEASE_MS)
                 await pipe.execute()
 
         await self._redis.call(run)
+        CACHE_INVALIDATIONS.labels("confirmed").inc(len(keys))
         return token
 
     async def close(self) -> None:
@@ -150,6 +160,7 @@ class CachedReads:
         self._kind = kind
         self._rows = Gather(self._select)
         self._misses = Gather(self._load_and_fill)
+        self._refreshes = Batches(self._refresh_all, most=100)
         self._fields: set[str] | None = None
         self._count = {
             result: CACHE_READS.labels(kind.name, result).inc
@@ -232,14 +243,18 @@ class CachedReads:
         """After a committed update: put the row as it is now into the cache.
 
         True when Redis has confirmed that the old value is gone."""
-        key = self._kind.key(identity)
+        return await self._refreshes.submit(identity)
+
+    async def _refresh_all(self, ids: Sequence[int]) -> Sequence[bool]:
+        keys = {id: self.key(id) for id in ids}
         try:
-            token = await self._cache.delete_and_lease(key)
-        except RedisDown:
-            return await self._cache.delete([key])  # a full Redis grants no lease, but deletes
-        CACHE_INVALIDATIONS.labels("confirmed").inc()
+            token = await self._cache.delete_and_lease(list(keys.values()))
+        except RedisDown:  # a full Redis grants no lease, but deletes
+            return [await self._cache.delete(list(keys.values()))] * len(ids)
         try:
-            await self._cache.fill({key: await self._rows.get(identity)}, token, self._kind.ttl)
-        except Exception as error:  # the change stands, and the old value is gone
-            log.warning("cache not filled", key=key, error=repr(error))
-        return True
+            rows = await self._select(list(keys))
+            values = {key: rows.get(id) for id, key in keys.items()}
+            await self._cache.fill(values, token, self._kind.ttl)
+        except Exception as error:  # the changes stand, and the old values are gone
+            log.warning("cache not filled", keys=list(keys.values()), error=repr(error))
+        return [True] * len(ids)
