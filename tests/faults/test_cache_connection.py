@@ -1,6 +1,7 @@
 """CacheRedis: its time limit, its breaker, and its guard against values from before a restart."""
 
 import asyncio
+import gc
 import random
 import time
 from collections.abc import AsyncIterator
@@ -145,6 +146,25 @@ async def test_a_full_redis_that_was_never_purged_is_not_used_until_it_has_room(
 async def redis_is_purged(valkey: Valkey) -> bool:
     async with Redis(port=valkey.port) as redis:
         return bool(await redis.exists(RUN_ID_KEY))
+
+
+async def test_a_purge_that_fails_after_its_caller_has_left_is_no_error(
+    cache: CacheRedis, link: Proxy
+) -> None:
+    complaints: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    try:
+        link.delay(shortest=0.03, longest=0.03)
+        assert await get(cache, "user:1") == b"down"
+        await link.refuse()
+        await asyncio.sleep(0.3)
+        await link.heal()
+        await eventually(lambda: works(cache), seconds=3)  # by another purge
+        gc.collect()
+    finally:
+        loop.set_exception_handler(None)
+    assert not complaints
 
 
 async def test_a_restart_between_two_calls_fails_neither(cache: CacheRedis, valkey: Valkey) -> None:
