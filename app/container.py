@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.infra.broker import Broker
-from app.infra.cache import Cache, Kind
+from app.infra.cache import Cache
+from app.infra.cached_reads import CachedReads, Kind
 from app.infra.database import Database
 from app.infra.failpoints import Failpoints
 from app.infra.freshness import (
@@ -119,8 +120,9 @@ class Container:
         self._monitoring = Database(settings.postgresql_url, pool_size=3)
         freshness = Freshness()
         self.cache = Cache(CacheRedis(settings.cache_url), freshness)
-        self.cached_users = self.cache.of(Kind("user", _USER_TTL, self._load_users))
-        self.cached_products = self.cache.of(Kind("product", _PRODUCT_TTL, self._load_products))
+        self.cached_users = CachedReads(self.cache, Kind("user", _USER_TTL, self._load_users))
+        products = Kind("product", _PRODUCT_TTL, self._load_products)
+        self.cached_products = CachedReads(self.cache, products)
         self.user_reads = ReadService("user", self.cached_users)
         self.product_reads = ReadService("product", self.cached_products)
         self._forgetter = Forgetter(self._forget)

@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 
 from app.errors import Duplicate, IllegalStep, NotFound, OutOfStock, Refusal
-from app.infra.cache import CachedReads
+from app.infra.cached_reads import CachedReads
 from app.metrics import ORDERS
 from app.repositories.orders import NewOrder, OrderRepository, Situation
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderRead, OrderStatus

@@ -1,7 +1,7 @@
 import structlog
 
 from app.errors import NotFound
-from app.infra.cache import CachedReads
+from app.infra.cached_reads import CachedReads
 from app.repositories.products import ProductRepository
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
 from app.services.changes import Changes

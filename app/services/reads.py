@@ -1,5 +1,5 @@
 from app.errors import NotFound
-from app.infra.cache import CachedReads
+from app.infra.cached_reads import CachedReads
 
 
 class ReadService:

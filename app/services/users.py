@@ -1,5 +1,5 @@
 from app.errors import NotFound
-from app.infra.cache import CachedReads
+from app.infra.cached_reads import CachedReads
 from app.repositories.users import UserRepository
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
 from app.services.changes import Changes

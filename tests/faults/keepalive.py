@@ -3,11 +3,13 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 from app.embedded.ports import LOOPBACK
 
 _LENGTH = b"content-length:"
+_CHUNKED = b"transfer-encoding: chunked"
 
 
 class Answer(NamedTuple):
@@ -63,6 +65,8 @@ class KeepAlive:
         writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         at = head.find(_LENGTH)
+        if at < 0 and _CHUNKED in head:
+            return int(head[9:12]), b"".join([chunk async for chunk in _chunks(reader)])
         length = int(head[at + len(_LENGTH) : head.index(b"\r", at)]) if at >= 0 else 0
         return int(head[9:12]), await reader.readexactly(length) if length else b""
 
@@ -70,3 +74,9 @@ class KeepAlive:
         if self._streams is not None:
             self._streams[1].transport.abort()
             self._streams = None
+
+
+async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        yield (await reader.readexactly(size + 2))[:-2]
+    await reader.readexactly(2)

@@ -11,7 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from app import cli, container
 from app.errors import Unavailable
-from app.infra.cache import Kind
+from app.infra.cached_reads import Kind
 from app.infra.freshness import Freshness
 from app.metrics import CACHE_READS
 
@@ -36,9 +36,6 @@ class NaiveRedis:
 class NaiveCache:
     def __init__(self, redis: NaiveRedis, _: Freshness) -> None:
         self.client = redis.client
-
-    def of(self, kind: Kind) -> "NaiveReads":
-        return NaiveReads(self, kind)
 
     async def attempt(self, operation: Awaitable[Any]) -> Any:
         try:
@@ -96,6 +93,7 @@ def main() -> None:
     for name, substitute in [
         ("CacheRedis", NaiveRedis),
         ("Cache", NaiveCache),
+        ("CachedReads", NaiveReads),
         ("InvalidationRelay", NoRelay),
     ]:
         setattr(container, name, substitute)

@@ -8,7 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from app.embedded import Valkey
-from app.infra.cache import Cache, CachedReads, Kind
+from app.infra.cache import Cache
+from app.infra.cached_reads import CachedReads, Kind
 from app.infra.freshness import Freshness, Pending
 from app.infra.gather import Gather
 from app.infra.redis import CacheRedis
@@ -36,7 +37,7 @@ class Shop:
         self.rows = Rows()
         self.cache = cache
         self.freshness = freshness
-        self.reads: CachedReads = cache.of(Kind("user", 60, self.rows.load))
+        self.reads = CachedReads(cache, Kind("user", 60, self.rows.load))
 
     async def poll(self, *dirty: str) -> None:
         async def fetch(_: int) -> list[Pending]:
