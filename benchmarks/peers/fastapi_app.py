@@ -50,6 +50,13 @@ class UserOut(BaseModel):
     updated_at: datetime | None
 
 
+class ProductChange(BaseModel):
+    name: str | None = None
+    description: str | None = None
+    price: Decimal | None = None
+    stock_quantity: int | None = None
+
+
 class ProductOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -126,15 +133,27 @@ async def create_user(body: UserIn, session: SessionDep) -> User:
     return user
 
 
-@app.put("/users/{user_id}", response_model=UserOut)
-async def change_user(user_id: int, body: UserChange, session: SessionDep) -> User:
-    user = await session.get(User, user_id)
-    if user is None:
+async def _change(session: AsyncSession, table: type[Any], id: int, body: BaseModel) -> Any:
+    row = await session.get(table, id)
+    if row is None:
         raise HTTPException(status_code=404, detail="not found")
     for name, value in body.model_dump(exclude_unset=True).items():
-        setattr(user, name, value)
-    user.updated_at = datetime.now(UTC)
+        setattr(row, name, value)
+    row.updated_at = datetime.now(UTC)
     await session.commit()
-    await session.refresh(user)
+    await session.refresh(row)
+    return row
+
+
+@app.put("/users/{user_id}", response_model=UserOut)
+async def change_user(user_id: int, body: UserChange, session: SessionDep) -> Any:
+    user = await _change(session, User, user_id, body)
     await redis.delete(f"user:{user_id}")
     return user
+
+
+@app.put("/products/{product_id}", response_model=ProductOut)
+async def change_product(product_id: int, body: ProductChange, session: SessionDep) -> Any:
+    product = ProductOut.model_validate(await _change(session, Product, product_id, body))
+    await redis.set(f"product:{product_id}", product.model_dump_json(), ex=600)
+    return product

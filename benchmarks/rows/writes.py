@@ -1,4 +1,4 @@
-"""POST /users and PUT /users/{id}."""
+"""POST /users, PUT /users/{id} and PUT /products/{id}."""
 
 import itertools
 from contextlib import AsyncExitStack
@@ -12,7 +12,7 @@ OURS, FASTAPI = "this service", "FastAPI + SQLAlchemy"
 _CONNECTIONS = 32
 _NEW = '{"username": "new{n}", "email": "new{n}@example.com", "description": "Designer"}'
 _CHANGED = '{"description": "Designer {n}"}'
-_USERS = 10_000
+_ROWS = 1000
 # More names than any burst uses up.
 _NAMES = itertools.count(1_000_000, 1_000_000)
 
@@ -20,7 +20,7 @@ _NAMES = itertools.count(1_000_000, 1_000_000)
 async def measure(lab: Lab) -> Outcome:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        fill = data.users(_USERS)
+        fill = data.shop(products=_ROWS)
         url, its_url = await enter(lab.database(fill)), await enter(lab.database(fill))
         webs = {
             OURS: await enter(lab.web(url)),
@@ -28,14 +28,18 @@ async def measure(lab: Lab) -> Outcome:
         }
         creation = {name: _creation(lab, web) for name, web in webs.items()}
         created = await hold("POST /users", creation, lab.size.rounds)
-        change = {name: _change(lab, web) for name, web in webs.items()}
-        changed = await hold("PUT /users/{id}", change, lab.size.rounds)
+        changed = []
+        for path in ("/users", "/products"):
+            change = {name: _change(lab, web, path) for name, web in webs.items()}
+            changed.append(await hold(f"PUT {path}/{{id}}", change, lab.size.rounds))
     remarks = [
         f"{_CONNECTIONS} connections; a database each on one PostgreSQL, which writes every commit "
         "to the disk before it answers.",
-        "A PUT of the peer deletes the cached user after its commit, once and without a guarantee.",
+        "After the commit of a PUT the peer deletes the cached user, or sets the cached product, "
+        "once and without a guarantee.",
     ]
-    return Outcome([*_lines(created), *_lines(changed)], [created, changed], remarks)
+    contests = [created, *changed]
+    return Outcome([line for contest in contests for line in _lines(contest)], contests, remarks)
 
 
 def _creation(lab: Lab, web: Web) -> Turn:
@@ -47,8 +51,8 @@ def _creation(lab: Lab, web: Web) -> Turn:
     return take
 
 
-def _change(lab: Lab, web: Web) -> Turn:
-    load = Load("/users/{n}", "PUT", _CHANGED, count=_USERS, connections=_CONNECTIONS)
+def _change(lab: Lab, web: Web, path: str) -> Turn:
+    load = Load(path + "/{n}", "PUT", _CHANGED, count=_ROWS, connections=_CONNECTIONS)
     return lambda: lab.burst(load, web)
 
 

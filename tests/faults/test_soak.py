@@ -32,8 +32,9 @@ def _without(file: str, line: str, instead: str) -> Callable[[Path], Path]:
 
 @pytest.mark.long
 async def test_it_finds_that_the_inbox_is_ignored() -> None:
-    settling = "if await self._messages.settle(queue, message_id, MessageStatus.APPLIED):"
-    broken = _without("app/services/messages.py", settling, f"{settling[3:-1]}\n        if True:")
+    unsettled = "_UNSETTLED = Message.status.in_([MessageStatus.FAILING, MessageStatus.DEAD])"
+    everything = "_UNSETTLED = Message.status.is_not(None)"
+    broken = _without("app/repositories/messages.py", unsettled, everything)
     summary = await soak("streams", 10, _SEED, broken)
     assert "exactly once" in "".join(summary.violations), str(summary)
 
