@@ -1,5 +1,6 @@
 """What a sick Redis adds to reads and writes: `python -m tests.faults.latency`."""
 
+import argparse
 import asyncio
 import random
 from collections import Counter
@@ -97,13 +98,15 @@ def row(name: str, found: Latencies) -> str:
     return f"{name:<16}{columns}{found.readiness:>7} {found.redis:<10}{dict(found.statuses)}"
 
 
-async def _main() -> None:
+async def _main(seconds: float) -> None:
     print(f"{'illness':<16}{'read':>12}{'without':>12}{'write':>12}{'without':>12}  ready redis")
     async with stack_with("full") as stack:
         load = await prepare_load(stack)
         for name, illness in ILLNESSES.items():
-            print(row(name, await measure(stack, load, illness, 2)), flush=True)
+            print(row(name, await measure(stack, load, illness, seconds)), flush=True)
 
 
 if __name__ == "__main__":
-    uvloop.run(_main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2, help="for each illness")
+    uvloop.run(_main(parser.parse_args().seconds))
