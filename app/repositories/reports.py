@@ -1,8 +1,8 @@
 from datetime import date, datetime
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import DateTime, Row, bindparam, func, select, text
+from sqlalchemy import CursorResult, DateTime, Row, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,29 +11,29 @@ from app.models import Installation, Report, ReportRun
 ROWS_PER_MESSAGE = 10_000
 ROWS_PER_PAGE = 5_000
 
-# Rows, batch number and closing in one statement: the rows never travel to us. The builders of a
-# day wait for each other, so NOT EXISTS is enough; ON CONFLICT would look every row up twice.
+# The rows never travel to us. The builders of a day wait for each other, so NOT EXISTS is enough;
+# ON CONFLICT would look every row up twice.
 _BUILD = text("""
-WITH created AS (
-    INSERT INTO reports (report_at, order_id, count_product)
-    SELECT :day, o.id, sum(i.quantity)
-    FROM orders o JOIN order_items i ON i.order_id = o.id
-    WHERE o.ordered_at >= :day_begins AND o.ordered_at < :day_ends
-        AND NOT EXISTS (SELECT FROM reports r WHERE r.report_at = :day AND r.order_id = o.id)
-    GROUP BY o.id ORDER BY o.id
-    RETURNING id
-), total AS (
-    SELECT count(*) AS created, min(id) AS first_id FROM created
-)
-UPDATE report_runs
-SET batches = batches + (batches = 0 OR created > 0)::int,
-    closed_at = coalesce(closed_at, CASE WHEN now() >= :day_ends THEN now() END)
-FROM total WHERE report_date = :day
-RETURNING created, first_id, batches
+INSERT INTO reports (report_at, order_id, count_product)
+SELECT :day, o.id, sum(i.quantity)
+FROM orders o JOIN order_items i ON i.order_id = o.id
+WHERE o.ordered_at >= :day_begins AND o.ordered_at < :day_ends
+    AND NOT EXISTS (SELECT FROM reports r WHERE r.report_at = :day AND r.order_id = o.id)
+GROUP BY o.id ORDER BY o.id
 """).bindparams(
     bindparam("day_begins", type_=DateTime(timezone=True)),
     bindparam("day_ends", type_=DateTime(timezone=True)),
 )
+# Other days may take ids meanwhile, but no row of this day can have a smaller one. To ask the new
+# rows themselves, by RETURNING, would keep all of them in memory.
+_FIRST_ID = text("SELECT last_value + is_called::int FROM reports_id_seq")
+_CLOSE = text("""
+UPDATE report_runs
+SET batches = batches + (batches = 0 OR :created > 0)::int,
+    closed_at = coalesce(closed_at, CASE WHEN now() >= :day_ends THEN now() END)
+WHERE report_date = :day
+RETURNING batches
+""").bindparams(bindparam("day_ends", type_=DateTime(timezone=True)))
 
 # One message, of the batch's next rows: those of the day from `first_id` on. The index has them in
 # order; the subtraction keeps the planner from the index of ids, the rest of which it would sort
@@ -76,6 +76,14 @@ FROM page
 """)
 
 
+class Batch(NamedTuple):
+    """The `number`th of a day: so many new rows, with ids from `first_id` on."""
+
+    number: int
+    created: int
+    first_id: int
+
+
 class ReportRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -98,14 +106,17 @@ class ReportRepository:
         query = select(ReportRun.batches).where(ReportRun.report_date == day).with_for_update()
         return (await self._session.scalars(query)).one()
 
-    async def build(self, day: date, day_begins: datetime, day_ends: datetime) -> Row[Any]:
-        """`created` new rows from `first_id` on, and the number of `batches` with these."""
+    async def build(self, day: date, day_begins: datetime, day_ends: datetime) -> Batch:
         # A large day takes longer than a request may.
         await self._session.execute(text("SET LOCAL statement_timeout = '5min'"))
-        arguments = {"day": day, "day_begins": day_begins, "day_ends": day_ends}
-        return (await self._session.execute(_BUILD, arguments)).one()
+        first_id = (await self._session.scalars(_FIRST_ID)).one()
+        times = {"day_begins": day_begins, "day_ends": day_ends}
+        built = await self._session.execute(_BUILD, {"day": day, **times})
+        created = cast(CursorResult[Any], built).rowcount
+        arguments = {"day": day, "day_ends": day_ends, "created": created}
+        return Batch((await self._session.scalars(_CLOSE, arguments)).one(), created, first_id)
 
-    async def tell(self, day: date, batch: Row[Any]) -> list[int]:
+    async def tell(self, day: date, batch: Batch) -> list[int]:
         """Write the messages that tell of a batch; their ids. Even an empty batch has one."""
         parts = max(1, ceil(batch.created / ROWS_PER_MESSAGE))
         after, ids = 0, []
@@ -114,9 +125,9 @@ class ReportRepository:
                 "day": day,
                 "date": str(day),
                 "after": after,
-                "first_id": batch.first_id or 0,
+                "first_id": batch.first_id,
                 "rows_per_message": ROWS_PER_MESSAGE,
-                "message_id": f"report:{day}:{batch.batches}" + (f":{part}" if parts > 1 else ""),
+                "message_id": f"report:{day}:{batch.number}" + (f":{part}" if parts > 1 else ""),
                 "part": f',"part":{part},"parts":{parts}' if parts > 1 else "",
             }
             sent = (await self._session.execute(_TELL, arguments)).one()
