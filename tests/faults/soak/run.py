@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.faults import illnesses
 from tests.faults.soak.deployment import Deployment, Strike
@@ -21,7 +22,6 @@ from tests.support.tree import copy_tree
 
 _SHORTEST, _LONGEST = 0.2, 5.0  # seconds that a fault lasts
 _CALM_SECONDS = 3.0
-_LONGEST_EVENT = 140
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,10 @@ async def soak(
         await market.all_sent()
         verdict = await judge(deployment, market)
         errors = _errors(deployment)
-    rows = {"seconds": f"{took:.0f}", **_counts(market, verdict, faults), "log errors": errors}
+    rows = {"seconds": f"{took:.0f}", **_counts(market, verdict, faults)}
+    rows["log errors"] = _events(errors)
+    if verdict.violations:
+        rows |= {"traceback": line["exception"] for line in errors if "exception" in line}
     return Summary(f"soak of {transport}, seed {seed}", rows, verdict.violations)
 
 
@@ -116,11 +119,12 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
 
 
-def _errors(deployment: Deployment) -> str:
+def _errors(deployment: Deployment) -> list[dict[str, Any]]:
     lines = [line for log in deployment.service.directory.glob("*.log") for line in json_lines(log)]
-    events = Counter(
-        " ".join(f"{line['message']}".split())[:_LONGEST_EVENT]
-        for line in lines
-        if line.get("level") in ("error", "critical")
-    )
+    return [line for line in lines if line.get("level") in ("error", "critical")]
+
+
+def _events(lines: list[dict[str, Any]]) -> str:
+    # Up to where an object is shown: each has an address of its own.
+    events = Counter(f"{line['message']}".split("<")[0].split("\n")[0].strip() for line in lines)
     return f"{events.total()}  {_listed(events)}"
