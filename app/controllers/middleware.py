@@ -7,6 +7,7 @@ from random import getrandbits
 
 import structlog
 from litestar.enums import ScopeType
+from litestar.exceptions import LitestarException
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
@@ -23,6 +24,18 @@ _SECURITY_HEADERS = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
+
+
+async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """What Litestar raises failed in the middle of an answer, which then stays incomplete: uvicorn
+    closes the connection. All earlier failures Litestar has answered."""
+    try:
+        await app(scope, receive, send)
+    except LitestarException as error:
+        cause = error.__cause__
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        log.error("answer broken off", path=scope["path"], error=repr(cause))
 
 
 class RequestContext:
@@ -56,7 +69,7 @@ class RequestContext:
 
         bound = bind_contextvars(request_id=request_id)
         try:
-            await self._app(scope, receive, send_marked)
+            await _answer(self._app, scope, receive, send_marked)
             self._record(scope, status, time.perf_counter() - began)
         finally:
             reset_contextvars(**bound)

@@ -46,6 +46,8 @@ async def test_a_failure_on_the_way_breaks_the_connection(
     body = await reader.read()
     writer.close()
     assert not body.endswith(b"0\r\n\r\n"), "the last chunk says that the answer is complete"
+    await processes.web.says('"message": "answer broken off"', "reports", '"message": "request"')
+    assert "Traceback" not in processes.web.output
     # The next one is told before its answer begins.
     answer = await processes.api.get(PATH)
     assert answer.status_code == 500

@@ -1,5 +1,6 @@
 """Report days: half-open, without gap or overlap, whatever the clocks do."""
 
+import zoneinfo
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -57,3 +58,12 @@ def test_a_moment_in_another_zone_is_the_same_moment() -> None:
 @pytest.mark.parametrize("zone", ZONES)
 def test_the_first_day_of_all_can_be_asked_for(zone: str) -> None:
     assert Calendar(zone).begins(date.min).year == 1
+
+
+def test_a_machine_that_knows_no_zones(request: pytest.FixtureRequest) -> None:
+    """The package tzdata does."""
+    request.addfinalizer(zoneinfo.reset_tzpath)
+    zoneinfo.reset_tzpath(to=[])
+    zoneinfo.ZoneInfo.clear_cache()
+    begins = datetime(2025, 10, 29, 21, tzinfo=UTC)
+    assert Calendar("Africa/Cairo").begins(date(2025, 10, 30)) == begins
