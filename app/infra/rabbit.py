@@ -25,6 +25,7 @@ from app.infra.broker import (
     Receiver,
     ReplyReceiver,
 )
+from app.infra.cancellation import is_ours
 from app.schemas.messages import CONSUMED, Queue
 
 log = structlog.get_logger(__name__)
@@ -212,9 +213,8 @@ class RabbitMQ(Broker):
             async with asyncio.timeout(seconds):
                 yield
         except _FAILURES as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-                raise  # it is we who are cancelled, not a dead connection
+            if isinstance(error, asyncio.CancelledError) and is_ours():
+                raise
             raise Unavailable(explain(error, self._host)) from error
 
     async def close(self) -> None:

@@ -12,6 +12,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from app.infra.cancellation import is_ours
+
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
@@ -66,14 +68,16 @@ class CacheRedis:
                 result = await operation(self._client)
         # Not RedisError and OSError alone: uvloop raises RuntimeError on a connection that was
         # reset, and redis-py whatever comes to it if the other side speaks another protocol.
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_ours():
+                raise
             self._failed(error)
             raise RedisDown from error
         if self._failures:
             self._recovered()
         return result
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         now = time.monotonic()
         self._open_until = now + _OPEN_SECONDS
         if now - self._failed_at < CALL_SECONDS:

@@ -1,0 +1,44 @@
+"""A future that a library cancels must not look like the end of our own task."""
+
+import asyncio
+
+import pytest
+
+from app.errors import Unavailable
+from app.infra.database import surroundings
+from app.infra.redis import CacheRedis, RedisDown
+
+_NOWHERE = "redis://127.0.0.1:9/0"
+
+
+async def _wait_for_a_cancelled_future() -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+async def test_the_database_drivers_is_an_absence_of_the_database() -> None:
+    with pytest.raises(Unavailable), surroundings():
+        await _wait_for_a_cancelled_future()
+
+
+async def test_the_cache_drivers_is_an_absence_of_the_cache() -> None:
+    redis = CacheRedis(_NOWHERE)
+    with pytest.raises(RedisDown):
+        await redis.call(lambda _: _wait_for_a_cancelled_future())
+    await redis.close()
+
+
+async def test_ours_ends_the_task() -> None:
+    redis = CacheRedis(_NOWHERE)
+
+    async def in_both() -> None:
+        with surroundings():
+            await redis.call(lambda _: asyncio.sleep(9))
+
+    task = asyncio.create_task(in_both())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    await redis.close()
