@@ -1,0 +1,89 @@
+"""Who may ask, and under which name."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from app import web
+from app.container import Container
+from app.settings import Settings
+from tests.support.lifespan import lifespan
+
+KEY = "k" * 32
+OPEN = ["/health/live", "/health/ready", "/docs", "/schema/openapi.json"]
+CLOSED = ["/users", "/users/1", "/products/1", "/orders", "/report", "/messages/x", "/metrics"]
+
+
+@asynccontextmanager
+async def _client(settings: Settings, **variables: Any) -> AsyncIterator[httpx.AsyncClient]:
+    changed = Settings(**{**settings.model_dump(), **variables})
+    async with Container.open(changed) as container:
+        app = web.create_app(container)
+        async with lifespan(app):
+            transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost"
+            ) as client:
+                yield client
+
+
+async def test_a_key_opens_what_is_not_open_to_all(settings: Settings) -> None:
+    async with _client(settings, api_key=KEY) as client:
+        for path in OPEN:
+            assert (await client.get(path)).status_code == 200, path
+        for path in CLOSED:
+            refused = await client.get(path)
+            assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+            for headers in ({"X-API-Key": KEY}, {"Authorization": f"Bearer {KEY}"}):
+                assert (await client.get(path, headers=headers)).status_code in (200, 404), path
+        for headers in (
+            {"X-API-Key": KEY[1:]},
+            {"Authorization": KEY},
+            {"Authorization": "Bearer"},
+        ):
+            assert (await client.get("/users", headers=headers)).status_code == 401
+
+
+async def test_without_a_key_in_the_settings_none_is_asked_for(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/users")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "status"),
+    [
+        (None, "localhost:8000", 200),
+        (None, "127.0.0.1", 200),
+        (None, "[::1]:8000", 200),
+        (None, "app:8000", 200),
+        (None, "evil.example", 400),
+        (None, "localhost.evil.example", 400),
+        ("shop.example", "SHOP.example:443", 200),
+        ("shop.example", "localhost", 400),
+        ("*", "anything.example", 200),
+    ],
+)
+async def test_only_known_names_are_answered(
+    settings: Settings, hosts: str | None, host: str, status: int
+) -> None:
+    async with _client(settings, **({"allowed_hosts": hosts} if hosts else {})) as client:
+        answer = await client.get("/users", headers={"Host": host})
+    assert answer.status_code == status
+    assert ("ALLOWED_HOSTS" in answer.text) == (status == 400)
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", ""])
+async def test_what_is_not_called_json_is_refused(
+    client: httpx.AsyncClient, media_type: str
+) -> None:
+    body = b'{"username": "jane", "email": "jane@example.com"}'
+    refused = await client.post("/users", content=body, headers={"Content-Type": media_type})
+    assert refused.status_code == 415
+    assert (await client.get("/users")).json()["total"] == 0
+
+
+def test_a_production_that_others_can_reach_needs_a_key() -> None:
+    with pytest.raises(SystemExit, match="API_KEY"):
+        web.listen(Settings(host="0.0.0.0", port=1, env="production"))
