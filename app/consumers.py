@@ -7,6 +7,7 @@ surroundings end nothing: the delivery is held and tried again, as long as they 
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -77,6 +78,7 @@ class Consumer:
         self._container = container
         self._orders = Batches(self._apply_orders, ORDERS_TOGETHER)
         self._alone = asyncio.Semaphore(container.settings.worker_concurrency)
+        self._phase = random.uniform(0, _LONGEST_PAUSE)  # no two processes wake together
 
     async def receive(self, delivery: Delivery) -> None:
         """Returns when the delivery may be acknowledged."""
@@ -162,9 +164,8 @@ class Consumer:
                     delivery.queue, delivery.message_id, poison.reason, poison.detail
                 )
         await self._container.broker.publish(_dead_letter(delivery, poison, outcome, first_seen))
-        log.warning(
-            "message dead", queue=delivery.queue, reason=poison.reason, detail=poison.detail
-        )
+        why = {"reason": poison.reason, "detail": poison.detail}
+        log.warning("message dead", queue=delivery.queue, **why)
         return outcome
 
     async def _hold(
@@ -190,7 +191,8 @@ class Consumer:
                 if not for_ever:
                     await self._count_failure(delivery, error)
             MESSAGE_HOLDS.labels(delivery.queue).inc()
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            # All that is held wakes at the same moments, so that orders share their next attempt.
+            await asyncio.sleep(pause - (time.monotonic() + self._phase) % pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _count_failure(self, delivery: Delivery, error: Exception) -> None:
