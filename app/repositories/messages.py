@@ -13,6 +13,7 @@ from app.schemas.messages import MessageRead, MessageStatus, Queue
 _UNSETTLED = Message.status.in_([MessageStatus.FAILING, MessageStatus.DEAD])
 
 
+_PLAN_EACH_TIME = text("SET LOCAL plan_cache_mode = force_custom_plan")
 _RECORD = text("""
 UPDATE messages m SET
     status = o.status, result_id = o.result_id, reason = o.reason, detail = o.detail,
@@ -68,6 +69,8 @@ class MessageRepository:
         """As `settle`, for many at once: written as applied, those that were not settled before.
 
         In the order of the ids: two transactions with the same ones must not deadlock."""
+        # A plan that was made while the tables were empty would be kept, and read all of them.
+        await self._session.execute(_PLAN_EACH_TIME)
         found = func.unnest(literal(message_ids, ARRAY(Text))).column_valued("found")
         settled = {"status": MessageStatus.APPLIED, "finished_at": func.now()}
         fresh = select(found, literal(queue), literal(MessageStatus.APPLIED), func.now())
