@@ -1,5 +1,6 @@
 """One log format for all processes: a JSON object a line, or a readable line in a terminal."""
 
+import asyncio
 import io
 import json
 import logging
@@ -44,17 +45,42 @@ def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
     return json.dumps(event, default=repr)
 
 
+class _Output:
+    """Flushes stderr once for all lines of a turn of the event loop, and before it waits again. As
+    for the libraries' records, a line that cannot be written is no reason to fail."""
+
+    def __init__(self) -> None:
+        self._flushing: asyncio.AbstractEventLoop | None = None
+
+    def write(self, line: str) -> None:
+        with suppress(OSError):
+            sys.stderr.buffer.write(line.encode(errors="backslashreplace") + b"\n")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # a thread, or before and after the loop
+            self._flush()
+        else:
+            if loop is not self._flushing:
+                self._flushing = loop
+                loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        with suppress(OSError):
+            sys.stderr.buffer.flush()
+
+
+_output = _Output()
+
+
 class _Lines:
-    """The end of our own events' way. As for the libraries' records, a line that cannot be written
-    is no reason to fail."""
+    """The end of our own events' way."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def msg(self, line: str) -> None:
-        with suppress(OSError):
-            sys.stderr.buffer.write(line.encode(errors="backslashreplace") + b"\n")
-            sys.stderr.buffer.flush()
+        _output.write(line)
 
     debug = info = warning = error = critical = msg
 

@@ -9,7 +9,7 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.exceptions import LitestarException
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars, reset_contextvars
+from structlog.contextvars import bind_contextvars
 
 from app.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
@@ -67,12 +67,10 @@ class RequestContext:
                 message["headers"] = [*message["headers"], *extra_headers]
             await send(message)
 
-        bound = bind_contextvars(request_id=request_id)
-        try:
-            await _answer(self._app, scope, receive, send_marked)
-            self._record(scope, status, time.perf_counter() - began)
-        finally:
-            reset_contextvars(**bound)
+        # Not taken back: the server gives every request a task of its own.
+        bind_contextvars(request_id=request_id)
+        await _answer(self._app, scope, receive, send_marked)
+        self._record(scope, status, time.perf_counter() - began)
 
     def _record(self, scope: HTTPScope, status: int, seconds: float) -> None:
         route = scope.get("path_template") or "unmatched"
