@@ -1,6 +1,7 @@
 """What processes cost: processor time and memory, their children included."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,3 +61,19 @@ class Meter:
     @property
     def seconds(self) -> float:
         return self._read() - self._before
+
+
+class Machine:
+    """How many cores have been busy since it was made, whoever kept them so."""
+
+    def __init__(self) -> None:
+        self._began, self._before = time.perf_counter(), _busy_seconds()
+
+    @property
+    def busy_cores(self) -> float:
+        return (_busy_seconds() - self._before) / (time.perf_counter() - self._began)
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system + times.irq + times.softirq

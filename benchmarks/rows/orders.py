@@ -12,7 +12,7 @@ from benchmarks import data
 from benchmarks.lab import POSTGRES_CPU, Lab
 from benchmarks.messages import depth, publish
 from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
-from benchmarks.usage import Meter
+from benchmarks.usage import Machine, Meter
 from tests.support.databases import connected
 from tests.support.invariants import check_invariants
 from tests.support.processes import Process, finish, run
@@ -20,7 +20,7 @@ from tests.support.service import COMMANDS, PYTHON
 from tests.support.waiting import eventually
 
 OURS, ORM = "this service", "FastStream, one ORM transaction a message"
-RATE, CPU = "orders/s", "CPU µs of the consumers"
+RATE, CPU, BUSY = "orders/s", "CPU µs of the consumers", "cores busy"
 _COUNT = 10_000
 _SLOWER = 4  # the peer with the ORM gets so many times fewer messages
 _CONNECTIONS = (2, 4, 8)
@@ -115,10 +115,11 @@ async def _drain(
         before = await _newest(connection)
         async with _running(consumers, ready):
             workers = Meter(*(consumer.pid for consumer in consumers))
-            postgres = Meter(lab.postgres.pid)
+            postgres, machine = Meter(lab.postgres.pid), Machine()
             await eventually(lambda: _are_there(connection, before, count), seconds=300)
+            busy = machine.busy_cores
             costs = _costs(workers.seconds, postgres.seconds, count)
-        figures = {RATE: await _rate(connection, before, count), **costs}
+        figures = {RATE: await _rate(connection, before, count), **costs, BUSY: busy}
     assert await depth(rabbitmq.url, queue) == 0
     return figures
 
