@@ -29,8 +29,9 @@ log = structlog.get_logger(__name__)
 
 MOST_BYTES = 1024 * 1024
 MOST_ATTEMPTS = 5
-# Orders share transactions: a commit, and the locks of hot products, are taken once for all.
+# Of one transaction: a commit, and the locks of hot products, are taken once for all.
 ORDERS_TOGETHER = 128
+ORDERS_IN_HAND = 2 * ORDERS_TOGETHER  # the next ones arrive meanwhile
 _WORK_SECONDS = 10
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
@@ -69,8 +70,8 @@ EFFECTS: dict[Queue, Callable[[Work, Any], Awaitable[int]]] = {
 
 def prefetch(concurrency: int) -> dict[Queue, int]:
     """How many messages of each queue may be in hand. One at a time keeps their order."""
-    together = ORDERS_TOGETHER if concurrency > 1 else 1
-    return {queue: together if queue is Queue.ORDER else concurrency for queue in CONSUMED}
+    most = dict.fromkeys(CONSUMED, concurrency)
+    return most if concurrency == 1 else {**most, Queue.ORDER: ORDERS_IN_HAND}
 
 
 class Consumer:
@@ -101,8 +102,7 @@ class Consumer:
         try:
             outcome = await self._hold(delivery, lambda: self._apply(delivery, body))
         except Refusal as refusal:
-            caught = refusal
-            outcome = await self._hold(delivery, lambda: self._reject(delivery, caught))
+            outcome = await self._hold(delivery, lambda: self._reject(delivery, refusal))
         if outcome.status is MessageStatus.REJECTED:
             why = {"reason": outcome.reason, "detail": outcome.detail}
             log.warning("message refused", queue=delivery.queue, **why)
@@ -183,7 +183,7 @@ class Consumer:
             except (Refusal, Poison):
                 raise
             except Unavailable as error:
-                # Once is enough: there may be many, and the wait may be long.
+                # Loud once: there may be many, and the wait may be long.
                 write = log.warning if pause == _FIRST_PAUSE else log.debug
                 write("holding a message", queue=delivery.queue, error=str(error))
             except Exception as error:

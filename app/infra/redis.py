@@ -115,7 +115,7 @@ class CacheRedis:
     def _purge(self) -> "asyncio.Task[None]":
         if self._purging is None or self._purging.done():
             self._purging = asyncio.create_task(_purge(self._url))
-            # Its failure is its caller's, who may have left by then: asyncio would call that an error.
+            # Its failure is its caller's, who may have left: asyncio would call that an error.
             self._purging.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._purging
 

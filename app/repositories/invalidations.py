@@ -35,7 +35,7 @@ class InvalidationRepository:
 
     async def pending(self, limit: int) -> Sequence[tuple[int, str, float]]:
         """Id, key and age in seconds, oldest first."""
-        return (await self._session.execute(_PENDING, {"most": limit})).tuples().all()
+        return (await self._session.execute(_PENDING, {"most": limit})).all()
 
     async def forget(self, ids: Sequence[int]) -> None:
         await self._session.execute(_FORGET, {"ids": ids})

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from app.consumers import ORDERS_TOGETHER
+from app.consumers import ORDERS_IN_HAND
 from app.schemas.messages import Queue
 from tests.faults.support.system import System, send_all
 from tests.support.databases import connected
@@ -83,7 +83,7 @@ async def test_a_balancer_is_told_before_the_end(system: System) -> None:
 async def test_messages_in_hand_are_finished(system: System) -> None:
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=1000)
-        more_than_fit = range(ORDERS_TOGETHER + 50)
+        more_than_fit = range(ORDERS_IN_HAND + 50)
         orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in more_than_fit}
         await system.start("worker")
         async with _locked(system, "SELECT FROM products WHERE id = $1 FOR UPDATE", product_id):

@@ -103,3 +103,30 @@ def test_a_line_that_cannot_be_written_hurts_nobody() -> None:
     with open("/dev/full", "wb") as full:
         done = run("for n in range(10_000): log.info('x')\nprint('alive')", stdout=-1, stderr=full)
     assert done.stdout == b"alive\n"
+
+
+LOOPS = """
+import asyncio, os
+log.info('before the loop')
+loop = asyncio.new_event_loop()
+loop.call_soon(lambda: (loop.stop(), log.info('of a loop that ends')))
+loop.run_forever()
+async def say():
+    await asyncio.to_thread(log.info, 'of a thread')
+    log.info('of a turn'); log.info('of the same turn')
+    await asyncio.sleep(0)
+    os._exit(0)
+asyncio.run(say())
+"""
+
+
+def test_no_line_waits_longer_than_a_turn_of_the_loop() -> None:
+    """`os._exit` flushes nothing, as a crash does not."""
+    done = run(LOOPS, stderr=subprocess.PIPE)
+    assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == [
+        "before the loop",
+        "of a loop that ends",
+        "of a thread",
+        "of a turn",
+        "of the same turn",
+    ]
