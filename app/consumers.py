@@ -52,8 +52,7 @@ async def place_order(work: Work, body: OrderCreate) -> int:
 async def place_orders(
     work: Work, bodies: Mapping[str, OrderCreate], message_ids: Sequence[str]
 ) -> Sequence[int | Refusal]:
-    answers = await work.orders.place_all([bodies[message_id] for message_id in message_ids])
-    return [answer if isinstance(answer, Refusal) else answer.id for answer in answers]
+    return await work.orders.place_all([bodies[message_id] for message_id in message_ids])
 
 
 async def update_order(work: Work, body: OrderUpdateMessage) -> int:

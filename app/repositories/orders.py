@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import RowMapping, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
@@ -136,7 +136,7 @@ class OrderRepository:
             external_ids=set(row.external_ids),
         )
 
-    async def add(self, orders: Sequence[NewOrder]) -> Sequence[dict[str, Any]]:
+    async def add(self, orders: Sequence[NewOrder]) -> Sequence[RowMapping]:
         """Write the orders and take their products, which must be locked and there."""
         lines = [
             (n, *line) for n, order in enumerate(orders, 1) for line in order.quantities.items()
@@ -154,7 +154,7 @@ class OrderRepository:
                 "quantities": quantities,
             },
         )
-        return [row._asdict() for row in answer]
+        return answer.mappings().all()
 
     async def lock_status(self, order_id: int) -> str | None:
         query = select(Order.status).where(Order.id == order_id).with_for_update(key_share=True)

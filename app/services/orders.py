@@ -1,7 +1,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -23,6 +23,19 @@ _STEPS = {
     OrderStatus.DELIVERED: set[OrderStatus](),
     OrderStatus.CANCELLED: set[OrderStatus](),
 }
+
+
+class _Placed(NamedTuple):
+    row: Mapping[Any, Any]
+    order: NewOrder
+    prices: Mapping[int, Decimal]
+
+    def detail(self) -> OrderDetail:
+        items = [
+            {"product_id": id, "quantity": quantity, "unit_price": self.prices[id]}
+            for id, quantity in sorted(self.order.quantities.items())
+        ]
+        return OrderDetail.model_validate({**self.row, "items": items})
 
 
 class OrderService:
@@ -49,13 +62,18 @@ class OrderService:
         return OrderDetail.model_validate(order)
 
     async def place(self, body: OrderCreate) -> OrderDetail:
-        [answer] = await self.place_all([body])
+        [answer] = await self._place([body])
         if isinstance(answer, Refusal):
             raise answer
-        return answer
+        return answer.detail()
 
-    async def place_all(self, bodies: Sequence[OrderCreate]) -> Sequence[OrderDetail | Refusal]:
-        """One after the other, each all or nothing: what one takes, the next does not find."""
+    async def place_all(self, bodies: Sequence[OrderCreate]) -> Sequence[int | Refusal]:
+        """Ids. One order after the other, each all or nothing: what one takes, the next does not
+        find."""
+        answers = await self._place(bodies)
+        return [answer if isinstance(answer, Refusal) else answer.row["id"] for answer in answers]
+
+    async def _place(self, bodies: Sequence[OrderCreate]) -> Sequence[_Placed | Refusal]:
         orders = [NewOrder(body, _summed(body)) for body in bodies]
         situation = await self._orders.lock_for(orders)
         refusals = [_take(order, situation) for order in orders]
@@ -63,7 +81,7 @@ class OrderService:
         added = iter(await self._add(accepted, situation))
         return [refusal or next(added) for refusal in refusals]
 
-    async def _add(self, orders: Sequence[NewOrder], situation: Situation) -> Sequence[OrderDetail]:
+    async def _add(self, orders: Sequence[NewOrder], situation: Situation) -> Sequence[_Placed]:
         """Prices are the products' own."""
         if not orders:
             return []
@@ -75,7 +93,7 @@ class OrderService:
             if situation.stock[product_id] == 0:
                 log.warning("product is out of stock", product_id=product_id)
         prices = situation.prices
-        return [_detail(row, order, prices) for row, order in zip(rows, orders, strict=True)]
+        return [_Placed(row, order, prices) for row, order in zip(rows, orders, strict=True)]
 
     async def change_status(
         self, order_id: int, status: OrderStatus, if_match: str | None = None
@@ -132,11 +150,3 @@ def _why_not(order: NewOrder, situation: Situation) -> Refusal | None:
     if short:
         return OutOfStock(short)
     return Duplicate("external_id") if body.external_id in situation.external_ids else None
-
-
-def _detail(row: Mapping[str, Any], order: NewOrder, prices: Mapping[int, Decimal]) -> OrderDetail:
-    items = [
-        {"product_id": product_id, "quantity": quantity, "unit_price": prices[product_id]}
-        for product_id, quantity in sorted(order.quantities.items())
-    ]
-    return OrderDetail.model_validate({**row, "items": items})
