@@ -77,7 +77,7 @@ class Consumer:
     def __init__(self, container: Container) -> None:
         self._container = container
         self._orders = Batches(self._apply_orders, ORDERS_TOGETHER)
-        self._alone = asyncio.Semaphore(container.settings.worker_concurrency)
+        self._turns = asyncio.Semaphore(container.settings.worker_concurrency)
         self._phase = random.uniform(0, _LONGEST_PAUSE)  # no two processes wake together
 
     async def receive(self, delivery: Delivery) -> None:
@@ -113,12 +113,11 @@ class Consumer:
         if isinstance(body, OrderCreate) and delivery.message_id is not None:
             if outcome := await self._orders.submit((delivery.message_id, body)):
                 return outcome
-        async with self._alone:
-            return await self._apply_alone(delivery, body)
+        return await self._apply_alone(delivery, body)
 
     async def _apply_alone(self, delivery: Delivery, body: BaseModel) -> MessageRead:
         effect = EFFECTS[delivery.queue]
-        async with self._container.work(_WORK_SECONDS) as work:
+        async with self._container.work(_WORK_SECONDS, turn=self._turns) as work:
             if delivery.message_id is None:
                 result_id = await effect(work, body)
                 return _unrecorded(delivery, MessageStatus.APPLIED, result_id=result_id)

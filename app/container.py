@@ -1,7 +1,7 @@
 """What lives as long as the process, and the one place that commits."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import date
 from functools import cached_property
 from typing import Any
@@ -155,9 +155,15 @@ class Container:
         return [(self.relay.step, 1), (self._forget_old_keys, 3600)]
 
     @asynccontextmanager
-    async def work(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[Work]:
-        """A transaction that commits at the end of the context, and what must follow the commit."""
-        async with self._transaction(deadline) as session:
+    async def work(
+        self,
+        deadline: float = REQUEST_SECONDS,
+        turn: AbstractAsyncContextManager[Any] = nullcontext(),
+    ) -> AsyncIterator[Work]:
+        """A transaction that commits at the end of the context, and what must follow the commit.
+
+        `turn` is held during the transaction alone: what follows may wait long for others."""
+        async with turn, self._transaction(deadline) as session:
             work = Work(self, session)
             yield work
             keys = sorted(

@@ -52,7 +52,8 @@ async def check_exactly_once(
         sent = set(published.get(queue, ()))
         assert settled | dead == sent, {"lost": sent - settled - dead, "more": settled - sent}
         assert not settled & dead
-        assert await queues.count(queue) == 0
+        waiting = await queues.count(queue)
+        assert not waiting, f"{waiting} messages are left in {queue}"
     assert "failing" not in inbox.values()
     return {id: status for (_, id), status in inbox.items()}
 

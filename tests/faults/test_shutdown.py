@@ -12,7 +12,8 @@ import pytest
 
 from app.consumers import ORDERS_IN_HAND
 from app.schemas.messages import Queue
-from tests.faults.support.system import System, send_all
+from tests.faults.invariants import check_exactly_once
+from tests.faults.support.system import System, drained, send_all
 from tests.support.databases import connected
 from tests.support.processes import Process
 from tests.support.waiting import eventually
@@ -98,6 +99,22 @@ async def test_messages_in_hand_are_finished(system: System) -> None:
         await system.start("worker")
         outcomes = await system.outcomes(queues, {Queue.ORDER: orders})
         assert set(outcomes.values()) == {"applied"}
+
+
+@both
+async def test_repeats_in_hand_are_finished(system: System) -> None:
+    """Each waits until no cache can be stale, so none may wait for another."""
+    async with system.shop() as shop, system.queues() as queues:
+        product_id = await shop.product(stock=1000)
+        orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(ORDERS_IN_HAND)}
+        await system.start("worker")
+        await send_all(queues, Queue.ORDER, orders)
+        await system.settled(len(orders))
+        await send_all(queues, Queue.ORDER, orders)
+        await drained(queues)
+        await asyncio.sleep(0.2)  # what has only just arrived would be given back
+        await _ends_well(system.worker, _terminate(system.worker))
+        await check_exactly_once(system.database_url, queues, {Queue.ORDER: orders})
 
 
 @pytest.mark.long

@@ -104,6 +104,11 @@ class System(Service):
         await self.settled(sum(len(list(ids)) for ids in published.values()), seconds)
         await drained(queues, seconds)
         assert await self.worker.stop() == 0, self.worker.output
+        if await waiting(queues):  # it had only just arrived
+            await self.start("worker")
+            await drained(queues, seconds)
+            await asyncio.sleep(1)
+            assert await self.worker.stop() == 0, self.worker.output
         return await check_exactly_once(self.database_url, queues, published)
 
     def errors(self) -> list[dict[str, Any]]:
@@ -124,11 +129,15 @@ def json_lines(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
+async def waiting(queues: QueueClient) -> int:
+    return sum([await queues.count(name) for name in CONSUMED])
+
+
 async def drained(queues: QueueClient, seconds: float = 30) -> None:
     """Wait until the consumed queues are empty."""
 
     async def are_empty() -> bool:
-        return not any([await queues.count(name) for name in CONSUMED])
+        return not await waiting(queues)
 
     await eventually(are_empty, seconds, lambda: "messages are left in the queues")
 
