@@ -1,16 +1,21 @@
 """Wraps the whole application, so that unknown addresses get the same treatment as known ones."""
 
+import asyncio
 import re
 import time
 from functools import lru_cache
 from random import getrandbits
+from typing import Any
 
 import structlog
+from litestar import Request
 from litestar.enums import ScopeType
 from litestar.exceptions import LitestarException
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
+from app.controllers.errors import answer_to
+from app.errors import Unavailable
 from app.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 # Looking up the labels costs more than the counting.
@@ -57,7 +62,7 @@ class RequestContext:
         request_id = given.decode() if _REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
-        status = 500
+        status = 0
         extra_headers = [(b"x-request-id", request_id.encode()), *_SECURITY_HEADERS]
 
         async def send_marked(message: Message) -> None:
@@ -69,8 +74,17 @@ class RequestContext:
 
         # Not taken back: the server gives every request a task of its own.
         bind_contextvars(request_id=request_id)
-        await _answer(self._app, scope, receive, send_marked)
-        self._record(scope, status, time.perf_counter() - began)
+        try:
+            await _answer(self._app, scope, receive, send_marked)
+        except asyncio.CancelledError:
+            # By the deadline of a dependency, while Litestar resolved the next one: it closes
+            # none of them then, so nobody makes a TimeoutError of it. Or by the server's own end.
+            if status:
+                raise
+            request: Request[None, None, Any] = Request(scope)
+            answer = answer_to(request, Unavailable("the request took too long"))
+            await answer.to_asgi_response(None, request)(scope, receive, send_marked)
+        self._record(scope, status or 500, time.perf_counter() - began)
 
     def _record(self, scope: HTTPScope, status: int, seconds: float) -> None:
         route = scope.get("path_template") or "unmatched"
