@@ -3,14 +3,12 @@ back costs more than all the rest of a cached read. Whatever is unusual goes on 
 handlers give the same answers; a test compares them."""
 
 import re
-from typing import Any
 
-from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from app.container import Container
-from app.controllers.errors import answer_to
+from app.controllers.errors import send_error
 from app.schemas.types import INT4_MAX
 from app.services.versions import etag, matches
 
@@ -39,9 +37,7 @@ class DirectReads:
         try:
             body = await reads.read(identity)
         except Exception as error:
-            request: Request[None, None, Any] = Request(scope)
-            answer = answer_to(request, error).to_asgi_response(None, request)
-            return await answer(scope, receive, send)
+            return await send_error(error, scope, receive, send)
         tag = etag(body)
         headers = [(b"etag", tag.encode())]
         status = 200

@@ -9,7 +9,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.types import ExceptionHandlersMap
+from litestar.types import ExceptionHandlersMap, HTTPScope, Receive, Send
 from litestar.typing import FieldDefinition
 
 from app.errors import (
@@ -138,14 +138,14 @@ def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     return problem(_request_id(request), 500, "this is our fault and has been logged")
 
 
-def answer_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _answer_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     kinds = ((kind, h) for kind, h in EXCEPTION_HANDLERS.items() if isinstance(kind, type))
     return next(handler(request, error) for kind, handler in kinds if isinstance(error, kind))
 
 
 def _wrapped(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
     """What a request's Work raises at its end, such as Duplicate, Litestar puts into a group."""
-    return answer_to(request, group.exceptions[0])
+    return _answer_to(request, group.exceptions[0])
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
@@ -156,6 +156,13 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     ExceptionGroup: _wrapped,
     Exception: _failed,
 }
+
+
+async def send_error(error: Exception, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    """The same answer where Litestar does not see the error."""
+    request: Request[None, None, Any] = Request(scope)
+    answer = _answer_to(request, error).to_asgi_response(None, request)
+    await answer(scope, receive, send)
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:

@@ -5,16 +5,14 @@ import re
 import time
 from functools import lru_cache
 from random import getrandbits
-from typing import Any
 
 import structlog
-from litestar import Request
 from litestar.enums import ScopeType
 from litestar.exceptions import LitestarException
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
-from app.controllers.errors import answer_to
+from app.controllers.errors import send_error
 from app.errors import Unavailable
 from app.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
@@ -81,9 +79,8 @@ class RequestContext:
             # none of them then, so nobody makes a TimeoutError of it. Or by the server's own end.
             if status:
                 raise
-            request: Request[None, None, Any] = Request(scope)
-            answer = answer_to(request, Unavailable("the request took too long"))
-            await answer.to_asgi_response(None, request)(scope, receive, send_marked)
+            too_long = Unavailable("the request took too long")
+            await send_error(too_long, scope, receive, send_marked)
         self._record(scope, status or 500, time.perf_counter() - began)
 
     def _record(self, scope: HTTPScope, status: int, seconds: float) -> None:

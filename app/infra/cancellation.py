@@ -3,8 +3,9 @@
 import asyncio
 
 
-def is_ours() -> bool:
-    """False if nobody has cancelled this task: then a library lets us wait for a future of its own,
-    which it has cancelled because its connection died."""
+def is_our_end(error: BaseException) -> bool:
+    """Whether this task has been cancelled. If nobody has, a CancelledError is a library's: it lets
+    us wait for a future of its own, which it has cancelled because its connection died."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    is_cancelled = task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and is_cancelled

@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from app.errors import Unavailable
-from app.infra.cancellation import is_ours
+from app.infra.cancellation import is_our_end
 
 # SQLSTATEs and classes of the surroundings, not of the statement: connection lost (08, 57P0x),
 # no resources (53), serialisation and deadlock (40001, 40P01), lock not granted in time (55P03).
@@ -42,7 +42,7 @@ def surroundings() -> Iterator[None]:
     except (OSError, PoolTimeoutError) as error:  # TimeoutError is an OSError
         raise Unavailable("the database does not answer") from error
     except asyncio.CancelledError as error:
-        if is_ours():
+        if is_our_end(error):
             raise
         raise Unavailable("the database connection broke") from error
     except DBAPIError as error:

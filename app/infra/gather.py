@@ -15,22 +15,21 @@ class Gather(Generic[K, V]):
     def __init__(self, fetch: Callable[[list[K]], Awaitable[dict[K, V]]]) -> None:
         self._fetch = fetch
         self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
-        self._call: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
     async def get(self, key: K) -> V | None:
-        if self._call is None:
-            self._call = asyncio.create_task(self._send())
-            self._calls.add(self._call)
-            self._call.add_done_callback(self._calls.discard)
-        # Each its own: the end of one request must not take the answer from the others. Of the
-        # call's loop: to ask for the running one is a system call, in Python 3.11.
-        answer: asyncio.Future[V | None] = self._call.get_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            call = loop.create_task(self._send())
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+        # Each its own: the end of one request must not take the answer from the others.
+        answer: asyncio.Future[V | None] = loop.create_future()
         self._waiting.setdefault(key, []).append(answer)
         return await answer
 
     async def _send(self) -> None:
-        waiting, self._waiting, self._call = self._waiting, {}, None
+        waiting, self._waiting = self._waiting, {}
         try:
             found = await self._fetch(list(waiting))
         except BaseException as error:

@@ -25,7 +25,7 @@ from app.infra.broker import (
     Receiver,
     ReplyReceiver,
 )
-from app.infra.cancellation import is_ours
+from app.infra.cancellation import is_our_end
 from app.schemas.messages import CONSUMED, Queue
 
 log = structlog.get_logger(__name__)
@@ -213,7 +213,7 @@ class RabbitMQ(Broker):
             async with asyncio.timeout(seconds):
                 yield
         except _FAILURES as error:
-            if isinstance(error, asyncio.CancelledError) and is_ours():
+            if is_our_end(error):
                 raise
             raise Unavailable(explain(error, self._host)) from error
 

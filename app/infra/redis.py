@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.infra.cancellation import is_ours
+from app.infra.cancellation import is_our_end
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class CacheRedis:
         # Not RedisError and OSError alone: uvloop raises RuntimeError on a connection that was
         # reset, and redis-py whatever comes to it if the other side speaks another protocol.
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and is_ours():
+            if is_our_end(error):
                 raise
             self._failed(error)
             raise RedisDown from error

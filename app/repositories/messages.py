@@ -11,9 +11,9 @@ from app.schemas.messages import MessageRead, MessageStatus, Queue
 
 # A dead message may be sent again, a failing one is being tried; the others are settled.
 _UNSETTLED = Message.status.in_([MessageStatus.FAILING, MessageStatus.DEAD])
-
-
-_PLAN_EACH_TIME = text("SET LOCAL plan_cache_mode = force_custom_plan")
+# For the rest of the transaction: plans that were made while the tables were empty would be kept,
+# and read all of them.
+_PLAN_EACH_TIME = func.set_config("plan_cache_mode", "force_custom_plan", True)
 _RECORD = text("""
 UPDATE messages m SET
     status = o.status, result_id = o.result_id, reason = o.reason, detail = o.detail,
@@ -69,8 +69,6 @@ class MessageRepository:
         """As `settle`, for many at once: written as applied, those that were not settled before.
 
         In the order of the ids: two transactions with the same ones must not deadlock."""
-        # A plan that was made while the tables were empty would be kept, and read all of them.
-        await self._session.execute(_PLAN_EACH_TIME)
         found = func.unnest(literal(message_ids, ARRAY(Text))).column_valued("found")
         settled = {"status": MessageStatus.APPLIED, "finished_at": func.now()}
         fresh = select(found, literal(queue), literal(MessageStatus.APPLIED), func.now())
@@ -83,7 +81,11 @@ class MessageRepository:
                 where=_UNSETTLED,
             )
             .returning(
-                Message.message_id, Message.attempts, Message.first_seen_at, Message.finished_at
+                Message.message_id,
+                Message.attempts,
+                Message.first_seen_at,
+                Message.finished_at,
+                _PLAN_EACH_TIME,
             )
         )
         answer = await self._session.execute(statement)

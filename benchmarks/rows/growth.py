@@ -3,14 +3,11 @@
 from contextlib import AsyncExitStack
 
 from benchmarks import data
-from benchmarks.lab import CPU, POSTGRES_CPU
-from benchmarks.lab import RATE as READS
-from benchmarks.lab import Lab, Web
+from benchmarks.lab import CPU, POSTGRES_CPU, RATE, Lab, Web
 from benchmarks.load import Load
 from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, at_most, hold
+from benchmarks.rows import orders
 from benchmarks.rows.cached_reads import warm
-from benchmarks.rows.orders import CPU as CONSUMER_CPU
-from benchmarks.rows.orders import RATE, consume
 from tests.support.invariants import check_invariants
 
 FEW, MANY = "small tables", "large tables"
@@ -38,16 +35,24 @@ async def measure(lab: Lab) -> Outcome:
 def _lines(placed: Contest, read: Contest, consumers: Contest, webs: Contest) -> list[Line]:
     within = at_most(1.1)
     return [
-        Line(f"Orders/s with {MANY} to {FEW}", placed.ratios(RATE, MANY, FEW), must=at_least(0.9)),
+        Line(
+            f"Orders/s with {MANY} to {FEW}",
+            placed.ratios(orders.RATE, MANY, FEW),
+            must=at_least(0.9),
+        ),
         Line(f"CPU of a cached read, {MANY} to {FEW}", read.ratios(CPU, MANY, FEW), must=within),
-        Line("Orders/s, two consumers to one", consumers.ratios(RATE, TWO, ONE), aim=at_least(1.6)),
-        Line("CPU of an order's consumer, two to one", consumers.ratios(CONSUMER_CPU, TWO, ONE)),
+        Line(
+            "Orders/s, two consumers to one",
+            consumers.ratios(orders.RATE, TWO, ONE),
+            aim=at_least(1.6),
+        ),
+        Line("CPU of an order's consumer, two to one", consumers.ratios(orders.CPU, TWO, ONE)),
         Line(
             "PostgreSQL's CPU of an order, two consumers to one",
             consumers.ratios(POSTGRES_CPU, TWO, ONE),
         ),
         Line("CPU of a cached read, two web processes to one", webs.ratios(CPU, TWO, ONE), within),
-        Line("Cached reads/s, two web processes to one", webs.ratios(READS, TWO, ONE)),
+        Line("Cached reads/s, two web processes to one", webs.ratios(RATE, TWO, ONE)),
     ]
 
 
@@ -92,7 +97,7 @@ async def _orders_in_new_tables(lab: Lab, workers: int = 1) -> Figures:
 
 
 async def _orders(lab: Lab, url: str, workers: int) -> Figures:
-    return await consume(lab, url, lab.size.rows(_MESSAGES, least=1000), workers)
+    return await orders.consume(lab, url, lab.size.rows(_MESSAGES, least=1000), workers)
 
 
 def _reads(lab: Lab, web: Web) -> Turn:

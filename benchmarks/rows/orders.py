@@ -124,8 +124,8 @@ async def _drain(
             workers = Meter(*(consumer.pid for consumer in consumers))
             postgres, machine = Meter(lab.postgres.pid), Machine()
             await eventually(lambda: _are_there(connection, before, count), seconds=300)
-            figures = {BUSY: machine.busy_cores, **_costs(workers.seconds, postgres.seconds, count)}
-        figures = {RATE: await _rate(connection, before, count), **figures}
+            costs = {BUSY: machine.busy_cores, **_costs(workers.seconds, postgres.seconds, count)}
+        figures = {RATE: await _rate(connection, before, count), **costs}
     assert await depth(rabbitmq.url, queue) == 0
     return figures
 

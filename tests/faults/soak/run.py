@@ -57,8 +57,9 @@ async def soak(
         errors = _errors(deployment)
     rows = {"seconds": f"{took:.0f}", **_counts(market, verdict, faults)}
     rows["log errors"] = _events(errors)
-    if verdict.violations:
-        rows |= {"traceback": line["exception"] for line in errors if "exception" in line}
+    tracebacks = [line["exception"] for line in errors if "exception" in line]
+    if verdict.violations and tracebacks:
+        rows["traceback"] = tracebacks[-1]
     return Summary(f"soak of {transport}, seed {seed}", rows, verdict.violations)
 
 
