@@ -11,7 +11,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.exceptions import ValidationException
 from litestar.params import SkipValidation
 
-from app.container import Container, Work
+from app.container import REQUEST_SECONDS, Container, Work
 from app.controllers.parameters import KEY_PATTERN, IdempotencyKey
 from app.schemas.types import View
 from app.services.addresses import AddressService
@@ -35,9 +35,11 @@ _Work = NamedDependency[SkipValidation[Work]]
 
 
 async def provide_work(request: Request[None, None, State], state: State) -> AsyncIterator[Work]:
-    """The commit follows the handler and precedes the answer."""
+    """The commit follows the handler and precedes the answer. A route may have a `deadline`."""
     container: Container = state.container
-    async with container.reading() if request.method == "GET" else container.work() as work:
+    deadline = request.route_handler.opt.get("deadline", REQUEST_SECONDS)
+    opening = container.reading if request.method == "GET" else container.work
+    async with opening(deadline) as work:
         yield work
 
 

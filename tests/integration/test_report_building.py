@@ -8,10 +8,11 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from app.container import Container
+from app.container import REQUEST_SECONDS, Container
 from app.repositories import reports
 from app.schemas.orders import OrderStatus
 from app.schemas.reports import ReportBuilt
+from tests.support.databases import connected
 from tests.support.invariants import check_invariants
 from tests.support.queues import QueueClient
 from tests.support.reports import DAY, NOON, build, messages, report_of, rows_of
@@ -155,3 +156,17 @@ async def test_the_report_over_http(client: httpx.AsyncClient, shop: Shop) -> No
     today = await shop.order((await shop.product(), 1))
     await client.post("/report")
     assert [row["order_id"] for row in (await client.get("/report")).json()] == [today.id]
+
+
+async def test_a_large_day_takes_longer_than_other_requests_may(
+    client: httpx.AsyncClient, shop: Shop, database_url: str
+) -> None:
+    await shop.order((await shop.product(), 1), ordered_at=NOON)
+    async with connected(database_url) as connection:
+        await connection.execute(
+            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+            f"'BEGIN PERFORM pg_sleep({REQUEST_SECONDS + 0.2}); RETURN NULL; END'; "
+            "CREATE TRIGGER dawdle AFTER INSERT ON reports EXECUTE FUNCTION dawdle()"
+        )
+    built = await client.post("/report", params={"report_date": str(DAY)})
+    assert (built.status_code, built.json()["created"]) == (200, 1)
