@@ -7,6 +7,7 @@ from app.models.messages import CacheInvalidation, Message, OutboxMessage
 from app.models.orders import Order, OrderItem
 from app.models.products import Product, StockMovement
 from app.models.reports import Installation, Report, ReportRun
+from app.models.row_counts import RowCount
 from app.models.users import User
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Product",
     "Report",
     "ReportRun",
+    "RowCount",
     "StockMovement",
     "User",
 ]

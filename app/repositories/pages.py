@@ -13,7 +13,7 @@ from app.models import Base
 # page's own rows are fetched. As an array: the planner would take a join for a large one.
 _PAGE = """
 WITH total AS MATERIALIZED (
-    SELECT count(*) AS n FROM {table} WHERE {condition}
+    {total}
 ), ids AS (
     (SELECT id FROM {table} WHERE {condition} AND (SELECT :offset <= n / 2 FROM total)
     ORDER BY id LIMIT :limit OFFSET :offset)
@@ -28,6 +28,13 @@ ORDER BY page.id
 """
 
 
+# Of a whole table `count(*)` would read a whole index.
+_KEPT_TOTAL = (
+    "SELECT coalesce(sum(rows), 0)::bigint AS n FROM row_counts WHERE table_name = '{table}'"
+)
+_TOTAL = "SELECT count(*) AS n FROM {table} WHERE {condition}"
+
+
 class Page(NamedTuple):
     rows: Sequence[Row[Any]]
     total: int
@@ -36,13 +43,15 @@ class Page(NamedTuple):
 @cache
 def _statement(table: str, filters: tuple[str, ...]) -> TextClause:
     condition = " AND ".join(f"{name} = :{name}" for name in filters) or "true"
-    return text(_PAGE.format(table=table, condition=condition))
+    total = (_TOTAL if filters else _KEPT_TOTAL).format(table=table, condition=condition)
+    return text(_PAGE.format(table=table, condition=condition, total=total))
 
 
 async def page_of(
     session: AsyncSession, model: type[Base], filters: Mapping[str, Any], limit: int, offset: int
 ) -> Page:
-    """In the order of the ids. `filters` are columns and their values."""
+    """In the order of the ids. `filters` are columns and their values; without any, `model` must be
+    one of those that `RowCount` keeps the totals of."""
     statement = _statement(model.__tablename__, tuple(filters))
     found = await session.execute(statement, {**filters, "limit": limit, "offset": offset})
     rows = found.all()

@@ -41,6 +41,15 @@ _RULES = {
     "every day with report rows has a run": """
         SELECT report_at FROM reports EXCEPT SELECT report_date FROM report_runs WHERE batches > 0
     """,
+    "the kept totals are the counts": """
+        SELECT name, count, rows FROM (
+            SELECT 'users' AS name, count(*) FROM users
+            UNION ALL SELECT 'products', count(*) FROM products
+            UNION ALL SELECT 'orders', count(*) FROM orders
+        ) counted LEFT JOIN (
+            SELECT table_name AS name, sum(rows) AS rows FROM row_counts GROUP BY 1
+        ) kept USING (name) WHERE count <> coalesce(rows, 0)
+    """,
     "every settled message has a moment and an applied one a result": """
         SELECT message_id FROM messages
         WHERE (status = 'failing') <> (finished_at IS NULL)
