@@ -32,13 +32,10 @@ class AddressController(Controller):
         responses=documented(400, 404, 413, 415, 422),
     )
     async def create(
-        self,
-        addresses: Addresses,
-        once: ExactlyOnce,
-        user_id: PathId,
-        data: JSONBody[AddressCreate],
+        self, once: ExactlyOnce, user_id: PathId, data: JSONBody[AddressCreate]
     ) -> Response[AddressRead]:
-        return as_json_of(AddressRead, await once(lambda: addresses.create(user_id, data)))
+        body = await once(lambda work: work.addresses.create(user_id, data))
+        return as_json_of(AddressRead, body)
 
     @get("/addresses/{address_id:int}", summary="One address", responses=documented(304, 404, 422))
     async def read(

@@ -12,6 +12,7 @@ from litestar.exceptions import ValidationException
 from litestar.params import SkipValidation
 
 from app.container import REQUEST_SECONDS, Container, Work
+from app.controllers.answers import json_of
 from app.controllers.parameters import KEY_PATTERN, IdempotencyKey
 from app.schemas.types import View
 from app.services.addresses import AddressService
@@ -83,20 +84,26 @@ def provide_product_reads(state: State) -> ReadService:
 
 
 class Once:
-    """Runs an effect, unless a POST with this Idempotency-Key has: then its answer comes again."""
+    """Runs an effect, unless a POST with this Idempotency-Key has: then its answer comes again.
+
+    It hands the Work on, so that no handler asks for a service beside it: for two dependencies that
+    do not need each other Litestar makes two tasks, a tenth of what a POST costs."""
 
     def __init__(self, work: Work, request: Request[Any, Any, Any], key: str | None) -> None:
         self._work = work
         self._request = request
         self._key = key
 
-    async def __call__(self, effect: Callable[[], Awaitable[View]]) -> bytes:
-        if self._key is not None and not re.fullmatch(KEY_PATTERN, self._key):
+    async def __call__(self, effect: Callable[[Work], Awaitable[View]]) -> bytes:
+        work, key = self._work, self._key
+        if key is None:
+            return json_of(await effect(work))
+        if not re.fullmatch(KEY_PATTERN, key):
             raise ValidationException(extra=[{"key": "idempotency_key"}])
         request = self._request
         target = f"{request.method} {request.url.path}?{request.url.query}\n"
         fingerprint = sha256(target.encode() + await request.body()).digest()
-        return await self._work.idempotency.once(self._key, fingerprint, effect)
+        return await work.idempotency.once(key, fingerprint, lambda: effect(work))
 
 
 ExactlyOnce = NamedDependency[SkipValidation[Once]]

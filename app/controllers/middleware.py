@@ -75,8 +75,7 @@ class RequestContext:
         try:
             await _answer(self._app, scope, receive, send_marked)
         except asyncio.CancelledError:
-            # By the deadline of a dependency, while Litestar resolved the next one: it closes
-            # none of them then, so nobody makes a TimeoutError of it. Or by the server's own end.
+            # The server ends, and waits no longer. Of a deadline Work makes an Unavailable.
             if status:
                 raise
             too_long = Unavailable("the request took too long")

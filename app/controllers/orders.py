@@ -41,10 +41,8 @@ class OrderController(Controller):
         summary="Place an order: all of it or nothing",
         responses=documented(400, 404, 409, 413, 415, 422),
     )
-    async def create(
-        self, orders: Orders, once: ExactlyOnce, data: JSONBody[OrderCreate]
-    ) -> Response[OrderDetail]:
-        return as_json_of(OrderDetail, await once(lambda: orders.place(data)))
+    async def create(self, once: ExactlyOnce, data: JSONBody[OrderCreate]) -> Response[OrderDetail]:
+        return as_json_of(OrderDetail, await once(lambda work: work.orders.place(data)))
 
     @put(
         "/{order_id:int}",

@@ -29,9 +29,9 @@ class ProductController(Controller):
 
     @post(summary="Create a product", responses=documented(400, 413, 415, 422))
     async def create(
-        self, products: Products, once: ExactlyOnce, data: JSONBody[ProductCreate]
+        self, once: ExactlyOnce, data: JSONBody[ProductCreate]
     ) -> Response[ProductRead]:
-        return as_json_of(ProductRead, await once(lambda: products.create(data)))
+        return as_json_of(ProductRead, await once(lambda work: work.products.create(data)))
 
     @put(
         "/{product_id:int}",

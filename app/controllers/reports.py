@@ -29,7 +29,7 @@ class ReportController(Controller):
         responses=documented(409, 415, 422),
     )
     async def build(
-        self, reports: Reports, once: ExactlyOnce, report_date: ReportDate = None
+        self, once: ExactlyOnce, report_date: ReportDate = None
     ) -> Response[ReportBuilt]:
-        day = report_date or reports.today()
-        return as_json_of(ReportBuilt, await once(lambda: reports.build(day)))
+        body = await once(lambda work: work.reports.build(report_date or work.reports.today()))
+        return as_json_of(ReportBuilt, body)

@@ -28,10 +28,8 @@ class UserController(Controller):
         return unless_known(if_none_match, UserRead, await user_reads.read(user_id))
 
     @post(summary="Create a user", responses=documented(400, 413, 415, 422))
-    async def create(
-        self, users: Users, once: ExactlyOnce, data: JSONBody[UserCreate]
-    ) -> Response[UserRead]:
-        return as_json_of(UserRead, await once(lambda: users.create(data)))
+    async def create(self, once: ExactlyOnce, data: JSONBody[UserCreate]) -> Response[UserRead]:
+        return as_json_of(UserRead, await once(lambda work: work.users.create(data)))
 
     @put(
         "/{user_id:int}",

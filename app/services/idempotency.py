@@ -15,11 +15,9 @@ class IdempotencyService:
         self._changes = changes
 
     async def once(
-        self, key: str | None, fingerprint: bytes, effect: Callable[[], Awaitable[View]]
+        self, key: str, fingerprint: bytes, effect: Callable[[], Awaitable[View]]
     ) -> bytes:
         """The answer as JSON. `fingerprint` stands for the request; a refusal is not kept."""
-        if key is None:
-            return (await effect()).model_dump_json().encode()
         if await self._keys.claim(key, fingerprint):
             answer = (await effect()).model_dump_json()
             await self._keys.store(key, answer)
