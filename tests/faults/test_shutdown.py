@@ -16,6 +16,7 @@ from tests.faults.invariants import check_exactly_once
 from tests.faults.support.system import System, drained, send_all
 from tests.support.databases import connected
 from tests.support.processes import Process
+from tests.support.reports import DAY, NOON, make_building_slow
 from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.faults.support.fixtures"]
@@ -134,6 +135,20 @@ async def test_messages_that_cannot_be_finished_are_given_back(system: System) -
         await system.start("worker")
         outcomes = await system.outcomes(queues, {Queue.ORDER: orders})
         assert set(outcomes.values()) == {"applied"}
+
+
+@pytest.mark.long
+async def test_a_request_that_cannot_be_finished_is_told_so(system: System) -> None:
+    async with system.shop() as shop, system.client() as client:
+        await shop.order((await shop.product(), 1), ordered_at=NOON)
+        await make_building_slow(system.database_url, 30)
+        await system.start("web")
+        building = asyncio.create_task(client.post(f"/report?report_date={DAY}", timeout=15))
+        await asyncio.sleep(0.5)
+        await _ends_well(system.web, _terminate(system.web))
+        answer = await building
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert await system.value("SELECT count(*) FROM reports") == 0
 
 
 @on_rabbitmq

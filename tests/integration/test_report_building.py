@@ -12,10 +12,9 @@ from app.container import REQUEST_SECONDS, Container
 from app.repositories import reports
 from app.schemas.orders import OrderStatus
 from app.schemas.reports import ReportBuilt
-from tests.support.databases import connected
 from tests.support.invariants import check_invariants
 from tests.support.queues import QueueClient
-from tests.support.reports import DAY, NOON, build, messages, report_of, rows_of
+from tests.support.reports import DAY, NOON, build, make_building_slow, messages, report_of, rows_of
 from tests.support.shop import Shop
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
@@ -162,11 +161,6 @@ async def test_a_large_day_takes_longer_than_other_requests_may(
     client: httpx.AsyncClient, shop: Shop, database_url: str
 ) -> None:
     await shop.order((await shop.product(), 1), ordered_at=NOON)
-    async with connected(database_url) as connection:
-        await connection.execute(
-            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
-            f"'BEGIN PERFORM pg_sleep({REQUEST_SECONDS + 0.2}); RETURN NULL; END'; "
-            "CREATE TRIGGER dawdle AFTER INSERT ON reports EXECUTE FUNCTION dawdle()"
-        )
+    await make_building_slow(database_url, REQUEST_SECONDS + 0.2)
     built = await client.post("/report", params={"report_date": str(DAY)})
     assert (built.status_code, built.json()["created"]) == (200, 1)

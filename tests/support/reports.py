@@ -6,6 +6,7 @@ from typing import Any
 
 from app.container import Container
 from app.schemas.reports import ReportBuilt
+from tests.support.databases import connected
 from tests.support.queues import QueueClient, Received
 
 DAY = date(2025, 12, 16)
@@ -30,6 +31,16 @@ async def report_of(container: Container, day: date = DAY) -> list[dict[str, Any
         pieces = await work.reports.of_day(day)
     rows: list[dict[str, Any]] = json.loads("".join([piece async for piece in pieces]))
     return rows
+
+
+async def make_building_slow(database_url: str, seconds: float) -> None:
+    """As the report of a very large day is."""
+    async with connected(database_url) as connection:
+        await connection.execute(
+            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+            f"'BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END'; "
+            "CREATE TRIGGER dawdle AFTER INSERT ON reports EXECUTE FUNCTION dawdle()"
+        )
 
 
 async def messages(queues: QueueClient) -> list[Received]:
