@@ -27,7 +27,6 @@ FROM total LEFT JOIN {table} page ON page.id = ANY (ARRAY (SELECT id FROM ids))
 ORDER BY page.id
 """
 
-
 # Of a whole table `count(*)` would read a whole index.
 _KEPT_TOTAL = (
     "SELECT coalesce(sum(rows), 0)::bigint AS n FROM row_counts WHERE table_name = '{table}'"
