@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.infra.broker import Broker
 from app.infra.cache import Cache
@@ -59,37 +59,37 @@ _PRODUCT_TTL = 600
 
 
 class Work:
-    """One request, message or run: its session, and the services that work in it."""
+    """One request, message or run: its connection, and the services that work in it."""
 
-    def __init__(self, container: "Container", session: AsyncSession) -> None:
+    def __init__(self, container: "Container", connection: AsyncConnection) -> None:
         self._container = container
-        self._session = session
+        self._connection = connection
         self.changes = Changes()
 
     @cached_property
     def users(self) -> UserService:
         cached = self._container.cached_users
-        return UserService(UserRepository(self._session), cached, self.changes)
+        return UserService(UserRepository(self._connection), cached, self.changes)
 
     @cached_property
     def addresses(self) -> AddressService:
-        return AddressService(AddressRepository(self._session), UserRepository(self._session))
+        return AddressService(AddressRepository(self._connection), UserRepository(self._connection))
 
     @cached_property
     def products(self) -> ProductService:
         cached = self._container.cached_products
-        return ProductService(ProductRepository(self._session), cached, self.changes)
+        return ProductService(ProductRepository(self._connection), cached, self.changes)
 
     @cached_property
     def orders(self) -> OrderService:
         cached = self._container.cached_products
-        return OrderService(OrderRepository(self._session), cached, self.changes)
+        return OrderService(OrderRepository(self._connection), cached, self.changes)
 
     @cached_property
     def reports(self) -> ReportService:
         container = self._container
         return ReportService(
-            ReportRepository(self._session),
+            ReportRepository(self._connection),
             container.calendar,
             self.changes,
             container.read_report_page,
@@ -97,11 +97,11 @@ class Work:
 
     @cached_property
     def idempotency(self) -> IdempotencyService:
-        return IdempotencyService(IdempotencyRepository(self._session), self.changes)
+        return IdempotencyService(IdempotencyRepository(self._connection), self.changes)
 
     @cached_property
     def messages(self) -> MessageService:
-        return MessageService(MessageRepository(self._session), self.changes)
+        return MessageService(MessageRepository(self._connection), self.changes)
 
 
 class Container:
@@ -163,14 +163,14 @@ class Container:
         """A transaction that commits at the end of the context, and what must follow the commit.
 
         `turn` is held during the transaction alone: what follows may wait long for others."""
-        async with turn, self._transaction(deadline) as session:
-            work = Work(self, session)
+        async with turn, self._transaction(deadline) as connection:
+            work = Work(self, connection)
             yield work
             keys = sorted(
                 work.changes.deleted
                 | {self.cached_products.key(id) for id in work.changes.refreshed_products}
             )
-            ids = await InvalidationRepository(session).add(keys) if keys else []
+            ids = await InvalidationRepository(connection).add(keys) if keys else []
             self.failpoints.reach("work.before_commit")
         self.failpoints.reach("work.after_commit")
         await self._tell_others(work.changes, ids, committed_at=now())
@@ -178,17 +178,17 @@ class Container:
     @asynccontextmanager
     async def reading(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[Work]:
         """Services to read with: no transaction, nothing to commit."""
-        async with self.database.reading(deadline) as session:
-            yield Work(self, session)
+        async with self.database.reading(deadline) as connection:
+            yield Work(self, connection)
 
     @asynccontextmanager
     async def _transaction(
         self, deadline: float, database: Database | None = None
-    ) -> AsyncIterator[AsyncSession]:
-        async with (database or self.database).transaction(deadline) as session:
+    ) -> AsyncIterator[AsyncConnection]:
+        async with (database or self.database).transaction(deadline) as connection:
             try:
-                yield session
-                await session.commit()
+                yield connection
+                await connection.commit()
             except IntegrityError as error:
                 if refusal := refusal_of(error):
                     raise refusal from error
@@ -207,36 +207,38 @@ class Container:
 
     @asynccontextmanager
     async def _outbox(self) -> AsyncIterator[OutboxRepository]:
-        async with self._transaction(deadline=60) as session:
-            yield OutboxRepository(session)
+        async with self._transaction(deadline=60) as connection:
+            yield OutboxRepository(connection)
 
     async def _forget_old_keys(self) -> None:
-        async with self._transaction(deadline=60) as session:
-            await IdempotencyRepository(session).forget_old()
+        async with self._transaction(deadline=60) as connection:
+            await IdempotencyRepository(connection).forget_old()
 
     async def _load_users(self, ids: list[int]) -> dict[int, bytes]:
-        async with self.database.reading(REQUEST_SECONDS) as session:
-            rows = await UserRepository(session).find(ids)
+        async with self.database.reading(REQUEST_SECONDS) as connection:
+            rows = await UserRepository(connection).find(ids)
         return {row.id: UserRead.model_validate(row).model_dump_json().encode() for row in rows}
 
     async def _load_products(self, ids: list[int]) -> dict[int, bytes]:
-        async with self.database.reading(REQUEST_SECONDS) as session:
-            rows = await ProductRepository(session).find(ids)
+        async with self.database.reading(REQUEST_SECONDS) as connection:
+            rows = await ProductRepository(connection).find(ids)
         return {row.id: ProductRead.model_validate(row).model_dump_json().encode() for row in rows}
 
     async def read_report_page(self, day: date, after: int) -> Row[Any]:
-        """In a session of its own: no slow client holds a connection."""
-        async with self.database.reading(REQUEST_SECONDS) as session:
-            return await ReportRepository(session).page(day, after)
+        """On a connection of its own: no slow client holds one."""
+        async with self.database.reading(REQUEST_SECONDS) as connection:
+            return await ReportRepository(connection).page(day, after)
 
     async def _pending(self, limit: int) -> Sequence[Pending]:
-        async with self._monitoring.reading(REQUEST_SECONDS) as session:
-            return [Pending(*row) for row in await InvalidationRepository(session).pending(limit)]
+        async with self._monitoring.reading(REQUEST_SECONDS) as connection:
+            return [
+                Pending(*row) for row in await InvalidationRepository(connection).pending(limit)
+            ]
 
     async def _forget(self, ids: Sequence[int]) -> None:
-        async with self._transaction(REQUEST_SECONDS, self._monitoring) as session:
-            await InvalidationRepository(session).forget(ids)
+        async with self._transaction(REQUEST_SECONDS, self._monitoring) as connection:
+            await InvalidationRepository(connection).forget(ids)
 
     async def _thin_out(self) -> None:
-        async with self._transaction(REQUEST_SECONDS, self._monitoring) as session:
-            await InvalidationRepository(session).thin_out()
+        async with self._transaction(REQUEST_SECONDS, self._monitoring) as connection:
+            await InvalidationRepository(connection).thin_out()

@@ -1,4 +1,4 @@
-"""PostgreSQL: one pool, two kinds of session, and which of its errors mean "later"."""
+"""PostgreSQL: one pool, two kinds of connection, and which of its errors mean "later"."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import Unavailable
 from app.infra.cancellation import is_our_end
@@ -18,7 +18,7 @@ from app.infra.cancellation import is_our_end
 # no resources (53), serialisation and deadlock (40001, 40P01), lock not granted in time (55P03).
 _TRANSIENT = ("08", "53", "57P01", "57P02", "57P03", "57P04", "57P05", "40001", "40P01", "55P03")
 
-# Server-side limits, in milliseconds. The client's own limit is the deadline of a session.
+# Server-side limits, in milliseconds. The client's own limit is a deadline.
 _SERVER_SETTINGS = {
     "application_name": "order-service",
     "timezone": "UTC",
@@ -58,6 +58,30 @@ class _Connection(asyncpg.Connection):
         await super().close(timeout=_CLOSE_SECONDS)
 
 
+class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
+    """Taken from the pool by its first statement: who is refused before that, needs no database.
+
+    So is that of SQLAlchemy's AsyncSession; what a session does more is not needed here, and costs
+    as much as a round trip."""
+
+    async def start(self, is_ctxmanager: bool = False) -> AsyncConnection:
+        return self if is_ctxmanager else await super().start()
+
+    async def execute(self, *arguments: Any, **options: Any) -> Any:
+        """`scalar` and `scalars` come here too."""
+        if self.sync_connection is None:
+            await self.start()
+        return await super().execute(*arguments, **options)
+
+    async def commit(self) -> None:
+        if self.sync_connection is not None:
+            await super().commit()
+
+    async def close(self) -> None:
+        if self.sync_connection is not None:
+            await super().close()
+
+
 class Database:
     def __init__(self, url: str, pool_size: int) -> None:
         self._engine = create_async_engine(
@@ -76,27 +100,28 @@ class Database:
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
 
     @asynccontextmanager
-    async def transaction(self, deadline: float) -> AsyncIterator[AsyncSession]:
-        """A session whose end is a rollback unless its user commits. `deadline` in seconds."""
-        async with self._session(self._engine, deadline) as session:
-            yield session
+    async def transaction(self, deadline: float) -> AsyncIterator[AsyncConnection]:
+        """A connection whose end is a rollback unless its user commits. `deadline` in seconds."""
+        async with self._connected(self._engine, deadline) as connection:
+            yield connection
 
     @asynccontextmanager
-    async def reading(self, deadline: float) -> AsyncIterator[AsyncSession]:
-        """A session without a transaction: every statement sees what is committed by then."""
-        async with self._session(self._autocommit, deadline) as session:
-            yield session
+    async def reading(self, deadline: float) -> AsyncIterator[AsyncConnection]:
+        """One without a transaction: every statement sees what is committed by then."""
+        async with self._connected(self._autocommit, deadline) as connection:
+            yield connection
 
     @asynccontextmanager
-    async def _session(self, engine: Any, deadline: float) -> AsyncIterator[AsyncSession]:
+    async def _connected(
+        self, engine: AsyncEngine, deadline: float
+    ) -> AsyncIterator[AsyncConnection]:
         with surroundings():
-            async with asyncio.timeout(deadline):
-                async with AsyncSession(engine, expire_on_commit=False) as session:
-                    yield session
+            async with asyncio.timeout(deadline), _LazyConnection(engine) as connection:
+                yield connection
 
     async def ping(self) -> None:
-        async with self.reading(deadline=1) as session:
-            await session.execute(text("SELECT 1"))
+        async with self.reading(deadline=1) as connection:
+            await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -3,14 +3,14 @@
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
+from sqlalchemy import Row
 
 from app.infra.broker import Broker, Outgoing
 from app.infra.failpoints import Failpoints
 from app.metrics import PUBLISHED
-from app.models import OutboxMessage
 from app.schemas.messages import Queue
 
 log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ class Outbox(Protocol):
 
     async def take(self, ids: Sequence[int]) -> Sequence[int]: ...
     async def take_oldest(self, limit: int, older_than: timedelta) -> Sequence[int]: ...
-    async def remove(self, row_id: int) -> OutboxMessage: ...
+    async def remove(self, row_id: int) -> Row[Any]: ...
 
 
 class Relay:
@@ -57,7 +57,7 @@ class Relay:
                 self._failpoints.reach("relay.after_confirm")
         return len(ids)
 
-    async def _publish(self, row: OutboxMessage) -> None:
+    async def _publish(self, row: Row[Any]) -> None:
         await self._broker.publish(
             Outgoing(row.queue, row.body.encode(), row.message_id, row.headers)
         )

@@ -2,7 +2,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy import CheckConstraint, ForeignKey, Numeric, func
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Created, Key
 
@@ -18,8 +18,6 @@ class Order(Base):
     ordered_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
     created_at: Mapped[Created]
     updated_at: Mapped[datetime | None]
-
-    items: Mapped[list["OrderItem"]] = relationship(lazy="raise", order_by="OrderItem.product_id")
 
     __table_args__ = (
         CheckConstraint(

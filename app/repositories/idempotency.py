@@ -1,8 +1,9 @@
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import delete, func, update
+from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models import IdempotencyKey
 
@@ -10,8 +11,8 @@ _KEPT = timedelta(hours=24)
 
 
 class IdempotencyRepository:
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
     async def claim(self, key: str, fingerprint: bytes) -> bool:
         """False if the key is in use. A repeat waits here for the first one's transaction."""
@@ -26,23 +27,17 @@ class IdempotencyRepository:
             )
             .returning(IdempotencyKey.key)
         )
-        return (await self._session.scalar(statement)) is not None
+        return (await self._connection.scalar(statement)) is not None
 
-    async def get(self, key: str) -> IdempotencyKey:
-        return await self._session.get_one(IdempotencyKey, key)
+    async def get(self, key: str) -> Row[Any]:
+        query = select(IdempotencyKey).where(IdempotencyKey.key == key)
+        return (await self._connection.execute(query)).one()
 
     async def store(self, key: str, answer: str) -> None:
-        statement = (
-            update(IdempotencyKey)
-            .where(IdempotencyKey.key == key)
-            .values(answer=answer)
-            .execution_options(synchronize_session=False)
-        )
-        await self._session.execute(statement)
+        statement = update(IdempotencyKey).where(IdempotencyKey.key == key).values(answer=answer)
+        await self._connection.execute(statement)
 
     async def forget_old(self) -> None:
-        await self._session.execute(
-            delete(IdempotencyKey)
-            .where(IdempotencyKey.created_at < func.now() - _KEPT)
-            .execution_options(synchronize_session=False)
+        await self._connection.execute(
+            delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - _KEPT)
         )

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 
 from sqlalchemy import Double, bindparam, cast, exists, extract, func, select, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from app.models import CacheInvalidation
@@ -27,18 +27,18 @@ _MOST_THINNED_OUT = 10_000
 
 
 class InvalidationRepository:
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
     async def add(self, keys: Sequence[str]) -> Sequence[int]:
-        return (await self._session.scalars(_ADD, {"keys": keys})).all()
+        return (await self._connection.scalars(_ADD, {"keys": keys})).all()
 
     async def pending(self, limit: int) -> Sequence[tuple[int, str, float]]:
         """Id, key and age in seconds, oldest first."""
-        return (await self._session.execute(_PENDING, {"most": limit})).all()
+        return (await self._connection.execute(_PENDING, {"most": limit})).all()
 
     async def forget(self, ids: Sequence[int]) -> None:
-        await self._session.execute(_FORGET, {"ids": ids})
+        await self._connection.execute(_FORGET, {"ids": ids})
 
     async def thin_out(self) -> None:
         """One row for a key is enough, however long Redis stays away: the last one, for whoever
@@ -53,4 +53,4 @@ class InvalidationRepository:
             .limit(_MOST_THINNED_OUT)
             .with_for_update(skip_locked=True)  # another process may be at it
         )
-        await self.forget((await self._session.scalars(superfluous)).all())
+        await self.forget((await self._connection.scalars(superfluous)).all())

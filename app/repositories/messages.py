@@ -2,9 +2,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, case, func, literal, select, text
+from sqlalchemy import ARRAY, Row, Text, case, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models import Message
 from app.schemas.messages import MessageRead, MessageStatus, Queue
@@ -29,10 +29,10 @@ WHERE m.queue = :queue AND m.message_id = o.message_id
 class MessageRepository:
     """The inbox."""
 
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
-    async def latest(self, message_id: str) -> Message | None:
+    async def latest(self, message_id: str) -> Row[Any] | None:
         """An id is unique in its queue; of two queues' messages with one id, the newer."""
         query = (
             select(Message)
@@ -40,11 +40,11 @@ class MessageRepository:
             .order_by(Message.first_seen_at.desc())
             .limit(1)
         )
-        return await self._session.scalar(query)
+        return (await self._connection.execute(query)).one_or_none()
 
-    async def get(self, queue: Queue, message_id: str) -> Message:
+    async def get(self, queue: Queue, message_id: str) -> Row[Any]:
         query = select(Message).where(Message.message_id == message_id, Message.queue == queue)
-        return (await self._session.scalars(query)).one()
+        return (await self._connection.execute(query)).one()
 
     async def settle(
         self, queue: Queue, message_id: str, status: MessageStatus, **fields: Any
@@ -63,7 +63,7 @@ class MessageRepository:
             )
             .returning(Message.message_id)
         )
-        return (await self._session.scalar(statement)) is not None
+        return (await self._connection.scalar(statement)) is not None
 
     async def claim(self, queue: Queue, message_ids: Sequence[str]) -> Sequence[dict[str, Any]]:
         """As `settle`, for many at once: written as applied, those that were not settled before.
@@ -88,7 +88,7 @@ class MessageRepository:
                 _PLAN_EACH_TIME,
             )
         )
-        answer = await self._session.execute(statement)
+        answer = await self._connection.execute(statement)
         return [row._asdict() for row in answer]
 
     async def record(self, outcomes: Sequence[MessageRead]) -> None:
@@ -96,7 +96,9 @@ class MessageRepository:
         columns = ("message_id", "status", "result_id", "reason", "detail")
         values = {name: [getattr(outcome, name) for outcome in outcomes] for name in columns}
         facts = [outcome.facts and json.dumps(outcome.facts) for outcome in outcomes]
-        await self._session.execute(_RECORD, {"queue": outcomes[0].queue, "facts": facts, **values})
+        await self._connection.execute(
+            _RECORD, {"queue": outcomes[0].queue, "facts": facts, **values}
+        )
 
     async def count_failure(self, queue: Queue, message_id: str, detail: str) -> int:
         """How often the message has failed now. Counting begins anew when a dead one is retried."""
@@ -117,4 +119,4 @@ class MessageRepository:
             )
             .returning(Message.attempts)
         )
-        return await self._session.scalar(statement) or 0
+        return await self._connection.scalar(statement) or 0

@@ -4,10 +4,9 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import RowMapping, func, select, text, update
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import selectinload
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import Order
+from app.models import Order, OrderItem
 from app.repositories.pages import Page, page_of
 from app.schemas.orders import OrderCreate
 
@@ -100,25 +99,24 @@ class Situation:
 
 
 class OrderRepository:
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
-    async def find(self, order_id: int) -> Order | None:
-        """With its items."""
-        query = (
-            select(Order)
-            .where(Order.id == order_id)
-            .options(selectinload(Order.items))
-            .execution_options(populate_existing=True)
-        )
-        return await self._session.scalar(query)
+    async def find(self, order_id: int) -> dict[str, Any] | None:
+        """With its `items`."""
+        order = await self._connection.execute(select(Order).where(Order.id == order_id))
+        if (row := order.mappings().one_or_none()) is None:
+            return None
+        query = select(OrderItem).where(OrderItem.order_id == order_id)
+        items = await self._connection.execute(query.order_by(OrderItem.product_id))
+        return {**row, "items": items.all()}
 
     async def page(self, filters: Mapping[str, Any], limit: int, offset: int) -> Page:
-        return await page_of(self._session, Order, filters, limit, offset)
+        return await page_of(self._connection, Order, filters, limit, offset)
 
     async def lock_for(self, orders: Sequence[NewOrder]) -> Situation:
         """What the orders need, as it is now; the products stay as they are until the commit."""
-        answer = await self._session.execute(
+        answer = await self._connection.execute(
             _LOCK,
             {
                 "product_ids": list({id for order in orders for id in order.quantities}),
@@ -142,7 +140,7 @@ class OrderRepository:
             (n, *line) for n, order in enumerate(orders, 1) for line in order.quantities.items()
         ]
         numbers, product_ids, quantities = zip(*lines, strict=True)
-        answer = await self._session.execute(
+        answer = await self._connection.execute(
             _ADD,
             {
                 "user_ids": [order.body.user_id for order in orders],
@@ -158,17 +156,14 @@ class OrderRepository:
 
     async def lock_status(self, order_id: int) -> str | None:
         query = select(Order.status).where(Order.id == order_id).with_for_update(key_share=True)
-        return await self._session.scalar(query)
+        return await self._connection.scalar(query)
 
     async def set_status(self, order_id: int, status: str) -> None:
         statement = (
-            update(Order)
-            .where(Order.id == order_id)
-            .values(status=status, updated_at=func.now())
-            .execution_options(synchronize_session=False)
+            update(Order).where(Order.id == order_id).values(status=status, updated_at=func.now())
         )
-        await self._session.execute(statement)
+        await self._connection.execute(statement)
 
     async def restock(self, order_id: int) -> Sequence[int]:
         """Give the order's pieces back; the ids of the products that got some."""
-        return (await self._session.scalars(_RESTOCK, {"order_id": order_id})).all()
+        return (await self._connection.scalars(_RESTOCK, {"order_id": order_id})).all()

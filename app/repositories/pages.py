@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, TextClause, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models import Base
 
@@ -47,11 +47,15 @@ def _statement(table: str, filters: tuple[str, ...]) -> TextClause:
 
 
 async def page_of(
-    session: AsyncSession, model: type[Base], filters: Mapping[str, Any], limit: int, offset: int
+    connection: AsyncConnection,
+    model: type[Base],
+    filters: Mapping[str, Any],
+    limit: int,
+    offset: int,
 ) -> Page:
     """In the order of the ids. `filters` are columns and their values; without any, `model` must be
     one of those that `RowCount` keeps the totals of."""
     statement = _statement(model.__tablename__, tuple(filters))
-    found = await session.execute(statement, {**filters, "limit": limit, "offset": offset})
+    found = await connection.execute(statement, {**filters, "limit": limit, "offset": offset})
     rows = found.all()
     return Page([row for row in rows if row.id is not None], rows[0].total)

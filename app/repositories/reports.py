@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, cast
 
 from sqlalchemy import CursorResult, DateTime, Row, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models import Installation, Report, ReportRun
 
@@ -85,36 +85,36 @@ class Batch(NamedTuple):
 
 
 class ReportRepository:
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
     async def page(self, day: date, after: int) -> Row[Any]:
         """`rows` beyond the order `after` as JSON, and where the next page begins if there may be
         one."""
         arguments = {"day": day, "after": after, "limit": ROWS_PER_PAGE}
-        return (await self._session.execute(_PAGE, arguments)).one()
+        return (await self._connection.execute(_PAGE, arguments)).one()
 
     async def count(self, day: date) -> int:
         query = select(func.count()).select_from(Report).where(Report.report_at == day)
-        return await self._session.scalar(query) or 0
+        return await self._connection.scalar(query) or 0
 
     async def lock_run(self, day: date) -> int:
         """Two builders of one day work one after the other. Returns the batches built so far."""
-        await self._session.execute(
+        await self._connection.execute(
             insert(ReportRun).values(report_date=day).on_conflict_do_nothing()
         )
         query = select(ReportRun.batches).where(ReportRun.report_date == day).with_for_update()
-        return (await self._session.scalars(query)).one()
+        return (await self._connection.scalars(query)).one()
 
     async def build(self, day: date, day_begins: datetime, day_ends: datetime) -> Batch:
         # A large day takes longer than a request may.
-        await self._session.execute(text("SET LOCAL statement_timeout = '5min'"))
-        first_id = (await self._session.scalars(_FIRST_ID)).one()
+        await self._connection.execute(text("SET LOCAL statement_timeout = '5min'"))
+        first_id = (await self._connection.scalars(_FIRST_ID)).one()
         times = {"day_begins": day_begins, "day_ends": day_ends}
-        built = await self._session.execute(_BUILD, {"day": day, **times})
+        built = await self._connection.execute(_BUILD, {"day": day, **times})
         created = cast(CursorResult[Any], built).rowcount
         arguments = {"day": day, "day_ends": day_ends, "created": created}
-        return Batch((await self._session.scalars(_CLOSE, arguments)).one(), created, first_id)
+        return Batch((await self._connection.scalars(_CLOSE, arguments)).one(), created, first_id)
 
     async def tell(self, day: date, batch: Batch) -> list[int]:
         """Write the messages that tell of a batch; their ids. Even an empty batch has one."""
@@ -130,16 +130,16 @@ class ReportRepository:
                 "message_id": f"report:{day}:{batch.number}" + (f":{part}" if parts > 1 else ""),
                 "part": f',"part":{part},"parts":{parts}' if parts > 1 else "",
             }
-            sent = (await self._session.execute(_TELL, arguments)).one()
+            sent = (await self._connection.execute(_TELL, arguments)).one()
             after = sent.last
             ids.append(sent.id)
         return ids
 
     async def first_start(self) -> datetime:
-        return (await self._session.scalars(select(Installation.started_at))).one()
+        return (await self._connection.scalars(select(Installation.started_at))).one()
 
     async def closed_days(self, since: date) -> set[date]:
         query = select(ReportRun.report_date).where(
             ReportRun.report_date >= since, ReportRun.closed_at.is_not(None)
         )
-        return set((await self._session.scalars(query)).all())
+        return set((await self._connection.scalars(query)).all())

@@ -26,4 +26,5 @@ class IdempotencyService:
         if stored.fingerprint != fingerprint or stored.answer is None:
             raise KeyReused
         self._changes.repeated = datetime.now(UTC) - stored.created_at < RECENT
-        return stored.answer.encode()
+        kept: str = stored.answer
+        return kept.encode()

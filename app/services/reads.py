@@ -3,7 +3,7 @@ from app.infra.cached_reads import CachedReads
 
 
 class ReadService:
-    """Reads one row by its id. It needs no session of its own, and most often no database."""
+    """Reads one row by its id. It needs no connection of its own, and most often no database."""
 
     def __init__(self, what: str, cached: CachedReads) -> None:
         self._what = what

@@ -44,18 +44,19 @@ async def place(body: OrderIn) -> None:
     async with session_maker() as session, session.begin():
         products = await _locked(session, [line.product_id for line in body.items])
         order = Order(user_id=body.user_id, delivery_address_id=body.delivery_address_id)
-        order.items = [
-            OrderItem(
-                product_id=line.product_id,
-                quantity=line.quantity,
-                unit_price=products[line.product_id].price,
-            )
-            for line in body.items
-        ]
         session.add(order)
         await session.flush()
         for line in body.items:
-            session.add(_taken(products[line.product_id], order.id, line.quantity))
+            product = products[line.product_id]
+            session.add(
+                OrderItem(
+                    order_id=order.id,
+                    product_id=product.id,
+                    quantity=line.quantity,
+                    unit_price=product.price,
+                )
+            )
+            session.add(_taken(product, order.id, line.quantity))
 
 
 async def _locked(session: AsyncSession, ids: list[int]) -> dict[int, Product]:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from app.container import Container
 from app.models import Product, User
@@ -29,16 +29,28 @@ PRICES = ["0", "0.01", "0.10", "19.90", "1000", "9999999999.99"]
 
 
 async def test_a_row_is_read_as_its_model_writes_it(container: Container) -> None:
-    async with container.database.transaction(5) as session:
-        for n, text in enumerate(TEXTS):
-            session.add(User(username=f"{n}{text[:9]}", email=f"{n}{text[:9]}", description=text))
-            session.add(Product(name=text, description=text, sku=f"{n}{text[:9]}", price=Decimal(n),
-                                stock_quantity=10**9 * n))  # fmt: skip
-        for n, moment in enumerate(MOMENTS):
-            session.add(User(username=f"t{n}", email=f"t{n}", created_at=moment, updated_at=moment))
-            session.add(Product(name="x", price=Decimal(PRICES[n]), stock_quantity=0,
-                                created_at=moment, updated_at=moment))  # fmt: skip
-        await session.commit()
+    users: list[dict[str, Any]] = [
+        {"username": f"{n}{text[:9]}", "email": f"{n}{text[:9]}", "description": text}
+        for n, text in enumerate(TEXTS)
+    ] + [
+        {"username": f"t{n}", "email": f"t{n}", "created_at": moment, "updated_at": moment}
+        for n, moment in enumerate(MOMENTS)
+    ]
+    products: list[dict[str, Any]] = [
+        {"name": text, "description": text, "sku": f"{n}{text[:9]}", "price": Decimal(n),
+         "stock_quantity": 10**9 * n}
+        for n, text in enumerate(TEXTS)
+    ] + [
+        {"name": "x", "price": Decimal(PRICES[n]), "stock_quantity": 0, "created_at": moment,
+         "updated_at": moment}
+        for n, moment in enumerate(MOMENTS)
+    ]  # fmt: skip
+    async with container.database.transaction(5) as connection:
+        for row in users:
+            await connection.execute(insert(User).values(row))
+        for row in products:
+            await connection.execute(insert(Product).values(row))
+        await connection.commit()
     await _compare(container, User, UserRead, container.user_reads.read)
     await _compare(container, Product, ProductRead, container.product_reads.read)
 
@@ -49,8 +61,8 @@ async def _compare(
     view: type[View],
     read: Callable[[int], Awaitable[bytes]],
 ) -> None:
-    async with container.database.reading(5) as session:
-        rows: Sequence[Any] = (await session.scalars(select(table))).all()
+    async with container.database.reading(5) as connection:
+        rows = (await connection.execute(select(table))).all()
     assert len(rows) == len(TEXTS) + len(MOMENTS)
     for row in rows:
         assert await read(row.id) == view.model_validate(row).model_dump_json().encode()
