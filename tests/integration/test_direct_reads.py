@@ -15,7 +15,7 @@ from app.controllers.direct import DirectReads
 from app.controllers.gatekeeper import Gatekeeper
 from app.controllers.middleware import RequestContext
 from app.embedded import Valkey
-from app.infra.database import Database
+from tests.support.databases import no_database
 from tests.support.shop import Shop
 from tests.support.surroundings import Surroundings
 from tests.support.waiting import eventually
@@ -141,14 +141,9 @@ async def test_without_redis(
 async def test_without_a_database(
     paths: list[str], direct: httpx.AsyncClient, client: httpx.AsyncClient, container: Container
 ) -> None:
-    url = container.settings.postgresql_url
-    nowhere = Database(url.replace(url.split("@")[1].split("/")[0], "127.0.0.1:9"), 1)
-    # Put back at once: the container closes what it has at its end.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(container, "database", nowhere)
+    async with no_database(container):
         for path in ("/users/77", "/products/77"):
             await both(direct, client, path, 503)
-    await nowhere.close()
 
 
 @pytest.mark.parametrize(

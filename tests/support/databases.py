@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
+from sqlalchemy import make_url
 
+from app.container import Container
 from app.embedded import Postgres
+from app.infra.database import Database
 
 _TEMPLATE = "migrated"
 _numbers = itertools.count()
@@ -37,6 +41,18 @@ async def alembic(url: str, tree: Path, *arguments: str) -> str:
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     return output.decode()
+
+
+@asynccontextmanager
+async def no_database(container: Container) -> AsyncIterator[None]:
+    """The container asks at an address where nobody listens."""
+    url = make_url(container.settings.postgresql_url).set(host="127.0.0.1", port=9)
+    nowhere = Database(url.render_as_string(hide_password=False), pool_size=1)
+    # Put back: the container closes what it has at its end.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(container, "database", nowhere)
+        yield
+    await nowhere.close()
 
 
 class Databases:
