@@ -1,7 +1,7 @@
 """PostgreSQL: one pool, two kinds of connection, and which of its errors mean "later"."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ _SERVER_SETTINGS = {
     "idle_in_transaction_session_timeout": "20000",
 }
 _CLOSE_SECONDS = 0.2
+_Ending = Callable[[AsyncConnection], Coroutine[Any, Any, None]]
 
 
 def _is_transient(error: DBAPIError) -> bool:
@@ -58,11 +59,19 @@ class _Connection(asyncpg.Connection):
         await super().close(timeout=_CLOSE_SECONDS)
 
 
+def _if_started(method: _Ending) -> _Ending:
+    async def end(connection: AsyncConnection) -> None:
+        if connection.sync_connection is not None:
+            await method(connection)
+
+    return end
+
+
 class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
     """Taken from the pool by its first statement: who is refused before that, needs no database.
 
-    So is that of SQLAlchemy's AsyncSession; what a session does more is not needed here, and costs
-    as much as a round trip."""
+    SQLAlchemy's AsyncSession waits for it as well; what it does besides is not needed here, and
+    costs as much as a round trip."""
 
     async def start(self, is_ctxmanager: bool = False) -> AsyncConnection:
         return self if is_ctxmanager else await super().start()
@@ -73,13 +82,8 @@ class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
             await self.start()
         return await super().execute(*arguments, **options)
 
-    async def commit(self) -> None:
-        if self.sync_connection is not None:
-            await super().commit()
-
-    async def close(self) -> None:
-        if self.sync_connection is not None:
-            await super().close()
+    commit = _if_started(AsyncConnection.commit)
+    close = _if_started(AsyncConnection.close)
 
 
 class Database:

@@ -1,10 +1,8 @@
 """A large day goes out in pieces, and what is cut short does not look complete."""
 
 import asyncio
-import json
 import socket
 
-import httpx
 import pytest
 
 from app.embedded.ports import LOOPBACK

@@ -1,4 +1,4 @@
-"""What the tests of the queues share."""
+"""What the tests of the queues share, and those of the embedded servers."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path

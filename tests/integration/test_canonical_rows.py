@@ -1,6 +1,6 @@
 """Entity tags are made of a row's JSON, by reads and by writes: both must see the same bytes."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any

@@ -59,7 +59,7 @@ async def test_whoever_copies_is_counted(container: Container, database_url: str
     assert await total(container) == 3
 
 
-async def test_a_total_is_right_at_every_moment(container: Container, database_url: str) -> None:
+async def test_a_total_is_right_at_every_moment(database_url: str) -> None:
     """Twenty connections write; to whoever looks, the total is the count."""
     async with connected(database_url) as connection:
         await connection.execute(f"{_ADD} FROM generate_series(1, 100)")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import pytest
 from sqlalchemy import make_url
 
 from app.container import Container
@@ -48,11 +47,12 @@ async def no_database(container: Container) -> AsyncIterator[None]:
     """The container asks at an address where nobody listens."""
     url = make_url(container.settings.postgresql_url).set(host="127.0.0.1", port=9)
     nowhere = Database(url.render_as_string(hide_password=False), pool_size=1)
-    # Put back: the container closes what it has at its end.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(container, "database", nowhere)
+    container.database, kept = nowhere, container.database
+    try:
         yield
-    await nowhere.close()
+    finally:
+        container.database = kept  # the container closes what it has at its end
+        await nowhere.close()
 
 
 class Databases:
