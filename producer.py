@@ -23,9 +23,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from app.client.files import SCHEMAS, AddressRow, OrderRow, ProductRow, Survey, rows_of
-from app.client.service import Api, Sender, Trouble, running_stack
+from app.client.service import Api, CliError, Sender, running_stack
 from app.errors import Unavailable
-from app.infra.broker import Outgoing
+from app.messaging.broker import Outgoing
 from app.schemas.addresses import AddressCreate
 from app.schemas.messages import MessageRead, MessageStatus, Queue
 from app.schemas.orders import OrderCreate, OrderLine
@@ -181,7 +181,7 @@ class Load:
         for place, row in rows_of(self._files["orders"], OrderRow):
             user = row.username.lower()
             if user not in self._addresses:
-                raise Trouble(f"{place}: user {user} has no address")
+                raise CliError(f"{place}: user {user} has no address")
             items = [OrderLine(product_id=ids[i.sku], quantity=i.quantity) for i in row.items]
             order = OrderCreate(
                 user_id=self._users[user],
@@ -194,7 +194,7 @@ class Load:
 
     def _judge(self, message: Outgoing, outcome: MessageRead | None) -> str:
         if outcome is None:
-            raise Trouble(
+            raise CliError(
                 f"no answer to {message.message_id}: is a worker running? Nothing is lost: "
                 "what was sent stays in the queue, and the same command goes on from there"
             )
@@ -207,7 +207,7 @@ class Load:
 def _require(what: str, places: Mapping[str, str], ids: Mapping[str, int]) -> None:
     for name, place in places.items():
         if name not in ids:
-            raise Trouble(f"{place}: {what} {name} is neither in the files nor in the service")
+            raise CliError(f"{place}: {what} {name} is neither in the files nor in the service")
 
 
 def _arguments() -> argparse.Namespace:
@@ -236,7 +236,7 @@ def main() -> None:
     try:
         # Not asyncio.run: it would wait for aiormq's tasks, which a frozen RabbitMQ never lets end.
         complete = asyncio.new_event_loop().run_until_complete(run(chosen, settings))
-    except (Trouble, Unavailable) as error:
+    except (CliError, Unavailable) as error:
         unset = isinstance(error, Unavailable) and not settings.rabbitmq_host
         hint = "; or start the service, `python main.py`" if unset else ""
         print(f"producer: {error}{hint}", file=sys.stderr)

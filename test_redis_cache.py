@@ -16,7 +16,7 @@ import httpx
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.client.service import Trouble, running_stack
+from app.client.service import CliError, running_stack
 from app.settings import Settings, load_settings
 
 USER_TTL = 3600
@@ -167,7 +167,7 @@ def main() -> None:
         api, redis = connect(settings)
         with api, redis:
             passed = run(api, redis)
-    except Trouble as error:
+    except CliError as error:
         sys.exit(f"test_redis_cache: {error}")
     except RedisError as error:
         url = settings.cache_url

@@ -10,25 +10,21 @@ from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.infra.broker import Broker
-from app.infra.cache import Cache
-from app.infra.cached_reads import CachedReads, Kind
-from app.infra.database import Database
-from app.infra.failpoints import Failpoints
-from app.infra.freshness import (
+from app.cache.invalidation import (
     POLL_SECONDS,
-    Forgetter,
     Freshness,
+    InvalidationCleaner,
     InvalidationRelay,
     Pending,
     acknowledge_late,
     now,
 )
-from app.infra.loops import Step, running
-from app.infra.rabbit import RabbitMQ
-from app.infra.redis import CacheRedis
-from app.infra.relay import Relay
-from app.infra.streams import Streams
+from app.cache.reads import CachedEntity, ReadThroughCache
+from app.cache.redis import CacheRedis
+from app.cache.store import Cache
+from app.database import Database
+from app.messaging.opening import open_broker
+from app.messaging.relay import Relay
 from app.repositories.addresses import AddressRepository
 from app.repositories.constraints import refusal_of
 from app.repositories.idempotency import IdempotencyRepository
@@ -39,10 +35,12 @@ from app.repositories.outbox import OutboxRepository
 from app.repositories.products import ProductRepository
 from app.repositories.reports import ReportRepository
 from app.repositories.users import UserRepository
+from app.runtime.failpoints import Failpoints
+from app.runtime.loops import Step, running
 from app.schemas.products import ProductRead
 from app.schemas.users import UserRead
 from app.services.addresses import AddressService
-from app.services.changes import Changes
+from app.services.after_commit import Changes
 from app.services.health import HealthService
 from app.services.idempotency import IdempotencyService
 from app.services.messages import MessageService
@@ -58,7 +56,7 @@ _USER_TTL = 3600
 _PRODUCT_TTL = 600
 
 
-class Work:
+class UnitOfWork:
     """One request, message or run: its connection, and the services that work in it."""
 
     def __init__(self, container: "Container", connection: AsyncConnection) -> None:
@@ -109,25 +107,23 @@ class Container:
         self.settings = settings
         self.calendar = Calendar(settings.report_timezone)
         self.database = Database(settings.postgresql_url, pool_size=10)
-        self.broker: Broker = (
-            Streams(settings.streams_url)
-            if settings.queue_transport == "streams"
-            else RabbitMQ(settings.rabbitmq_url)
-        )
+        self.broker = open_broker(settings)
         self.failpoints = Failpoints(settings.fail_at)
         self.relay = Relay(self._outbox, self.broker, self.failpoints)
         # Its own connections: a full pool must not stop the polls, and with them the cache.
         self._monitoring = Database(settings.postgresql_url, pool_size=3)
         freshness = Freshness()
         self.cache = Cache(CacheRedis(settings.cache_url), freshness)
-        self.cached_users = CachedReads(self.cache, Kind("user", _USER_TTL, self._load_users))
-        products = Kind("product", _PRODUCT_TTL, self._load_products)
-        self.cached_products = CachedReads(self.cache, products)
+        self.cached_users = ReadThroughCache(
+            self.cache, CachedEntity("user", _USER_TTL, self._load_users)
+        )
+        products = CachedEntity("product", _PRODUCT_TTL, self._load_products)
+        self.cached_products = ReadThroughCache(self.cache, products)
         self.user_reads = ReadService("user", self.cached_users)
         self.product_reads = ReadService("product", self.cached_products)
-        self._forgetter = Forgetter(self._forget)
+        self._forgetter = InvalidationCleaner(self._forget)
         self._invalidations = InvalidationRelay(
-            freshness, self._pending, self.cache.delete, self._forget, self._thin_out
+            freshness, self._pending, self.cache.delete, self._forget, self._compact
         )
         self.health = HealthService(self._monitoring.ping, self.cache.ping, self.broker.ping)
 
@@ -155,31 +151,31 @@ class Container:
         return [(self.relay.step, 1), (self._forget_old_keys, 3600)]
 
     @asynccontextmanager
-    async def work(
+    async def unit_of_work(
         self,
         deadline: float = REQUEST_SECONDS,
-        turn: AbstractAsyncContextManager[Any] = nullcontext(),
-    ) -> AsyncIterator[Work]:
+        limiter: AbstractAsyncContextManager[Any] = nullcontext(),
+    ) -> AsyncIterator[UnitOfWork]:
         """A transaction that commits at the end of the context, and what must follow the commit.
 
-        `turn` is held during the transaction alone: what follows may wait long for others."""
-        async with turn, self._transaction(deadline) as connection:
-            work = Work(self, connection)
-            yield work
+        `limiter` is held during the transaction alone: what follows may wait long for others."""
+        async with limiter, self._transaction(deadline) as connection:
+            uow = UnitOfWork(self, connection)
+            yield uow
             keys = sorted(
-                work.changes.deleted
-                | {self.cached_products.key(id) for id in work.changes.refreshed_products}
+                uow.changes.deleted
+                | {self.cached_products.key(id) for id in uow.changes.refreshed_products}
             )
             ids = await InvalidationRepository(connection).add(keys) if keys else []
             self.failpoints.reach("work.before_commit")
         self.failpoints.reach("work.after_commit")
-        await self._tell_others(work.changes, ids, committed_at=now())
+        await self._tell_others(uow.changes, ids, committed_at=now())
 
     @asynccontextmanager
-    async def reading(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[Work]:
+    async def reading(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[UnitOfWork]:
         """Services to read with: no transaction, nothing to commit."""
         async with self.database.reading(deadline) as connection:
-            yield Work(self, connection)
+            yield UnitOfWork(self, connection)
 
     @asynccontextmanager
     async def _transaction(
@@ -239,6 +235,6 @@ class Container:
         async with self._transaction(REQUEST_SECONDS, self._monitoring) as connection:
             await InvalidationRepository(connection).forget(ids)
 
-    async def _thin_out(self) -> None:
+    async def _compact(self) -> None:
         async with self._transaction(REQUEST_SECONDS, self._monitoring) as connection:
-            await InvalidationRepository(connection).thin_out()
+            await InvalidationRepository(connection).compact()

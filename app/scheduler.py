@@ -27,8 +27,8 @@ from taskiq_redis import ListRedisScheduleSource, RedisAsyncResultBackend
 
 from app import logs
 from app.container import Container
-from app.infra.amqp import explain
-from app.infra.loops import Step, heartbeat, running
+from app.messaging.amqp import explain
+from app.runtime.loops import Step, heartbeat, running
 from app.settings import load_settings
 
 settings = load_settings()
@@ -74,12 +74,12 @@ broker = Broker(
 
 async def ensure_reports(container: Container) -> None:
     """Build every day that is owed, each in a transaction of its own, and send what tells of it."""
-    async with container.reading() as work:
-        days = await work.reports.days_owed()
+    async with container.reading() as uow:
+        days = await uow.reports.days_owed()
     for day in days:
-        async with container.work(_BUILD_SECONDS) as work:
-            await work.reports.build(day)
-        await container.relay.send(work.changes.outbox_ids)
+        async with container.unit_of_work(_BUILD_SECONDS) as uow:
+            await uow.reports.build(day)
+        await container.relay.send(uow.changes.outbox_ids)
 
 
 def catch_up(container: Container) -> tuple[Step, float]:

@@ -18,22 +18,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.container import Container
 from app.controllers.addresses import AddressController
-from app.controllers.dependencies import DEPENDENCIES
-from app.controllers.direct import DirectReads
-from app.controllers.docs import OPENAPI, assets, swagger_ui
-from app.controllers.errors import EXCEPTION_HANDLERS
-from app.controllers.gatekeeper import Gatekeeper
 from app.controllers.health import HealthController
 from app.controllers.messages import MessageController
-from app.controllers.middleware import RequestContext
 from app.controllers.orders import OrderController
 from app.controllers.products import ProductController
 from app.controllers.reports import ReportController
-from app.controllers.requests import JsonRequest, before_request
 from app.controllers.users import UserController
-from app.infra.garbage import collect_seldom
-from app.infra.loops import running
-from app.infra.transport import OneWrite
+from app.rest.asgi.context import RequestContext
+from app.rest.asgi.fast_path import FastPath
+from app.rest.asgi.gatekeeper import Gatekeeper
+from app.rest.asgi.transport import CorkedTransport
+from app.rest.dependencies import DEPENDENCIES
+from app.rest.errors import EXCEPTION_HANDLERS
+from app.rest.openapi.swagger import OPENAPI, assets, swagger_ui
+from app.rest.requests import JsonRequest, before_request
+from app.runtime.garbage import tune_gc
+from app.runtime.loops import running
 from app.settings import Settings
 
 _SHUTDOWN_SECONDS = 8
@@ -72,7 +72,7 @@ def create_app(container: Container) -> ASGIApp:
         logging_config=None,  # ours stands: see logs.py
         request_max_body_size=MOST_BODY_BYTES,
     )
-    return RequestContext(Gatekeeper(DirectReads(litestar, container), container.settings))
+    return RequestContext(Gatekeeper(FastPath(litestar, container), container.settings))
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -94,7 +94,7 @@ def listen(settings: Settings) -> socket.socket:
 
 class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, OneWrite(transport)))
+        super().connection_made(cast(asyncio.Transport, CorkedTransport(transport)))
 
 
 class _Server(uvicorn.Server):
@@ -132,5 +132,5 @@ async def serve(container: Container, listening: socket.socket) -> None:
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    collect_seldom()
+    tune_gc()
     await _Server(config, container).serve(sockets=[listening])

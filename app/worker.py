@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
-from app.consumers import Consumer, prefetch
+from app.consumers.pipeline import Consumer, prefetch
 from app.container import Container
-from app.infra.garbage import collect_seldom
-from app.infra.loops import heartbeat, running
+from app.runtime.garbage import tune_gc
+from app.runtime.loops import heartbeat, running
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -53,5 +53,5 @@ async def _work(settings: Settings) -> None:
         running(*container.loops_of_publisher, *heartbeat(settings.heartbeat_file)),
         consuming(container),
     ):
-        collect_seldom()
+        tune_gc()
         await asyncio.Event().wait()

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 
-from tests.support.databases import connected
+from harness.databases import connected
 
 LINES = 3
 HOT_PRODUCTS = 10

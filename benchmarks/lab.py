@@ -16,13 +16,13 @@ from app.settings import ROOT
 from benchmarks.load import Load, generate
 from benchmarks.results import Figures
 from benchmarks.usage import Meter
-from tests.support.databases import Databases
-from tests.support.processes import Process, finish
-from tests.support.rabbitmq import RabbitMQ
-from tests.support.service import PYTHON, Service
-from tests.support.surroundings import Surroundings
-from tests.support.tree import copy_tree
-from tests.support.waiting import eventually
+from harness.databases import Databases
+from harness.processes import Process, finish
+from harness.rabbitmq import RabbitMQ
+from harness.service import PYTHON, Service
+from harness.surroundings import Surroundings
+from harness.tree import copy_tree
+from harness.waiting import eventually
 
 CPU, RATE, POSTGRES_CPU = "server CPU µs", "requests/s", "PostgreSQL CPU µs"
 

@@ -16,13 +16,13 @@ from app import web
 from app.container import Container
 from app.embedded import Postgres, Valkey
 from app.settings import Settings
-from tests.support.databases import Databases
-from tests.support.lifespan import lifespan
-from tests.support.rabbitmq import RabbitMQ
-from tests.support.service import Service, one_command
-from tests.support.shop import Shop
-from tests.support.surroundings import Surroundings
-from tests.support.tree import copy_tree
+from harness.databases import Databases
+from harness.lifespan import lifespan
+from harness.rabbitmq import RabbitMQ
+from harness.service import Service, one_command
+from harness.shop import Shop
+from harness.surroundings import Surroundings
+from harness.tree import copy_tree
 
 # A developer's environment must not lead a test to the developer's servers.
 for _name in Settings.model_fields:

@@ -6,11 +6,11 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from app.client.service import Trouble
+from app.client.service import CliError
 from app.schemas.addresses import AddressCreate
 from app.schemas.orders import ExternalId, Quantity
 from app.schemas.products import ProductCreate, Sku
-from app.schemas.types import Body, Moment, Money
+from app.schemas.types import Body, DateTimeInput, Money
 from app.schemas.users import UserCreate, Username
 
 Row = TypeVar("Row", bound=BaseModel)
@@ -35,7 +35,7 @@ class ItemRow(Body):
 class OrderRow(Body):
     external_id: ExternalId
     username: Username
-    ordered_at: Moment | None = None
+    ordered_at: DateTimeInput | None = None
     items: Annotated[list[ItemRow], Field(min_length=1, max_length=1000)]
 
 
@@ -57,11 +57,11 @@ def rows_of(path: Path, schema: type[Row]) -> Iterator[tuple[str, Row]]:
                 if line.strip():
                     yield f"{path}:{number}", schema.model_validate_json(line)
     except OSError as error:
-        raise Trouble(f"{path}: {error.strerror}") from error
+        raise CliError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise Trouble(f"{path}:{number}: {field}{': ' if field else ''}{first['msg']}") from error
+        raise CliError(f"{path}:{number}: {field}{': ' if field else ''}{first['msg']}") from error
 
 
 class Survey:
@@ -81,7 +81,7 @@ class Survey:
         for total, (place, row) in enumerate(rows_of(path, SCHEMAS[name]), 1):
             key = getattr(row, _KEYS[name]) if name in _KEYS else place
             if key in keys:
-                raise Trouble(f"{place}: {_KEYS[name]} {key} stands in an earlier line too")
+                raise CliError(f"{place}: {_KEYS[name]} {key} stands in an earlier line too")
             keys.add(key)
             self._note(row, place)
         return total

@@ -15,9 +15,8 @@ import httpx
 from pydantic import BaseModel
 
 from app.errors import Unavailable
-from app.infra.broker import Broker, Outgoing
-from app.infra.rabbit import RabbitMQ
-from app.infra.streams import Streams
+from app.messaging.broker import Broker, Outgoing
+from app.messaging.opening import open_broker
 from app.schemas.addresses import AddressCreate
 from app.schemas.messages import MessageRead, MessageStatus
 from app.settings import Settings
@@ -29,7 +28,7 @@ PATIENCE_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 
 
-class Trouble(Exception):
+class CliError(Exception):
     """What stands in the way, in one line."""
 
 
@@ -43,7 +42,7 @@ def running_stack(settings: Settings) -> Settings:
     if settings.has_database:
         return settings
     if "api_url" not in state:
-        raise Trouble("the service is still starting: try again in a moment")
+        raise CliError("the service is still starting: try again in a moment")
     chosen = settings.model_fields_set | ({"queue_transport"} if settings.rabbitmq_host else set())
     names = {"api_url", "redis_host", "redis_port", "queue_transport"} & set(state) - chosen
     return settings.model_copy(update={name: state[name] for name in names})
@@ -73,8 +72,8 @@ class Api:
         """The id of what it makes. `place` is where the body comes from."""
         try:
             content = await self._call("POST", path, json=body.model_dump(mode="json"))
-        except Trouble as error:
-            raise Trouble(f"{place}: {error}" if place else str(error)) from error
+        except CliError as error:
+            raise CliError(f"{place}: {error}" if place else str(error)) from error
         return cast(int, content["id"])
 
     async def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
@@ -83,14 +82,14 @@ class Api:
             response = await self._client.request(method, path, **options)
             content = response.json()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise Trouble(
+            raise CliError(
                 f"the API does not answer at {url}: is it running? See API_URL ({error!r})"
             ) from error
         if response.status_code == 404 and method == "GET":
             return {}
         if response.is_error or not isinstance(content, dict):
             detail = content.get("detail") if isinstance(content, dict) else None
-            raise Trouble(f"{method} {url}{path}: {response.status_code} {detail or ''}")
+            raise CliError(f"{method} {url}{path}: {response.status_code} {detail or ''}")
         return content
 
     async def rows(self, path: str, name: str) -> AsyncIterator[dict[str, Any]]:
@@ -139,8 +138,7 @@ class Sender:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings, api: Api) -> AsyncIterator["Sender"]:
-        streams = settings.queue_transport == "streams"
-        broker = Streams(settings.streams_url) if streams else RabbitMQ(settings.rabbitmq_url)
+        broker = open_broker(settings)
         sender = cls(broker, api)
         try:
             async with broker.replies(sender.hear) as sender._reply_to:
@@ -196,7 +194,7 @@ class Sender:
 
     async def _ask(self) -> None:
         """A reply is sent once and may be lost; what became of it stands in the database."""
-        with suppress(Trouble):
+        with suppress(CliError):
             for message_id in list(self._unanswered):
                 if found := await self._api.get(f"/messages/{quote(message_id, safe='')}"):
                     self._settle(MessageRead.model_validate(found))

@@ -3,8 +3,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app.controllers.dependencies import Health
-from app.controllers.errors import documented
+from app.rest.dependencies import Health
+from app.rest.errors import error_responses
 from app.schemas.health import Liveness, Readiness
 
 _NOT_READY = Readiness(
@@ -15,7 +15,7 @@ NOT_READY = ResponseSpec(
 )
 
 
-FOREIGN_HOST = documented()[400]
+FOREIGN_HOST = error_responses()[400]
 
 
 class HealthController(Controller):

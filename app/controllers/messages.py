@@ -1,8 +1,8 @@
 from litestar import Controller, get
 
-from app.controllers.dependencies import Messages
-from app.controllers.errors import documented
-from app.controllers.parameters import MessageId
+from app.rest.dependencies import Messages
+from app.rest.errors import error_responses
+from app.rest.parameters import MessageId
 from app.schemas.messages import MessageRead
 
 
@@ -11,6 +11,10 @@ class MessageController(Controller):
     tags = ["messages"]
 
     # A `path`, for an id may have slashes in it. Litestar puts one before it.
-    @get("/{message_id:path}", summary="What became of a message", responses=documented(404, 422))
+    @get(
+        "/{message_id:path}",
+        summary="What became of a message",
+        responses=error_responses(404, 422),
+    )
     async def read(self, messages: Messages, message_id: MessageId) -> MessageRead:
         return await messages.read(message_id.removeprefix("/"))

@@ -1,10 +1,9 @@
 from litestar import Controller, Response, get, post, put
 from litestar.params import JSONBody
 
-from app.controllers.answers import as_json_of, json_of, unless_known
-from app.controllers.dependencies import ExactlyOnce, Orders
-from app.controllers.errors import documented
-from app.controllers.parameters import (
+from app.rest.dependencies import ExactlyOnce, Orders
+from app.rest.errors import error_responses
+from app.rest.parameters import (
     Count,
     IfMatch,
     IfNoneMatch,
@@ -13,6 +12,7 @@ from app.controllers.parameters import (
     QueryId,
     StatusFilter,
 )
+from app.rest.responses import as_json_of, json_of, not_modified_or
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderUpdate
 
 
@@ -20,7 +20,7 @@ class OrderController(Controller):
     path = "/orders"
     tags = ["orders"]
 
-    @get(summary="A page of orders", responses=documented(422))
+    @get(summary="A page of orders", responses=error_responses(422))
     async def list(
         self,
         orders: Orders,
@@ -31,25 +31,29 @@ class OrderController(Controller):
     ) -> OrderList:
         return await orders.list(user_id, status, count, page)
 
-    @get("/{order_id:int}", summary="One order with its items", responses=documented(304, 404, 422))
+    @get(
+        "/{order_id:int}",
+        summary="One order with its items",
+        responses=error_responses(304, 404, 422),
+    )
     async def read(
         self, orders: Orders, order_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[OrderDetail]:
-        return unless_known(if_none_match, OrderDetail, json_of(await orders.read(order_id)))
+        return not_modified_or(if_none_match, OrderDetail, json_of(await orders.read(order_id)))
 
     @post(
         summary="Place an order: all of it or nothing",
-        responses=documented(400, 404, 409, 413, 415, 422),
+        responses=error_responses(400, 404, 409, 413, 415, 422),
     )
     async def create(self, once: ExactlyOnce, data: JSONBody[OrderCreate]) -> Response[OrderDetail]:
-        return as_json_of(OrderDetail, await once(lambda work: work.orders.place(data)))
+        return as_json_of(OrderDetail, await once(lambda uow: uow.orders.place(data)))
 
     @put(
         "/{order_id:int}",
         summary="Take an order to its next status",
         description="pending → processing → shipped → delivered; "
         "pending or processing → cancelled, which gives the stock back.",
-        responses=documented(400, 404, 409, 412, 413, 415, 422),
+        responses=error_responses(400, 404, 409, 412, 413, 415, 422),
     )
     async def update(
         self,

@@ -3,10 +3,10 @@ from typing import Annotated
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
-from app.controllers.answers import as_json_of, json_of, unless_known
-from app.controllers.dependencies import ExactlyOnce, Products, Reads
-from app.controllers.errors import documented
-from app.controllers.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
+from app.rest.dependencies import ExactlyOnce, Products, Reads
+from app.rest.errors import error_responses
+from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
+from app.rest.responses import as_json_of, json_of, not_modified_or
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
 
 # In the document's examples: what its POST made, and nothing needs.
@@ -17,26 +17,26 @@ class ProductController(Controller):
     path = "/products"
     tags = ["products"]
 
-    @get(summary="A page of products", responses=documented(422))
+    @get(summary="A page of products", responses=error_responses(422))
     async def list(self, products: Products, count: Count = 10, page: Page = 1) -> ProductList:
         return await products.list(count, page)
 
-    @get("/{product_id:int}", summary="One product", responses=documented(304, 404, 422))
+    @get("/{product_id:int}", summary="One product", responses=error_responses(304, 404, 422))
     async def read(
         self, product_reads: Reads, product_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[ProductRead]:
-        return unless_known(if_none_match, ProductRead, await product_reads.read(product_id))
+        return not_modified_or(if_none_match, ProductRead, await product_reads.read(product_id))
 
-    @post(summary="Create a product", responses=documented(400, 413, 415, 422))
+    @post(summary="Create a product", responses=error_responses(400, 413, 415, 422))
     async def create(
         self, once: ExactlyOnce, data: JSONBody[ProductCreate]
     ) -> Response[ProductRead]:
-        return as_json_of(ProductRead, await once(lambda work: work.products.create(data)))
+        return as_json_of(ProductRead, await once(lambda uow: uow.products.create(data)))
 
     @put(
         "/{product_id:int}",
         summary="Change some fields of a product",
-        responses=documented(400, 404, 412, 413, 415, 422),
+        responses=error_responses(400, 404, 412, 413, 415, 422),
     )
     async def update(
         self,
@@ -50,7 +50,7 @@ class ProductController(Controller):
     @delete(
         "/{product_id:int}",
         summary="Delete a product that no order needs",
-        responses=documented(404, 409, 422),
+        responses=error_responses(404, 409, 422),
     )
     async def delete(self, products: Products, product_id: MadeId) -> None:
         await products.delete(product_id)

@@ -2,10 +2,10 @@ from collections.abc import Sequence
 
 from litestar import Controller, Response, get, post
 
-from app.controllers.answers import as_json_list_of, as_json_of
-from app.controllers.dependencies import ExactlyOnce, Reports
-from app.controllers.errors import documented
-from app.controllers.parameters import ReportDate
+from app.rest.dependencies import ExactlyOnce, Reports
+from app.rest.errors import error_responses
+from app.rest.parameters import ReportDate
+from app.rest.responses import as_json_list_of, as_json_of
 from app.schemas.reports import ReportBuilt, ReportRead
 
 # A million orders take 7 s.
@@ -16,7 +16,7 @@ class ReportController(Controller):
     path = "/report"
     tags = ["reports"]
 
-    @get(summary="The report rows of a day", responses=documented(422))
+    @get(summary="The report rows of a day", responses=error_responses(422))
     async def list(
         self, reports: Reports, report_date: ReportDate = None
     ) -> Response[Sequence[ReportRead]]:
@@ -26,10 +26,10 @@ class ReportController(Controller):
         summary="Build the report of a day now",
         status_code=200,
         opt={"deadline": _BUILD_SECONDS},
-        responses=documented(409, 415, 422),
+        responses=error_responses(409, 415, 422),
     )
     async def build(
         self, once: ExactlyOnce, report_date: ReportDate = None
     ) -> Response[ReportBuilt]:
-        body = await once(lambda work: work.reports.build(report_date or work.reports.today()))
+        body = await once(lambda uow: uow.reports.build(report_date or uow.reports.today()))
         return as_json_of(ReportBuilt, body)

@@ -3,10 +3,10 @@ from typing import Annotated
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
-from app.controllers.answers import as_json_of, json_of, unless_known
-from app.controllers.dependencies import ExactlyOnce, Reads, Users
-from app.controllers.errors import documented
-from app.controllers.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
+from app.rest.dependencies import ExactlyOnce, Reads, Users
+from app.rest.errors import error_responses
+from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
+from app.rest.responses import as_json_of, json_of, not_modified_or
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
 
 # In the document's examples: what its POST made, and nothing needs.
@@ -17,24 +17,24 @@ class UserController(Controller):
     path = "/users"
     tags = ["users"]
 
-    @get(summary="A page of users", responses=documented(422))
+    @get(summary="A page of users", responses=error_responses(422))
     async def list(self, users: Users, count: Count = 10, page: Page = 1) -> UserList:
         return await users.list(count, page)
 
-    @get("/{user_id:int}", summary="One user", responses=documented(304, 404, 422))
+    @get("/{user_id:int}", summary="One user", responses=error_responses(304, 404, 422))
     async def read(
         self, user_reads: Reads, user_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[UserRead]:
-        return unless_known(if_none_match, UserRead, await user_reads.read(user_id))
+        return not_modified_or(if_none_match, UserRead, await user_reads.read(user_id))
 
-    @post(summary="Create a user", responses=documented(400, 413, 415, 422))
+    @post(summary="Create a user", responses=error_responses(400, 413, 415, 422))
     async def create(self, once: ExactlyOnce, data: JSONBody[UserCreate]) -> Response[UserRead]:
-        return as_json_of(UserRead, await once(lambda work: work.users.create(data)))
+        return as_json_of(UserRead, await once(lambda uow: uow.users.create(data)))
 
     @put(
         "/{user_id:int}",
         summary="Change some fields of a user",
-        responses=documented(400, 404, 412, 413, 415, 422),
+        responses=error_responses(400, 404, 412, 413, 415, 422),
     )
     async def update(
         self,
@@ -48,7 +48,7 @@ class UserController(Controller):
     @delete(
         "/{user_id:int}",
         summary="Delete a user with the user's addresses",
-        responses=documented(404, 409, 422),
+        responses=error_responses(404, 409, 422),
     )
     async def delete(self, users: Users, user_id: MadeId) -> None:
         await users.delete(user_id)

@@ -40,7 +40,7 @@ class InvalidationRepository:
     async def forget(self, ids: Sequence[int]) -> None:
         await self._connection.execute(_FORGET, {"ids": ids})
 
-    async def thin_out(self) -> None:
+    async def compact(self) -> None:
         """One row for a key is enough, however long Redis stays away: the last one, for whoever
         changes a key draws its row's number while all others must wait for the change."""
         newer = aliased(CacheInvalidation)

@@ -88,7 +88,7 @@ class NewOrder:
 
 
 @dataclass
-class Situation:
+class LockedStock:
     """By id: the products' stock and prices, and the addresses' owners."""
 
     stock: dict[int, int]
@@ -114,7 +114,7 @@ class OrderRepository:
     async def page(self, filters: Mapping[str, Any], limit: int, offset: int) -> Page:
         return await page_of(self._connection, Order, filters, limit, offset)
 
-    async def lock_for(self, orders: Sequence[NewOrder]) -> Situation:
+    async def lock_for(self, orders: Sequence[NewOrder]) -> LockedStock:
         """What the orders need, as it is now; the products stay as they are until the commit."""
         answer = await self._connection.execute(
             _LOCK,
@@ -126,7 +126,7 @@ class OrderRepository:
             },
         )
         row = answer.one()
-        return Situation(
+        return LockedStock(
             stock=dict(zip(row.products, row.stock, strict=True)),
             prices=dict(zip(row.products, row.prices, strict=True)),
             owners=dict(zip(row.addresses, row.owners, strict=True)),

@@ -2,13 +2,13 @@ from typing import Annotated
 
 from pydantic import Field, SkipValidation
 
-from app.schemas.types import ABSENT, Body, Id, Line, Timestamp, Total, View
+from app.schemas.types import ABSENT, Body, DateTimeOutput, IdOutput, SingleLine, Total, View
 
-Street = Annotated[Line, Field(max_length=200, examples=["Obere Str. 57"])]
-City = Annotated[Line, Field(max_length=100, examples=["Berlin"])]
-State = Annotated[Line, Field(max_length=100, examples=["Berlin"])]
-ZipCode = Annotated[Line, Field(max_length=20, examples=["12209"])]
-Country = Annotated[Line, Field(max_length=100, examples=["Germany"])]
+Street = Annotated[SingleLine, Field(max_length=200, examples=["Obere Str. 57"])]
+City = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"])]
+State = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"])]
+ZipCode = Annotated[SingleLine, Field(max_length=20, examples=["12209"])]
+Country = Annotated[SingleLine, Field(max_length=100, examples=["Germany"])]
 
 
 class AddressCreate(Body):
@@ -30,15 +30,15 @@ class AddressUpdate(Body):
 
 
 class AddressRead(View):
-    id: Id
-    user_id: Id
+    id: IdOutput
+    user_id: IdOutput
     street: SkipValidation[Street]
     city: SkipValidation[City]
     state: SkipValidation[State | None]
     zip_code: SkipValidation[ZipCode | None]
     country: SkipValidation[Country]
-    created_at: Timestamp
-    updated_at: Timestamp | None
+    created_at: DateTimeOutput
+    updated_at: DateTimeOutput | None
 
 
 class AddressList(View):

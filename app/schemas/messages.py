@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from app.schemas.types import Id, Timestamp, View
+from app.schemas.types import DateTimeOutput, IdOutput, View
 
 
 class Queue(StrEnum):
@@ -37,10 +37,10 @@ class MessageRead(View):
     message_id: Annotated[str, Field(examples=["sample:order:3f9a1c07-1"])]
     queue: Annotated[Queue, Field(examples=["order"])]
     status: Annotated[MessageStatus, Field(examples=["applied"])]
-    result_id: Id | None = None
+    result_id: IdOutput | None = None
     reason: str | None = None
     detail: str | None = None
     facts: dict[str, Any] | None = None
     attempts: int = 0
-    first_seen_at: Timestamp
-    finished_at: Timestamp | None = None
+    first_seen_at: DateTimeOutput
+    finished_at: DateTimeOutput | None = None

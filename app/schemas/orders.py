@@ -4,9 +4,20 @@ from typing import Annotated
 
 from pydantic import Field, SkipValidation, computed_field
 
-from app.schemas.types import WHOLE, Body, Id, Identity, Line, Moment, Money, Timestamp, Total, View
+from app.schemas.types import (
+    WHOLE,
+    Body,
+    DateTimeInput,
+    DateTimeOutput,
+    IdInput,
+    IdOutput,
+    Money,
+    SingleLine,
+    Total,
+    View,
+)
 
-ExternalId = Annotated[Line, Field(max_length=64, examples=["web-1001"])]
+ExternalId = Annotated[SingleLine, Field(max_length=64, examples=["web-1001"])]
 # Small enough that the summed lines of one order fit a 32-bit integer.
 Quantity = Annotated[int, Field(strict=True, gt=0, le=1_000_000, examples=[2]), WHOLE]
 
@@ -20,15 +31,15 @@ class OrderStatus(StrEnum):
 
 
 class OrderLine(Body):
-    product_id: Identity
+    product_id: IdInput
     quantity: Quantity
 
 
 class OrderCreate(Body):
-    user_id: Identity
-    delivery_address_id: Identity
+    user_id: IdInput
+    delivery_address_id: IdInput
     items: Annotated[list[OrderLine], Field(min_length=1, max_length=1000)]
-    ordered_at: Moment | None = None
+    ordered_at: DateTimeInput | None = None
     external_id: ExternalId | None = None
 
 
@@ -37,24 +48,24 @@ class OrderUpdate(Body):
 
 
 class OrderUpdateMessage(OrderUpdate):
-    order_id: Identity
+    order_id: IdInput
 
 
 class OrderItemRead(View):
-    product_id: Id
+    product_id: IdOutput
     quantity: SkipValidation[Quantity]
     unit_price: Annotated[Money, Field(examples=["19.90"])]
 
 
 class OrderRead(View):
-    id: Id
-    user_id: Id
-    delivery_address_id: Id
+    id: IdOutput
+    user_id: IdOutput
+    delivery_address_id: IdOutput
     status: OrderStatus
     external_id: SkipValidation[ExternalId | None]
-    ordered_at: Timestamp
-    created_at: Timestamp
-    updated_at: Timestamp | None
+    ordered_at: DateTimeOutput
+    created_at: DateTimeOutput
+    updated_at: DateTimeOutput | None
 
 
 class OrderDetail(OrderRead):

@@ -6,18 +6,18 @@ from app.schemas.types import (
     ABSENT,
     WHOLE,
     Body,
-    Id,
-    Identity,
-    Line,
+    DateTimeOutput,
+    IdInput,
+    IdOutput,
     Money,
+    SingleLine,
     Text,
-    Timestamp,
     Total,
     View,
 )
 
-Sku = Annotated[Line, Field(max_length=64, examples=["TEA-001"])]
-Name = Annotated[Line, Field(max_length=200, examples=["Green tea, 100 g"])]
+Sku = Annotated[SingleLine, Field(max_length=64, examples=["TEA-001"])]
+Name = Annotated[SingleLine, Field(max_length=200, examples=["Green tea, 100 g"])]
 Description = Annotated[Text, Field(max_length=2000, examples=["Sencha from Uji"])]
 Price = Annotated[Money, Field(examples=["19.90"])]
 Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000, examples=[50]), WHOLE]
@@ -46,7 +46,7 @@ class ProductUpdate(Body):
 
 
 class ProductUpdateMessage(ProductUpdate):
-    product_id: Identity
+    product_id: IdInput
 
     def changes(self) -> ProductUpdate:
         fields = self.model_fields_set - {"product_id"}
@@ -54,14 +54,14 @@ class ProductUpdateMessage(ProductUpdate):
 
 
 class ProductRead(View):
-    id: Id
+    id: IdOutput
     sku: SkipValidation[Sku | None]
     name: SkipValidation[Name]
     description: SkipValidation[Description | None]
     price: SkipValidation[Price]
     stock_quantity: SkipValidation[Stock]
-    created_at: Timestamp
-    updated_at: Timestamp | None
+    created_at: DateTimeOutput
+    updated_at: DateTimeOutput | None
 
 
 class ProductList(View):

@@ -2,15 +2,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.schemas.types import Day, Id, Timestamp, View
+from app.schemas.types import DateTimeOutput, Day, IdOutput, View
 
 
 class ReportRead(View):
-    id: Id
+    id: IdOutput
     report_at: Day
-    order_id: Id
+    order_id: IdOutput
     count_product: Annotated[int, Field(examples=[4])]
-    created_at: Timestamp
+    created_at: DateTimeOutput
 
 
 class ReportBuilt(View):

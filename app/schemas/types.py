@@ -37,7 +37,7 @@ WORDS = {
     _EMAIL: "must be an e-mail address such as jane@example.com",
 }
 Text = Annotated[str, StringConstraints(strict=True, pattern=_TEXT)]
-Line = Annotated[str, StringConstraints(strict=True, pattern=_LINE)]
+SingleLine = Annotated[str, StringConstraints(strict=True, pattern=_LINE)]
 Email = Annotated[str, StringConstraints(strict=True, max_length=254, pattern=_EMAIL)]
 
 
@@ -50,8 +50,8 @@ def _whole(value: Any) -> Any:
 
 # After the bounds, which else would not reach the JSON schema.
 WHOLE = BeforeValidator(_whole)
-Identity = Annotated[int, Field(strict=True, gt=0, le=INT4_MAX, examples=[1]), WHOLE]
-Id = Annotated[int, Field(examples=[1])]
+IdInput = Annotated[int, Field(strict=True, gt=0, le=INT4_MAX, examples=[1]), WHOLE]
+IdOutput = Annotated[int, Field(examples=[1])]
 Total = Annotated[int, Field(examples=[1], description="rows on all pages together")]
 Day = Annotated[date, Field(examples=["2025-12-16"])]
 
@@ -120,7 +120,7 @@ def _to_utc(moment: datetime) -> datetime:
 
 
 # A time that comes in: with an offset, or without one, which means UTC.
-Moment = Annotated[
+DateTimeInput = Annotated[
     datetime,
     BeforeValidator(_from_text),
     AfterValidator(_to_utc),
@@ -136,7 +136,7 @@ Moment = Annotated[
     ),
 ]
 # A time that goes out: UTC without an offset.
-Timestamp = Annotated[
+DateTimeOutput = Annotated[
     datetime,
     PlainSerializer(
         lambda moment: moment.astimezone(UTC).replace(tzinfo=None).isoformat(), return_type=str

@@ -2,9 +2,19 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, SkipValidation
 
-from app.schemas.types import ABSENT, Body, Email, Id, Line, Text, Timestamp, Total, View
+from app.schemas.types import (
+    ABSENT,
+    Body,
+    DateTimeOutput,
+    Email,
+    IdOutput,
+    SingleLine,
+    Text,
+    Total,
+    View,
+)
 
-Username = Annotated[Line, Field(min_length=1, max_length=64, examples=["alex_doe"])]
+Username = Annotated[SingleLine, Field(min_length=1, max_length=64, examples=["alex_doe"])]
 EmailAddress = Annotated[Email, Field(examples=["alex@example.com"])]
 Description = Annotated[Text, Field(max_length=2000, examples=["Gardener"])]
 
@@ -26,12 +36,12 @@ class UserUpdate(Body):
 
 
 class UserRead(View):
-    id: Id
+    id: IdOutput
     username: SkipValidation[Username]
     email: SkipValidation[EmailAddress]
     description: SkipValidation[Description | None]
-    created_at: Timestamp
-    updated_at: Timestamp | None
+    created_at: DateTimeOutput
+    updated_at: DateTimeOutput | None
 
 
 class UserList(View):

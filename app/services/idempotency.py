@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from app.errors import KeyReused
 from app.repositories.idempotency import IdempotencyRepository
 from app.schemas.types import View
-from app.services.changes import RECENT, Changes
+from app.services.after_commit import RECENT, Changes
 
 
 class IdempotencyService:

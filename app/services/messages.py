@@ -5,7 +5,7 @@ from typing import Any
 from app.errors import NotFound, Refusal
 from app.repositories.messages import MessageRepository
 from app.schemas.messages import MessageRead, MessageStatus, Queue
-from app.services.changes import RECENT, Changes
+from app.services.after_commit import RECENT, Changes
 
 Effects = Callable[[Sequence[str]], Awaitable[Sequence[int | Refusal]]]
 

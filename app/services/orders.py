@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from app.cache.reads import ReadThroughCache
 from app.errors import Duplicate, IllegalStep, NotFound, OutOfStock, Refusal
-from app.infra.cached_reads import CachedReads
 from app.metrics import ORDERS
-from app.repositories.orders import NewOrder, OrderRepository, Situation
+from app.repositories.orders import LockedStock, NewOrder, OrderRepository
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderRead, OrderStatus
-from app.services.changes import Changes
+from app.services.after_commit import Changes
 from app.services.versions import require_match
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ class _Placed(NamedTuple):
 
 class OrderService:
     def __init__(
-        self, orders: OrderRepository, cached_products: CachedReads, changes: Changes
+        self, orders: OrderRepository, cached_products: ReadThroughCache, changes: Changes
     ) -> None:
         self._orders = orders
         self._cached_products = cached_products
@@ -81,7 +81,7 @@ class OrderService:
         added = iter(await self._add(accepted, situation))
         return [refusal or next(added) for refusal in refusals]
 
-    async def _add(self, orders: Sequence[NewOrder], situation: Situation) -> Sequence[_Placed]:
+    async def _add(self, orders: Sequence[NewOrder], situation: LockedStock) -> Sequence[_Placed]:
         """Prices are the products' own."""
         if not orders:
             return []
@@ -122,7 +122,7 @@ def _summed(body: OrderCreate) -> Counter[int]:
     return quantities
 
 
-def _take(order: NewOrder, situation: Situation) -> Refusal | None:
+def _take(order: NewOrder, situation: LockedStock) -> Refusal | None:
     """Take what the order wants, or nothing and say why."""
     if refusal := _why_not(order, situation):
         ORDERS.labels("refused").inc()
@@ -134,7 +134,7 @@ def _take(order: NewOrder, situation: Situation) -> Refusal | None:
     return None
 
 
-def _why_not(order: NewOrder, situation: Situation) -> Refusal | None:
+def _why_not(order: NewOrder, situation: LockedStock) -> Refusal | None:
     body, stock = order.body, situation.stock
     if body.user_id not in situation.users:
         return NotFound("user", body.user_id)

@@ -1,17 +1,19 @@
 import structlog
 
+from app.cache.reads import ReadThroughCache
 from app.errors import NotFound
-from app.infra.cached_reads import CachedReads
 from app.repositories.products import ProductRepository
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
-from app.services.changes import Changes
+from app.services.after_commit import Changes
 from app.services.versions import require_match
 
 log = structlog.get_logger(__name__)
 
 
 class ProductService:
-    def __init__(self, products: ProductRepository, cached: CachedReads, changes: Changes) -> None:
+    def __init__(
+        self, products: ProductRepository, cached: ReadThroughCache, changes: Changes
+    ) -> None:
         self._products = products
         self._cached = cached
         self._changes = changes

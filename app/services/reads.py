@@ -1,11 +1,11 @@
+from app.cache.reads import ReadThroughCache
 from app.errors import NotFound
-from app.infra.cached_reads import CachedReads
 
 
 class ReadService:
     """Reads one row by its id. It needs no connection of its own, and most often no database."""
 
-    def __init__(self, what: str, cached: CachedReads) -> None:
+    def __init__(self, what: str, cached: ReadThroughCache) -> None:
         self._what = what
         self._cached = cached
 

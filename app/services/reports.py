@@ -9,7 +9,7 @@ from app.errors import NotYet
 from app.metrics import REPORT_ROWS
 from app.repositories.reports import ReportRepository
 from app.schemas.reports import ReportBuilt
-from app.services.changes import Changes
+from app.services.after_commit import Changes
 
 log = structlog.get_logger(__name__)
 

@@ -1,13 +1,13 @@
+from app.cache.reads import ReadThroughCache
 from app.errors import NotFound
-from app.infra.cached_reads import CachedReads
 from app.repositories.users import UserRepository
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
-from app.services.changes import Changes
+from app.services.after_commit import Changes
 from app.services.versions import require_match
 
 
 class UserService:
-    def __init__(self, users: UserRepository, cached: CachedReads, changes: Changes) -> None:
+    def __init__(self, users: UserRepository, cached: ReadThroughCache, changes: Changes) -> None:
         self._users = users
         self._cached = cached
         self._changes = changes

@@ -15,7 +15,7 @@ from benchmarks import data
 from benchmarks.lab import CPU, Lab, Web, started
 from benchmarks.load import Load
 from benchmarks.results import Contest, Line, Outcome, Turn, at_least, at_most, hold
-from tests.support.waiting import eventually
+from harness.waiting import eventually
 
 OURS, FASTAPI = "this service", "FastAPI + redis-py"
 BARE, CONSTANT = "bare ASGI, one GET", "bare ASGI, constant bytes"

@@ -8,7 +8,7 @@ from benchmarks.lab import Lab, Web
 from benchmarks.load import Load, generate
 from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_most, hold
 from benchmarks.usage import Meter
-from tests.support.databases import connected
+from harness.databases import connected
 
 _COUNT = 100
 _FEW = 1000

@@ -8,7 +8,7 @@ from benchmarks.load import Load
 from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, at_most, hold
 from benchmarks.rows import orders
 from benchmarks.rows.cached_reads import warm
-from tests.support.invariants import check_invariants
+from harness.invariants import check_invariants
 
 FEW, MANY = "small tables", "large tables"
 ONE, TWO = "one", "two"

@@ -6,9 +6,9 @@ from benchmarks.load import Load
 from benchmarks.messages import publish
 from benchmarks.results import Contest, Line, Outcome, at_most
 from benchmarks.usage import peak, resident, tree
-from tests.support.databases import connected
-from tests.support.service import Service
-from tests.support.waiting import eventually
+from harness.databases import connected
+from harness.service import Service
+from harness.waiting import eventually
 
 RESIDENT, PEAK = "resident MB", "peak MB"
 WEB = "web"

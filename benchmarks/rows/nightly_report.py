@@ -9,9 +9,9 @@ from benchmarks import data
 from benchmarks.lab import POSTGRES_CPU, Lab
 from benchmarks.results import Contest, Figures, Line, Outcome, at_most, hold
 from benchmarks.usage import Meter, highest_peak
-from tests.support.databases import connected
-from tests.support.processes import Process, run
-from tests.support.waiting import eventually
+from harness.databases import connected
+from harness.processes import Process, run
+from harness.waiting import eventually
 
 OURS, PSQL = "this service", "INSERT … SELECT … GROUP BY in psql"
 BUILD, SEND, PEAK = "seconds to build", "seconds to send", "peak MB of the worker"

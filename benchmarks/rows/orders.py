@@ -13,11 +13,11 @@ from benchmarks.lab import POSTGRES_CPU, Lab
 from benchmarks.messages import depth, publish
 from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
 from benchmarks.usage import Machine, Meter
-from tests.support.databases import connected
-from tests.support.invariants import check_invariants
-from tests.support.processes import Process, finish, run
-from tests.support.service import COMMANDS, PYTHON
-from tests.support.waiting import eventually
+from harness.databases import connected
+from harness.invariants import check_invariants
+from harness.processes import Process, finish, run
+from harness.service import COMMANDS, PYTHON
+from harness.waiting import eventually
 
 OURS, ORM = "this service", "FastStream, one ORM transaction a message"
 RATE, CPU, BUSY = "orders/s", "CPU µs of the consumers", "cores busy"

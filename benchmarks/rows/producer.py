@@ -11,10 +11,10 @@ from typing import Any
 from benchmarks.lab import POSTGRES_CPU, Lab
 from benchmarks.results import Contest, Figures, Line, Outcome, at_most, hold
 from benchmarks.usage import Meter, peak, processor_seconds
-from tests.support.databases import connected
-from tests.support.invariants import check_invariants
-from tests.support.processes import Process
-from tests.support.service import PYTHON, Service
+from harness.databases import connected
+from harness.invariants import check_invariants
+from harness.processes import Process
+from harness.service import PYTHON, Service
 
 WHOLE, TENTH = "all of it", "a tenth of it"
 RATE, PEAK = "orders/s", "peak MB of producer.py"

@@ -4,7 +4,7 @@ import time
 
 from benchmarks.lab import Lab
 from benchmarks.results import Figures, Line, Outcome, at_most, hold
-from tests.support.service import one_command
+from harness.service import one_command
 
 WARM, EMPTY = "warm", "first start, empty directory"
 SECONDS = "seconds to ready"

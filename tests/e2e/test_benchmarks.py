@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from app.settings import ROOT
-from tests.support.processes import Process, run
-from tests.support.service import PYTHON
+from harness.processes import Process, run
+from harness.service import PYTHON
 
 _ROWS = ("writes", "get_report")
 _RATIO = re.compile(r"\| ≥ [\d.]+ \| .*\| [\d.,]+ × \|")

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.service import Service
+from harness.service import Service
 
 MISSING = "Chromium is missing: run `apt-get install -y chromium`"
 FLAGS = (

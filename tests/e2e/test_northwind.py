@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import northwind
-from tests.support.invariants import check_invariants
-from tests.support.service import Service
-from tests.support.surroundings import Surroundings
+from harness import northwind
+from harness.invariants import check_invariants
+from harness.service import Service
+from harness.surroundings import Surroundings
 
 ORDERS = 830
 

@@ -13,8 +13,8 @@ import pytest
 from redis.asyncio import Redis
 
 from app.embedded.ports import free_port
-from tests.support.service import COMMANDS, Service
-from tests.support.waiting import eventually
+from harness.service import COMMANDS, Service
+from harness.waiting import eventually
 
 JANE = {"username": "jane_doe", "email": "jane@example.com"}
 PRODUCT = {"name": "Green tea", "price": "19.90", "stock_quantity": 5}

@@ -15,7 +15,7 @@ import pytest
 import schemathesis
 
 from app.settings import ROOT
-from tests.support.service import Service
+from harness.service import Service
 
 PROBLEM = "application/problem+json"
 EXAMPLES = 25

@@ -9,12 +9,12 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.databases import connected
-from tests.support.invariants import check_invariants
-from tests.support.queues import QueueClient, queue_client
-from tests.support.service import COMMANDS, Service
-from tests.support.surroundings import Surroundings
-from tests.support.waiting import eventually
+from harness.databases import connected
+from harness.invariants import check_invariants
+from harness.queues import QueueClient, queue_client
+from harness.service import COMMANDS, Service
+from harness.surroundings import Surroundings
+from harness.waiting import eventually
 
 JANE = {"username": "jane_doe", "email": "jane@example.com", "description": "Designer"}
 ADDRESS = {"street": "Obere Str. 57", "city": "Berlin", "country": "Germany"}

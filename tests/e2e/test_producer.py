@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from app.embedded.ports import free_port
-from tests.support import northwind
-from tests.support.rabbitmq import RabbitMQ
-from tests.support.service import PYTHON, Ended, Service, one_command
-from tests.support.waiting import eventually
+from harness import northwind
+from harness.rabbitmq import RabbitMQ
+from harness.service import PYTHON, Ended, Service, one_command
+from harness.waiting import eventually
 
 # The sample
 

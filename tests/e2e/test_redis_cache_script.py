@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.embedded.ports import free_port
-from tests.support.service import Service
+from harness.service import Service
 
 SCRIPT = "test_redis_cache.py"
 

@@ -6,9 +6,9 @@ import socket
 import pytest
 
 from app.embedded.ports import LOOPBACK
-from tests.support.databases import connected
-from tests.support.reports import DAY
-from tests.support.service import Service
+from harness.databases import connected
+from harness.reports import DAY
+from harness.service import Service
 
 ROWS = 100_000  # more than the buffers between the server and a client hold
 PATH = f"/report?report_date={DAY}"

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import connected
-from tests.support.invariants import check_invariants
-from tests.support.queues import queue_client
-from tests.support.service import Service
-from tests.support.shop import Shop
-from tests.support.surroundings import Surroundings
-from tests.support.tree import copy_tree
-from tests.support.waiting import eventually
+from harness.databases import connected
+from harness.invariants import check_invariants
+from harness.queues import queue_client
+from harness.service import Service
+from harness.shop import Shop
+from harness.surroundings import Surroundings
+from harness.tree import copy_tree
+from harness.waiting import eventually
 
 NIGHTLY = '"cron": "0 0 * * *"'
 EVERY_MINUTE = '"cron": "* * * * *"'

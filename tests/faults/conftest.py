@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.databases import Databases
 from tests.faults.load import Load, prepare_load
 from tests.faults.stack import Stack, stack_on
-from tests.support.databases import Databases
 
 
 @pytest.fixture(scope="package")

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.schemas.messages import CONSUMED, Queue
-from tests.support.databases import connected
-from tests.support.invariants import check_invariants
-from tests.support.queues import QueueClient, Received
+from harness.databases import connected
+from harness.invariants import check_invariants
+from harness.queues import QueueClient, Received
 
 _TWICE_REPORTED = """
     SELECT report_at, order_id FROM reports GROUP BY 1, 2 HAVING count(*) > 1

@@ -10,9 +10,9 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from app import cli, container
+from app.cache.invalidation import Freshness
+from app.cache.reads import CachedEntity
 from app.errors import Unavailable
-from app.infra.cached_reads import Kind
-from app.infra.freshness import Freshness
 from app.metrics import CACHE_READS
 
 _LIMIT = 0.05
@@ -57,7 +57,7 @@ class NaiveCache:
 
 
 class NaiveReads:
-    def __init__(self, cache: NaiveCache, kind: Kind) -> None:
+    def __init__(self, cache: NaiveCache, kind: CachedEntity) -> None:
         self._cache = cache
         self._kind = kind
 
@@ -93,7 +93,7 @@ def main() -> None:
     for name, substitute in [
         ("CacheRedis", NaiveRedis),
         ("Cache", NaiveCache),
-        ("CachedReads", NaiveReads),
+        ("ReadThroughCache", NaiveReads),
         ("InvalidationRelay", NoRelay),
     ]:
         setattr(container, name, substitute)

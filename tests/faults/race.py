@@ -14,12 +14,12 @@ from pathlib import Path
 import uvloop
 
 from app.embedded import Postgres
+from harness.databases import Databases
+from harness.rabbitmq import PROGRAMS, RabbitMQ
+from harness.tree import copy_tree
 from tests.faults.load import Tally
 from tests.faults.scenarios import SCENARIOS, Scenario, messages, race
 from tests.faults.stack import SERVE, Stack, stack_on
-from tests.support.databases import Databases
-from tests.support.rabbitmq import PROGRAMS, RabbitMQ
-from tests.support.tree import copy_tree
 
 PROTOCOLS = {"full": SERVE, "naive": ("-m", "tests.faults.naive", "serve")}
 _OPTIONS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from app.schemas.messages import Queue
+from harness.queues import QueueClient, queue_client
+from harness.rabbitmq import RabbitMQ
+from harness.surroundings import Surroundings
 from tests.faults import illnesses
 from tests.faults.keepalive import KeepAlive, Lost
 from tests.faults.load import Load, Tally, prepare_load
 from tests.faults.stack import Member, Stack
-from tests.support.queues import QueueClient, queue_client
-from tests.support.rabbitmq import RabbitMQ
-from tests.support.surroundings import Surroundings
 
 Inject = Callable[[Stack, Load], Awaitable[None]]
 

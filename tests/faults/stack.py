@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 from app.embedded import Valkey
 from app.embedded.ports import LOOPBACK, free_port
 from app.settings import ROOT
+from harness.processes import Process, finish
+from harness.waiting import eventually
 from tests.faults.keepalive import KeepAlive, Lost
 from tests.faults.proxy import Proxy
-from tests.support.processes import Process, finish
-from tests.support.waiting import eventually
 
 SERVE: Sequence[str] = ("main.py",)
 _COUNTER = re.compile(rb'^cache_reads_total\{kind="(\w+)",result="(\w+)"\} (\S+)$', re.MULTILINE)

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from app.cache.redis import CALL_SECONDS, RUN_ID_KEY, CacheRedis, RedisDown
 from app.embedded import Valkey
-from app.infra.redis import CALL_SECONDS, RUN_ID_KEY, CacheRedis, RedisDown
+from harness.waiting import eventually
 from tests.faults.proxy import Proxy, Way, proxy_to
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.fault
 

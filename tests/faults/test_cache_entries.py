@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from harness.waiting import eventually
 from tests.faults.keepalive import KeepAlive
 from tests.faults.load import Load
 from tests.faults.stack import Stack
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.fault
 

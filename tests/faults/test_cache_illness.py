@@ -5,12 +5,12 @@ from contextlib import closing
 
 import pytest
 
+from harness.waiting import eventually
 from tests.faults.illnesses import suffer
 from tests.faults.keepalive import KeepAlive
 from tests.faults.latency import ILLNESSES, measure
 from tests.faults.load import Load
 from tests.faults.stack import Stack
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.fault
 

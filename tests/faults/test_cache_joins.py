@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from redis.asyncio import Redis
 
+from app.cache.invalidation import Freshness, Pending
+from app.cache.reads import CachedEntity, ReadThroughCache
+from app.cache.redis import CacheRedis
+from app.cache.store import Cache
 from app.embedded import Valkey
-from app.infra.cache import Cache
-from app.infra.cached_reads import CachedReads, Kind
-from app.infra.freshness import Freshness, Pending
-from app.infra.gather import Gather
-from app.infra.redis import CacheRedis
-from tests.support.waiting import eventually
+from app.runtime.data_loader import DataLoader
+from harness.waiting import eventually
 
 
 class Rows:
@@ -37,7 +37,7 @@ class Shop:
         self.rows = Rows()
         self.cache = cache
         self.freshness = freshness
-        self.reads = CachedReads(cache, Kind("user", 60, self.rows.load))
+        self.reads = ReadThroughCache(cache, CachedEntity("user", 60, self.rows.load))
 
     async def poll(self, *dirty: str) -> None:
         async def fetch(_: int) -> list[Pending]:
@@ -152,7 +152,7 @@ async def test_a_fill_is_for_those_whose_lease_is_left(shop: Shop, valkey: Valke
 
 async def test_gather_asks_again_for_whoever_comes_while_it_asks() -> None:
     rows = Rows()
-    gather = Gather(rows.load)
+    gather = DataLoader(rows.load)
     rows.gate.clear()
     early = asyncio.create_task(gather.get(1))
     await eventually(lambda: rows.loads == 1)
@@ -168,6 +168,6 @@ async def test_gather_tells_its_failure_to_all() -> None:
     async def fail(_: list[int]) -> dict[int, bytes]:
         raise OSError("away")
 
-    gather = Gather(fail)
+    gather = DataLoader(fail)
     answers = await asyncio.gather(*(gather.get(1) for _ in range(3)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [OSError] * 3

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.databases import Databases
+from harness.rabbitmq import RabbitMQ
 from tests.faults.ledger import MOST_HIDDEN_SECONDS
 from tests.faults.load import Tally
 from tests.faults.race import HEAD, PROTOCOLS, row
 from tests.faults.scenarios import SCENARIOS, messages, race
 from tests.faults.stack import Stack, stack_on
-from tests.support.databases import Databases
-from tests.support.rabbitmq import RabbitMQ
 
 _SHORT_SECONDS = 0.9
 _LONG_SECONDS = 20

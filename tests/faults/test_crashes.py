@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from app.consumers import ORDERS_TOGETHER
+from app.consumers.pipeline import ORDERS_TOGETHER
 from app.schemas.messages import Queue
+from harness.queues import QueueClient
+from harness.shop import Shop
+from harness.waiting import eventually
 from tests.faults.invariants import (
     check_acknowledged,
     check_report_messages,
@@ -17,9 +20,6 @@ from tests.faults.invariants import (
 )
 from tests.faults.keepalive import KeepAlive, Lost
 from tests.faults.support.system import System
-from tests.support.queues import QueueClient
-from tests.support.shop import Shop
-from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = pytest.mark.fault

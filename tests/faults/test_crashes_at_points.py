@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from app.schemas.messages import Queue
+from harness.waiting import eventually
 from tests.faults.invariants import check_report_messages, take_all
 from tests.faults.support.system import System, send_all
-from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = [pytest.mark.fault, pytest.mark.parametrize("transport", ["rabbitmq", "streams"])]
@@ -32,8 +32,8 @@ async def test_a_report_is_sent_again_with_its_id_after_a_crash_behind_the_confi
 ) -> None:
     async with system.shop() as shop, system.queues() as queues:
         order = await shop.order((await shop.product(), 2))
-        async with system.container() as container, container.work() as work:
-            await work.reports.build(order.ordered_at.date())
+        async with system.container() as container, container.unit_of_work() as uow:
+            await uow.reports.build(order.ordered_at.date())
         await system.crash("worker", "relay.after_confirm")
         await system.start("worker")
         await eventually(lambda: _outbox_is_empty(system))

@@ -7,9 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from app.container import Container
-from app.infra import freshness
-from app.infra.freshness import (
+from app.cache import invalidation
+from app.cache.invalidation import (
     LEASE_SECONDS,
     MOST_DIRTY_KEYS,
     Freshness,
@@ -17,11 +16,12 @@ from app.infra.freshness import (
     Pending,
     acknowledge_late,
 )
-from app.infra.loops import running
+from app.container import Container
+from app.runtime.loops import running
 from app.settings import Settings
+from harness.databases import connected
+from harness.waiting import eventually
 from tests.faults.proxy import proxy_to
-from tests.support.databases import connected
-from tests.support.waiting import eventually
 
 
 class Table:
@@ -44,9 +44,9 @@ class Table:
         self.rows = [row for row in self.rows if row.id not in ids]
 
     def relay(self) -> InvalidationRelay:
-        return InvalidationRelay(Freshness(), self.fetch, self.delete, self.forget, self.thin_out)
+        return InvalidationRelay(Freshness(), self.fetch, self.delete, self.forget, self.compact)
 
-    async def thin_out(self) -> None:
+    async def compact(self) -> None:
         self.thinned_out += 1
 
 
@@ -115,9 +115,9 @@ async def test_while_redis_is_away_the_rows_are_thinned_out_now_and_then() -> No
 
 async def test_an_acknowledgement_is_never_early() -> None:
     for _ in range(3):
-        committed_at = freshness.now()
+        committed_at = invalidation.now()
         await acknowledge_late(committed_at)
-        assert freshness.now() - committed_at > LEASE_SECONDS
+        assert invalidation.now() - committed_at > LEASE_SECONDS
 
 
 @asynccontextmanager
@@ -149,7 +149,7 @@ async def test_the_table_stays_small_while_redis_is_away(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last row of each key stays, however many keys there are."""
-    monkeypatch.setattr(freshness, "THIN_OUT_SECONDS", 0.3)
+    monkeypatch.setattr(invalidation, "COMPACT_SECONDS", 0.3)
     async with connected(settings.postgresql_url) as database:
         count = "SELECT count(*) FROM cache_invalidations"
         last = "SELECT count(*) FROM cache_invalidations WHERE id > 15000 - 7"
@@ -170,8 +170,8 @@ async def test_the_relay_works_though_the_pool_is_full(settings: Settings) -> No
     async with connected(settings.postgresql_url) as database, AsyncExitStack() as full:
         async with reading(settings) as container:
             for _ in range(10):
-                work = await full.enter_async_context(container.reading())
-                await work.users.list(1, 1)
+                uow = await full.enter_async_context(container.reading())
+                await uow.users.list(1, 1)
             await database.execute("INSERT INTO cache_invalidations (key) VALUES ('user:1')")
             gone = "SELECT count(*) FROM cache_invalidations"
             await eventually(lambda: _is(database.fetchval(gone), 0), seconds=2)

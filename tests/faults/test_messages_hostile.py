@@ -12,12 +12,12 @@ from pamqp import frame
 from redis.asyncio import Redis
 
 from app.schemas.messages import CONSUMED, Queue
+from harness.bare_amqp import publish_bare
+from harness.queues import QueueClient
+from harness.waiting import eventually
 from tests.faults.invariants import take_all
 from tests.faults.support.messages import PRODUCT, Hostile, hostile_messages, pickled
 from tests.faults.support.system import System
-from tests.support.bare_amqp import publish_bare
-from tests.support.queues import QueueClient
-from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = pytest.mark.fault

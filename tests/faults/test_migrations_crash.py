@@ -12,9 +12,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from app.settings import ROOT
-from tests.support.databases import Databases, alembic, connected
-from tests.support.processes import Process, finish
-from tests.support.waiting import eventually
+from harness.databases import Databases, alembic, connected
+from harness.processes import Process, finish
+from harness.waiting import eventually
 
 pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = pytest.mark.fault

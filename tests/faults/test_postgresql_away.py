@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from app.schemas.messages import Queue
+from harness.databases import connected
+from harness.shop import Shop
+from harness.waiting import eventually
 from tests.faults.invariants import check_acknowledged
 from tests.faults.support.system import System, drained, send_all
-from tests.support.databases import connected
-from tests.support.shop import Shop
-from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = pytest.mark.fault

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from app.schemas.messages import Queue
+from harness.shop import Shop
+from harness.waiting import eventually
 from tests.faults.support.system import System, send_all
-from tests.support.shop import Shop
-from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = [pytest.mark.fault, pytest.mark.parametrize("transport", ["rabbitmq"])]

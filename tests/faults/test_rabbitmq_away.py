@@ -12,10 +12,10 @@ import pytest
 from redis.asyncio import Redis
 
 from app.schemas.messages import Queue
+from harness.rabbitmq import RabbitMQ
+from harness.waiting import eventually
 from tests.faults.invariants import check_report_messages, take_all
 from tests.faults.support.system import System, send_all
-from tests.support.rabbitmq import RabbitMQ
-from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = pytest.mark.fault

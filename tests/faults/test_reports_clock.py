@@ -11,12 +11,12 @@ from app.container import Container
 from app.scheduler import ensure_reports
 from app.schemas.messages import Queue
 from app.services import reports
+from harness.reports import rows_of
+from harness.shop import Shop
+from harness.waiting import eventually
 from tests.faults.invariants import check_report_messages, take_all
 from tests.faults.support.messages import pickled
 from tests.faults.support.system import System
-from tests.support.reports import rows_of
-from tests.support.shop import Shop
-from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = pytest.mark.fault
@@ -47,8 +47,8 @@ async def test_a_day_has_every_order_between_its_midnights(system: System) -> No
                 await shop.order((product_id, 1), ordered_at=moment.isoformat())
                 for moment in moments
             ]
-            async with container.work() as work:
-                await work.reports.build(day)
+            async with container.unit_of_work() as uow:
+                await uow.reports.build(day)
             reported = {order_id for order_id, _ in await rows_of(container, day)}
         assert reported & {order.id for order in orders} == {orders[1].id, orders[2].id}, (
             zone,

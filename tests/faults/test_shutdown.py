@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from app.consumers import ORDERS_IN_HAND
+from app.consumers.pipeline import ORDER_PREFETCH
 from app.schemas.messages import Queue
+from harness.databases import connected
+from harness.processes import Process
+from harness.reports import DAY, NOON, make_building_slow
+from harness.waiting import eventually
 from tests.faults.invariants import check_exactly_once
 from tests.faults.support.system import System, drained, send_all
-from tests.support.databases import connected
-from tests.support.processes import Process
-from tests.support.reports import DAY, NOON, make_building_slow
-from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = pytest.mark.fault
@@ -85,7 +85,7 @@ async def test_a_balancer_is_told_before_the_end(system: System) -> None:
 async def test_messages_in_hand_are_finished(system: System) -> None:
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=1000)
-        more_than_fit = range(ORDERS_IN_HAND + 50)
+        more_than_fit = range(ORDER_PREFETCH + 50)
         orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in more_than_fit}
         await system.start("worker")
         async with _locked(system, "SELECT FROM products WHERE id = $1 FOR UPDATE", product_id):
@@ -107,7 +107,7 @@ async def test_repeats_in_hand_are_finished(system: System) -> None:
     """Each waits until no cache can be stale, so none may wait for another."""
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=1000)
-        orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(ORDERS_IN_HAND)}
+        orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(ORDER_PREFETCH)}
         await system.start("worker")
         await send_all(queues, Queue.ORDER, orders)
         await system.settled(len(orders))

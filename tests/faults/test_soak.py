@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.tree import copy_tree
 from tests.faults.soak.run import soak
-from tests.support.tree import copy_tree
 
 pytestmark = pytest.mark.fault
 _SEED = 4

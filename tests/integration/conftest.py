@@ -9,9 +9,9 @@ import pytest
 
 from app import worker
 from app.container import Container
-from tests.support.queues import QueueClient, queue_client
-from tests.support.surroundings import Surroundings
-from tests.support.waiting import eventually
+from harness.queues import QueueClient, queue_client
+from harness.surroundings import Surroundings
+from harness.waiting import eventually
 
 Outcome = Callable[[str], Awaitable[dict[str, Any]]]
 

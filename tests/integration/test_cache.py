@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from app.embedded import Valkey
 from app.schemas.orders import OrderStatus
-from tests.support.shop import Shop
-from tests.support.waiting import eventually
+from harness.shop import Shop
+from harness.waiting import eventually
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 
-from app.container import Container, Work
+from app.container import Container, UnitOfWork
 from app.errors import Duplicate, NotFound, Refusal, StillNeeded
 from app.schemas.addresses import AddressCreate
 from app.schemas.products import ProductCreate, ProductUpdate
 from app.schemas.users import UserCreate, UserUpdate
-from tests.support.databases import connected
-from tests.support.shop import Shop
+from harness.databases import connected
+from harness.shop import Shop
 
 ROWS = """
 INSERT INTO users (username, email) VALUES ('Jane', 'Jane@example.com');
@@ -91,41 +91,41 @@ async def test_several_products_may_be_without_a_sku(shop: Shop) -> None:
     assert await shop.product() != await shop.product()
 
 
-async def again_the_same_username(work: Work, _: int) -> None:
-    await work.users.create(UserCreate(username="JANE", email="new@example.com"))
+async def again_the_same_username(uow: UnitOfWork, _: int) -> None:
+    await uow.users.create(UserCreate(username="JANE", email="new@example.com"))
 
 
-async def again_the_same_email(work: Work, _: int) -> None:
-    await work.users.create(UserCreate(username="new", email="JANE@example.com"))
+async def again_the_same_email(uow: UnitOfWork, _: int) -> None:
+    await uow.users.create(UserCreate(username="new", email="JANE@example.com"))
 
 
-async def an_update_to_a_taken_email(work: Work, user_id: int) -> None:
-    await work.users.update(user_id, UserUpdate(email="Jane@EXAMPLE.com"))
+async def an_update_to_a_taken_email(uow: UnitOfWork, user_id: int) -> None:
+    await uow.users.update(user_id, UserUpdate(email="Jane@EXAMPLE.com"))
 
 
-async def again_the_same_sku(work: Work, _: int) -> None:
+async def again_the_same_sku(uow: UnitOfWork, _: int) -> None:
     fields = {"sku": "TEA", "name": "tea", "price": 1, "stock_quantity": 1}
-    await work.products.create(ProductCreate.model_validate(fields))
+    await uow.products.create(ProductCreate.model_validate(fields))
 
 
-async def an_address_of_nobody(work: Work, _: int) -> None:
-    await work.addresses.create(99, AddressCreate(street="s", city="c", country="c"))
+async def an_address_of_nobody(uow: UnitOfWork, _: int) -> None:
+    await uow.addresses.create(99, AddressCreate(street="s", city="c", country="c"))
 
 
-async def the_end_of_a_user_with_orders(work: Work, user_id: int) -> None:
-    await work.users.delete(user_id)
+async def the_end_of_a_user_with_orders(uow: UnitOfWork, user_id: int) -> None:
+    await uow.users.delete(user_id)
 
 
-async def the_end_of_an_address_with_orders(work: Work, _: int) -> None:
-    await work.addresses.delete(1)
+async def the_end_of_an_address_with_orders(uow: UnitOfWork, _: int) -> None:
+    await uow.addresses.delete(1)
 
 
-async def the_end_of_a_product_with_orders(work: Work, _: int) -> None:
-    await work.products.delete(1)
+async def the_end_of_a_product_with_orders(uow: UnitOfWork, _: int) -> None:
+    await uow.products.delete(1)
 
 
-async def the_change_of_an_unknown_product(work: Work, _: int) -> None:
-    await work.products.update(99, ProductUpdate())
+async def the_change_of_an_unknown_product(uow: UnitOfWork, _: int) -> None:
+    await uow.products.update(99, ProductUpdate())
 
 
 @pytest.mark.parametrize(
@@ -143,18 +143,18 @@ async def the_change_of_an_unknown_product(work: Work, _: int) -> None:
     ],
 )
 async def test_the_shop_says_which_rule_it_was(
-    act: Callable[[Work, int], Awaitable[None]],
+    act: Callable[[UnitOfWork, int], Awaitable[None]],
     refusal: type[Refusal],
     detail: str,
     container: Container,
     shop: Shop,
 ) -> None:
     await shop.order((await shop.product(sku="TEA"), 1))
-    async with container.work() as work:
-        await work.users.create(UserCreate(username="jane", email="jane@example.com"))
+    async with container.unit_of_work() as uow:
+        await uow.users.create(UserCreate(username="jane", email="jane@example.com"))
     with pytest.raises(refusal, match=detail):
-        async with container.work() as work:
-            await act(work, shop.user_id)
+        async with container.unit_of_work() as uow:
+            await act(uow, shop.user_id)
 
 
 async def test_fifty_sign_ups_with_one_email_at_once(container: Container) -> None:
@@ -164,8 +164,8 @@ async def test_fifty_sign_ups_with_one_email_at_once(container: Container) -> No
     async def sign_up(number: int) -> None:
         email = "Jane@example.com" if number % 2 else "jane@example.com"
         try:
-            async with turns, container.work() as work:
-                await work.users.create(UserCreate(username=f"jane{number}", email=email))
+            async with turns, container.unit_of_work() as uow:
+                await uow.users.create(UserCreate(username=f"jane{number}", email=email))
         except Duplicate:
             ends[False] += 1
         else:
@@ -176,19 +176,19 @@ async def test_fifty_sign_ups_with_one_email_at_once(container: Container) -> No
 
 
 async def test_a_users_addresses_go_with_the_user(container: Container, shop: Shop) -> None:
-    async with container.work() as work:
-        await work.users.delete(shop.user_id)
+    async with container.unit_of_work() as uow:
+        await uow.users.delete(shop.user_id)
     with pytest.raises(NotFound):
-        async with container.reading() as work:
-            await work.addresses.read(shop.address_id)
+        async with container.reading() as uow:
+            await uow.addresses.read(shop.address_id)
 
 
 async def test_pages_are_in_order_of_the_ids(container: Container, shop: Shop) -> None:
     first = [await shop.product() for _ in range(5)]
-    async with container.work() as work:
-        await work.products.update(first[0], ProductUpdate.model_validate({"price": 2}))
-    async with container.reading() as work:
-        pages = [await work.products.list(count=2, page=page) for page in (1, 2, 3, 4)]
+    async with container.unit_of_work() as uow:
+        await uow.products.update(first[0], ProductUpdate.model_validate({"price": 2}))
+    async with container.reading() as uow:
+        pages = [await uow.products.list(count=2, page=page) for page in (1, 2, 3, 4)]
     assert [[product.id for product in page.products] for page in pages] == [
         first[:2],
         first[2:4],

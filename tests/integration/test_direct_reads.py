@@ -11,14 +11,14 @@ from structlog.testing import capture_logs
 
 from app import web
 from app.container import Container
-from app.controllers.direct import DirectReads
-from app.controllers.gatekeeper import Gatekeeper
-from app.controllers.middleware import RequestContext
 from app.embedded import Valkey
-from tests.support.databases import no_database
-from tests.support.shop import Shop
-from tests.support.surroundings import Surroundings
-from tests.support.waiting import eventually
+from app.rest.asgi.context import RequestContext
+from app.rest.asgi.fast_path import FastPath
+from app.rest.asgi.gatekeeper import Gatekeeper
+from harness.databases import no_database
+from harness.shop import Shop
+from harness.surroundings import Surroundings
+from harness.waiting import eventually
 
 # One that Litestar knows nothing of changes nothing, but the way.
 BY_LITESTAR = "?x=1"
@@ -39,7 +39,7 @@ def client_of(app: Any) -> httpx.AsyncClient:
 @pytest.fixture
 async def direct(container: Container) -> AsyncIterator[httpx.AsyncClient]:
     """Our own way alone; what it leaves to Litestar is 418."""
-    door = Gatekeeper(DirectReads(_elsewhere, container), container.settings)
+    door = Gatekeeper(FastPath(_elsewhere, container), container.settings)
     async with client_of(RequestContext(door)) as client:
         yield client
 

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 
 from app.embedded import Postgres, Valkey, embedded_servers, read_state
 from app.embedded.account import account_for
-from tests.support.embedded import FAST, is_kept, left_over, make, parent_of, running, sql, write
-from tests.support.waiting import eventually
+from harness.embedded import FAST, is_kept, left_over, make, parent_of, running, sql, write
+from harness.waiting import eventually
 
 
 @pytest.mark.parametrize("kind", ["postgres", "valkey"])

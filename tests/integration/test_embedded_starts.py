@@ -22,7 +22,7 @@ from app.embedded import (
     read_state,
 )
 from app.embedded.launcher import Log
-from tests.support.embedded import FAST, left_over, running, sql, write
+from harness.embedded import FAST, left_over, running, sql, write
 
 
 async def test_both_start_and_say_where_they_are(directory: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.shop import Shop
+from harness.shop import Shop
 
 Thing = Callable[[Shop], Awaitable[tuple[str, dict[str, Any], dict[str, Any]]]]
 

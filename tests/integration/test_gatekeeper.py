@@ -10,7 +10,7 @@ import pytest
 from app import web
 from app.container import Container
 from app.settings import Settings
-from tests.support.lifespan import lifespan
+from harness.lifespan import lifespan
 
 KEY = "k" * 32
 OPEN = ["/health/live", "/health/ready", "/docs", "/schema/openapi.json"]

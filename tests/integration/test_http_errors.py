@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.service import Service
+from harness.service import Service
 
 INT4, INT8 = 2**31, 2**63
 USER = {"username": "jane_doe", "email": "jane@example.com"}

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.databases import connected
-from tests.support.shop import Shop
+from harness.databases import connected
+from harness.shop import Shop
 
 KEY = {"Idempotency-Key": "a-key"}
 USER = {"username": "jane_doe", "email": "jane@example.com"}

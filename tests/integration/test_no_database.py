@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.container import Container
-from tests.support.databases import no_database
+from harness.databases import no_database
 
 USER = {"username": "jane_doe", "email": "jane@example.com"}
 

@@ -11,10 +11,10 @@ from app.container import Container
 from app.errors import IllegalStep, NotFound, OutOfStock
 from app.schemas.orders import OrderCreate, OrderStatus
 from app.schemas.products import ProductUpdate
-from tests.support.databases import connected
-from tests.support.invariants import broken_rules, check_invariants
-from tests.support.shop import Shop
-from tests.support.surroundings import Surroundings
+from harness.databases import connected
+from harness.invariants import broken_rules, check_invariants
+from harness.shop import Shop
+from harness.surroundings import Surroundings
 
 
 @pytest.fixture(autouse=True)
@@ -66,10 +66,10 @@ async def test_the_price_of_a_line_is_the_products_at_that_moment(
 ) -> None:
     product_id = await shop.product(price="19.90")
     order = await shop.order((product_id, 2))
-    async with container.work() as work:
-        await work.products.update(product_id, ProductUpdate.model_validate({"price": "25"}))
-    async with container.reading() as work:
-        read = await work.orders.read(order.id)
+    async with container.unit_of_work() as uow:
+        await uow.products.update(product_id, ProductUpdate.model_validate({"price": "25"}))
+    async with container.reading() as uow:
+        read = await uow.orders.read(order.id)
     assert read == order
     assert str(read.items[0].unit_price) == "19.90"
     assert str(read.total_price) == "39.80"
@@ -133,8 +133,8 @@ async def test_cancellations_at_the_same_moment_restock_once(
     order = await shop.order((product_id, 4))
 
     async def cancel(container: Container) -> None:
-        async with container.work() as work:
-            await work.orders.change_status(order.id, OrderStatus.CANCELLED)
+        async with container.unit_of_work() as uow:
+            await uow.orders.change_status(order.id, OrderStatus.CANCELLED)
 
     ends = await asyncio.gather(*map(cancel, containers * 2), return_exceptions=True)
     assert Counter(map(type, ends)) == {type(None): 1, IllegalStep: 7}
@@ -150,8 +150,8 @@ async def test_orders_that_name_products_in_opposite_order_do_not_deadlock(
         lines = [(product_id, 1) for product_id in products]
         body = OrderCreate.model_validate(shop.order_body(*lines[:: 1 if turn % 2 else -1]))
         for _ in range(5):
-            async with container.work(deadline=30) as work:  # all wait for all
-                await work.orders.place(body)
+            async with container.unit_of_work(deadline=30) as uow:  # all wait for all
+                await uow.orders.place(body)
 
     await asyncio.gather(*(buy(containers[turn % 4], turn) for turn in range(32)))
     assert [await shop.stock(product_id) for product_id in products] == [1000 - 32 * 5] * 10
@@ -183,8 +183,8 @@ async def test_a_hundred_pieces_go_to_a_hundred_of_500_buyers(
     async def buyers(container: Container, count: int) -> None:
         for _ in range(count):
             try:
-                async with container.work() as work:
-                    await work.orders.place(body)
+                async with container.unit_of_work() as uow:
+                    await uow.orders.place(body)
             except OutOfStock:
                 accepted[False] += 1
             else:

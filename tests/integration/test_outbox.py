@@ -7,9 +7,9 @@ import pytest
 from app.container import Container
 from app.embedded import Valkey
 from app.errors import Unavailable
-from tests.support.databases import connected
-from tests.support.queues import QueueClient
-from tests.support.surroundings import Surroundings
+from harness.databases import connected
+from harness.queues import QueueClient
+from harness.surroundings import Surroundings
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 

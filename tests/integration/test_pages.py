@@ -4,8 +4,8 @@ import httpx
 import pytest
 
 from app.container import Container
-from tests.support.databases import connected
-from tests.support.shop import Shop
+from harness.databases import connected
+from harness.shop import Shop
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 100])
@@ -22,8 +22,8 @@ async def test_the_pages_together_are_the_list(
             "DELETE FROM products WHERE id IN (SELECT id FROM products ORDER BY id % 2, id LIMIT 3)"
         )
         ids = [row[0] for row in await connection.fetch("SELECT id FROM products ORDER BY id")]
-    async with container.reading() as work:
-        pages = [await work.products.list(count, page) for page in range(1, rows // count + 3)]
+    async with container.reading() as uow:
+        pages = [await uow.products.list(count, page) for page in range(1, rows // count + 3)]
     assert [product.id for page in pages for product in page.products] == ids
     assert {len(page.products) for page in pages[: rows // count]} <= {count}
     assert {page.total for page in pages} == {rows}

@@ -9,12 +9,12 @@ import pytest
 from app import worker
 from app.container import Container
 from app.schemas.messages import Queue
+from harness.invariants import check_invariants
+from harness.queues import QueueClient
+from harness.shop import Shop
+from harness.surroundings import Surroundings
+from harness.waiting import eventually
 from tests.integration.conftest import Outcome
-from tests.support.invariants import check_invariants
-from tests.support.queues import QueueClient
-from tests.support.shop import Shop
-from tests.support.surroundings import Surroundings
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 

@@ -10,12 +10,12 @@ from structlog.testing import capture_logs
 
 from app import worker
 from app.container import Container
+from harness.invariants import check_invariants
+from harness.queues import QueueClient
+from harness.shop import Shop
+from harness.surroundings import Surroundings
+from harness.waiting import eventually
 from tests.integration.conftest import Outcome
-from tests.support.invariants import check_invariants
-from tests.support.queues import QueueClient
-from tests.support.shop import Shop
-from tests.support.surroundings import Surroundings
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 

@@ -8,14 +8,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from app import worker
-from app.consumers import MOST_BYTES
+from app.consumers.pipeline import MOST_BYTES
 from app.container import Container
 from app.schemas.messages import Queue
+from harness.databases import connected
+from harness.queues import QueueClient, as_bytes
+from harness.shop import Shop
+from harness.surroundings import Surroundings
 from tests.integration.conftest import Outcome
-from tests.support.databases import connected
-from tests.support.queues import QueueClient, as_bytes
-from tests.support.shop import Shop
-from tests.support.surroundings import Surroundings
 
 pytestmark = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 

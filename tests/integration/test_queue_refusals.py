@@ -12,11 +12,11 @@ from app import worker
 from app.container import Container
 from app.schemas.messages import Queue
 from app.schemas.orders import OrderStatus
+from harness.databases import connected
+from harness.queues import QueueClient
+from harness.shop import Shop
+from harness.surroundings import Surroundings
 from tests.integration.conftest import Outcome
-from tests.support.databases import connected
-from tests.support.queues import QueueClient
-from tests.support.shop import Shop
-from tests.support.surroundings import Surroundings
 
 pytestmark = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 

@@ -12,9 +12,9 @@ from app.container import Container
 from app.embedded.ports import free_port
 from app.errors import Unavailable
 from app.schemas.messages import CONSUMED, Queue
-from tests.support.rabbitmq import RabbitMQ
-from tests.support.surroundings import Surroundings
-from tests.support.waiting import eventually
+from harness.rabbitmq import RabbitMQ
+from harness.surroundings import Surroundings
+from harness.waiting import eventually
 
 ALL_QUEUES = [*Queue, *(queue.dead for queue in CONSUMED)]
 

@@ -12,10 +12,10 @@ from app.container import REQUEST_SECONDS, Container
 from app.repositories import reports
 from app.schemas.orders import OrderStatus
 from app.schemas.reports import ReportBuilt
-from tests.support.invariants import check_invariants
-from tests.support.queues import QueueClient
-from tests.support.reports import DAY, NOON, build, make_building_slow, messages, report_of, rows_of
-from tests.support.shop import Shop
+from harness.invariants import check_invariants
+from harness.queues import QueueClient
+from harness.reports import DAY, NOON, build, make_building_slow, messages, report_of, rows_of
+from harness.shop import Shop
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 

@@ -9,12 +9,12 @@ import pytest
 from app.container import Container
 from app.errors import NotYet
 from app.scheduler import ensure_reports
-from tests.support.databases import connected
-from tests.support.invariants import check_invariants
-from tests.support.queues import QueueClient
-from tests.support.reports import NOON, build, messages, rows_of
-from tests.support.shop import Shop
-from tests.support.surroundings import Surroundings
+from harness.databases import connected
+from harness.invariants import check_invariants
+from harness.queues import QueueClient
+from harness.reports import NOON, build, messages, rows_of
+from harness.shop import Shop
+from harness.surroundings import Surroundings
 
 
 async def test_a_day_is_the_zones(surroundings: Surroundings, shop: Shop) -> None:
@@ -72,8 +72,8 @@ async def test_after_a_downtime_every_day_is_built_once(
     assert sorted(message.json["report_date"] for message in await messages(queues)) == [
         day.isoformat() for day in days
     ]
-    async with container.reading() as work:
-        assert await work.reports.days_owed() == [days[-1]]
+    async with container.reading() as uow:
+        assert await uow.reports.days_owed() == [days[-1]]
     await shop.order((await shop.product(), 1), ordered_at=_noon(days[-1]).isoformat())
     await ensure_reports(container)  # for orders that came late
     assert len(await rows_of(container, days[-1])) == 1

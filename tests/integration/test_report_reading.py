@@ -9,16 +9,16 @@ import pytest
 from app.container import Container
 from app.repositories import reports
 from app.schemas.reports import ReportRead
-from tests.support.databases import connected
-from tests.support.reports import DAY, NOON, build, report_of
-from tests.support.shop import Shop
+from harness.databases import connected
+from harness.reports import DAY, NOON, build, report_of
+from harness.shop import Shop
 
 MOMENTS = ["2025-12-17T00:00:00.089033", "2025-12-17T00:00:00", "2025-12-17T00:00:00.08"]
 
 
 async def body_of(container: Container) -> str:
-    async with container.reading() as work:
-        pieces = await work.reports.of_day(DAY)
+    async with container.reading() as uow:
+        pieces = await uow.reports.of_day(DAY)
     return "".join([piece async for piece in pieces])
 
 
@@ -67,8 +67,8 @@ async def test_lists_that_are_sent_slowly_hold_no_connection(
     await build(container)
     async with AsyncExitStack() as slow:
         for _ in range(2 * 10):  # twice as many as the pool has
-            async with container.reading() as work:
-                pieces = await work.reports.of_day(DAY)
+            async with container.reading() as uow:
+                pieces = await uow.reports.of_day(DAY)
             slow.push_async_callback(pieces.aclose)  # type: ignore[attr-defined]
             assert (await anext(pieces)).startswith("[{")
         assert len(await report_of(container)) == 2

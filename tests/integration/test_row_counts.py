@@ -8,16 +8,16 @@ import asyncpg
 import pytest
 
 from app.container import Container
-from tests.support.databases import alembic, connected
-from tests.support.invariants import broken_rules, check_invariants
+from harness.databases import alembic, connected
+from harness.invariants import broken_rules, check_invariants
 
 _ADD = "INSERT INTO products (name, price, stock_quantity) SELECT 'Tea', 1, 0"
 _ADD_SKUS = "INSERT INTO products (sku, name, price, stock_quantity) VALUES ('a', '', 1, 0)"
 
 
 async def total(container: Container) -> int:
-    async with container.reading() as work:
-        return (await work.products.list(1, 1)).total
+    async with container.reading() as uow:
+        return (await uow.products.list(1, 1)).total
 
 
 @pytest.mark.parametrize(

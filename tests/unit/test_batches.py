@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from app.infra.batches import Batches
+from app.runtime.micro_batcher import MicroBatcher
 
 whose: ContextVar[str] = ContextVar("whose", default="nobody's")
 
@@ -34,7 +34,7 @@ async def _work() -> Work:
     return Work()
 
 
-async def submitted(batches: Batches[int, int], *numbers: int) -> "list[asyncio.Task[int]]":
+async def submitted(batches: MicroBatcher[int, int], *numbers: int) -> "list[asyncio.Task[int]]":
     tasks = [asyncio.ensure_future(batches.submit(number)) for number in numbers]
     for _ in range(3):
         await asyncio.sleep(0)
@@ -42,7 +42,7 @@ async def submitted(batches: Batches[int, int], *numbers: int) -> "list[asyncio.
 
 
 async def test_what_comes_during_a_call_shares_the_next_in_its_order(work: Work) -> None:
-    batches = Batches(work.run, most=3)
+    batches = MicroBatcher(work.run, most=3)
     tasks = [*await submitted(batches, 2), *await submitted(batches, 8, 4, 6, 10)]
     work.open.set()
     assert await asyncio.gather(*tasks) == [4, 16, 8, 12, 20]
@@ -50,7 +50,7 @@ async def test_what_comes_during_a_call_shares_the_next_in_its_order(work: Work)
 
 
 async def test_a_failure_is_told_to_its_batch_and_ends_nothing_else(work: Work) -> None:
-    batches = Batches(work.run, most=2)
+    batches = MicroBatcher(work.run, most=2)
     work.open.set()
     tasks = await submitted(batches, 1, 2, 4)
     ends = await asyncio.gather(*tasks, return_exceptions=True)
@@ -59,7 +59,7 @@ async def test_a_failure_is_told_to_its_batch_and_ends_nothing_else(work: Work) 
 
 
 async def test_whoever_leaves_before_the_call_is_left_out(work: Work) -> None:
-    batches = Batches(work.run, most=9)
+    batches = MicroBatcher(work.run, most=9)
     first, second, third = [*await submitted(batches, 2), *await submitted(batches, 4, 6)]
     second.cancel()
     with suppress(asyncio.CancelledError):
@@ -70,7 +70,7 @@ async def test_whoever_leaves_before_the_call_is_left_out(work: Work) -> None:
 
 
 async def test_whoever_leaves_during_the_call_takes_it_from_nobody(work: Work) -> None:
-    batches = Batches(work.run, most=9)
+    batches = MicroBatcher(work.run, most=9)
     first, second = await submitted(batches, 2, 4)
     first.cancel()
     work.open.set()
@@ -80,5 +80,5 @@ async def test_whoever_leaves_during_the_call_takes_it_from_nobody(work: Work) -
 async def test_a_call_is_nobodys_in_the_log(work: Work) -> None:
     work.open.set()
     whose.set("mine")
-    await Batches(work.run, most=9).submit(2)
+    await MicroBatcher(work.run, most=9).submit(2)
     assert work.contexts == ["nobody's"]

@@ -12,7 +12,7 @@ from app.schemas.addresses import AddressCreate, AddressUpdate
 from app.schemas.orders import OrderCreate, OrderDetail, OrderItemRead, OrderStatus
 from app.schemas.products import ProductCreate, ProductUpdate, ProductUpdateMessage
 from app.schemas.users import UserCreate, UserUpdate
-from tests.support.bodies import ADDRESS, LINE, ORDER, PRODUCT, USER, wrong_fields
+from harness.bodies import ADDRESS, LINE, ORDER, PRODUCT, USER, wrong_fields
 
 INT4_MAX = 2**31 - 1
 

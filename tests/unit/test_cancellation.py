@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from app.cache.redis import CacheRedis, RedisDown
+from app.database import surroundings
 from app.errors import Unavailable
-from app.infra.database import surroundings
-from app.infra.redis import CacheRedis, RedisDown
 
 _NOWHERE = "redis://127.0.0.1:9/0"
 

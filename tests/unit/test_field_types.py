@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from app.schemas.orders import OrderCreate
 from app.schemas.products import ProductCreate
 from app.schemas.users import UserCreate, UserRead
-from tests.support.bodies import ORDER, PRODUCT, USER, wrong_fields
+from harness.bodies import ORDER, PRODUCT, USER, wrong_fields
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.infra.gather import Gather
+from app.runtime.data_loader import DataLoader
 
 
 class Source:
@@ -32,14 +32,14 @@ async def _source() -> Source:
 
 async def test_questions_of_one_turn_are_one_call(source: Source) -> None:
     source.open.set()
-    gather = Gather(source.fetch)
+    gather = DataLoader(source.fetch)
     answers = await asyncio.gather(*map(gather.get, [1, 2, 1, 3]))
     assert answers == ["one", "two", "one", None]
     assert source.calls == [[1, 2, 3]]
 
 
 async def test_a_question_does_not_join_a_call_that_was_sent(source: Source) -> None:
-    gather = Gather(source.fetch)
+    gather = DataLoader(source.fetch)
     first = asyncio.create_task(gather.get(1))
     while not source.calls:
         await asyncio.sleep(0)
@@ -54,7 +54,7 @@ async def test_a_question_does_not_join_a_call_that_was_sent(source: Source) -> 
 async def test_an_error_reaches_every_waiter_and_no_later_one(source: Source) -> None:
     source.open.set()
     source.error = ValueError("broken")
-    gather = Gather(source.fetch)
+    gather = DataLoader(source.fetch)
     ends = await asyncio.gather(*map(gather.get, [1, 1, 2]), return_exceptions=True)
     assert ends == [source.error] * 3
     source.error = None
@@ -62,7 +62,7 @@ async def test_an_error_reaches_every_waiter_and_no_later_one(source: Source) ->
 
 
 async def test_a_cancelled_waiter_leaves_the_others_their_answer(source: Source) -> None:
-    gather = Gather(source.fetch)
+    gather = DataLoader(source.fetch)
     waiters = [asyncio.create_task(gather.get(1)) for _ in range(3)]
     while not source.calls:
         await asyncio.sleep(0)
@@ -76,7 +76,7 @@ async def test_a_cancelled_waiter_leaves_the_others_their_answer(source: Source)
 async def test_an_error_that_nobody_waits_for_is_no_noise(
     source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gather = Gather(source.fetch)
+    gather = DataLoader(source.fetch)
     waiter = asyncio.create_task(gather.get(1))
     while not source.calls:
         await asyncio.sleep(0)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.consumers import EFFECTS, MOST_BYTES, _parse
+from app.consumers.pipeline import EFFECTS, MOST_BYTES, _parse
 from app.errors import Poison
-from app.infra.broker import Delivery
+from app.messaging.broker import Delivery
 from app.schemas.messages import CONSUMED, Queue
 from app.schemas.products import ProductCreate, ProductUpdateMessage
 

@@ -10,9 +10,9 @@ import pytest
 
 from app.client import service as client
 from app.client.files import OrderRow, Survey, rows_of
-from app.client.service import Sender, Trouble, running_stack
+from app.client.service import CliError, Sender, running_stack
 from app.errors import Unavailable
-from app.infra.broker import Outgoing
+from app.messaging.broker import Outgoing
 from app.schemas.messages import Queue
 from app.settings import Settings
 from producer import message_id_of
@@ -163,7 +163,7 @@ def test_a_survey_counts_and_tells_where_names_come_first(tmp_path: Path) -> Non
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, name: str, text: str, told: str) -> None:
-    with pytest.raises(Trouble) as caught:
+    with pytest.raises(CliError) as caught:
         Survey(write(tmp_path, **{name: text}))
     assert str(caught.value).startswith(f"{tmp_path}/{name}.jsonl{told}")
     assert "\n" not in str(caught.value)
@@ -171,12 +171,12 @@ def test_a_bad_line_is_named(tmp_path: Path, name: str, text: str, told: str) ->
 
 def test_bytes_that_are_no_utf_8_are_a_bad_line(tmp_path: Path) -> None:
     (tmp_path / "orders").write_bytes(ORDER.encode() + b'{"external_id": "\xff"}')
-    with pytest.raises(Trouble, match="orders:2: "):
+    with pytest.raises(CliError, match="orders:2: "):
         list(rows_of(tmp_path / "orders", OrderRow))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Trouble, match="nowhere.jsonl: No such file"):
+    with pytest.raises(CliError, match="nowhere.jsonl: No such file"):
         list(rows_of(tmp_path / "nowhere.jsonl", OrderRow))
 
 
@@ -212,5 +212,5 @@ def test_the_state_of_an_ended_service_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_a_starting_service_is_not_ready(tmp_path: Path) -> None:
-    with pytest.raises(Trouble, match="still starting"):
+    with pytest.raises(CliError, match="still starting"):
         settings_beside(tmp_path, {"pid": os.getpid(), "redis_port": 1})

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from litestar.types import Receive, Scope, Send
 
-from app.controllers.middleware import RequestContext
+from app.rest.asgi.context import RequestContext
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.infra.transport import OneWrite
+from app.rest.asgi.transport import CorkedTransport
 
 
 class Wire(asyncio.Transport):
@@ -27,7 +27,7 @@ def _wire() -> Wire:
 
 
 async def test_the_writes_of_one_turn_are_one(wire: Wire) -> None:
-    transport = OneWrite(wire)
+    transport = CorkedTransport(wire)
     for turn in (b"1", b"2"):
         transport.write(b"head" + turn)
         transport.write(b"body" + turn)
@@ -37,7 +37,7 @@ async def test_the_writes_of_one_turn_are_one(wire: Wire) -> None:
 
 
 async def test_what_is_written_goes_out_before_the_end(wire: Wire) -> None:
-    transport = OneWrite(wire)
+    transport = CorkedTransport(wire)
     transport.write(b"last words")
     transport.close()
     await asyncio.sleep(0)
@@ -46,7 +46,7 @@ async def test_what_is_written_goes_out_before_the_end(wire: Wire) -> None:
 
 async def test_much_goes_out_at_once(wire: Wire) -> None:
     """A writer that never pauses would else fill the memory."""
-    transport = OneWrite(wire)
+    transport = CorkedTransport(wire)
     transport.write(b"head")
     transport.write(b"x" * 100_000)
     assert [len(data) for data in wire.seen] == [100_004]

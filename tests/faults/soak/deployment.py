@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 from redis.asyncio import Redis
 
-from tests.support.queues import QueueClient, queue_client
-from tests.support.service import Service
-from tests.support.surroundings import Surroundings
-from tests.support.waiting import eventually
+from harness.queues import QueueClient, queue_client
+from harness.service import Service
+from harness.surroundings import Surroundings
+from harness.waiting import eventually
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ BY_MESSAGE = "Tea that came by a message"
 _NOBODY = 2_000_000_000
 _SAID_SECONDS = 0.04
 
-Kind = tuple[Queue, Any, set[str]]
+CachedEntity = tuple[Queue, Any, set[str]]
 
 
 class Market:
     def __init__(self, customers: Customers, senders: Senders) -> None:
         self.customers = customers
         self.senders = senders
-        self._kinds: list[Callable[[], Kind]] = [
+        self._kinds: list[Callable[[], CachedEntity]] = [
             *(self._order,) * 8,
             *(self._step,) * 3,
             *(self._change,) * 3,
@@ -69,11 +69,11 @@ class Market:
             self.senders.say(queue, uuid4().hex, body, expected)
             await asyncio.sleep(random.uniform(0, 2 * _SAID_SECONDS))
 
-    def _order(self) -> Kind:
+    def _order(self) -> CachedEntity:
         product = random.choice([key for key in self.customers.keys if key.sold])
         return Queue.ORDER, self.customers.order(product.id), {"applied"}
 
-    def _step(self) -> Kind:
+    def _step(self) -> CachedEntity:
         order_id = self.customers.any_open_order()
         if order_id is None:
             return self._order()
@@ -81,18 +81,18 @@ class Market:
         body = {"order_id": order_id, "status": status}
         return Queue.ORDER_UPDATE, body, {"applied", "rejected"}
 
-    def _change(self) -> Kind:
+    def _change(self) -> CachedEntity:
         body = {"product_id": random.choice(self.customers.goods)}
         changes = ({"price": "7.50"}, {"stock_quantity": random.randint(0, 50)})
         return Queue.PRODUCT_UPDATE, body | random.choice(changes), {"applied"}
 
-    def _product(self) -> Kind:
+    def _product(self) -> CachedEntity:
         return Queue.PRODUCT, {"name": BY_MESSAGE, "price": "5", "stock_quantity": 5}, {"applied"}
 
-    def _poison(self) -> Kind:
+    def _poison(self) -> CachedEntity:
         return Queue.PRODUCT, random.choice((b"{", {"name": "Tea"}, [])), {"dead"}
 
-    def _refused(self) -> Kind:
+    def _refused(self) -> CachedEntity:
         body = {"order_id": _NOBODY, "status": "cancelled"}
         return Queue.ORDER_UPDATE, body, {"rejected"}
 

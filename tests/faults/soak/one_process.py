@@ -7,9 +7,9 @@ from pathlib import Path
 from app.embedded import Postgres, Valkey
 from app.embedded.processes import processes_in, signal_all
 from app.embedded.servers import read_state
+from harness.service import Service
+from harness.surroundings import Surroundings
 from tests.faults.soak.deployment import Deployment, Strike
-from tests.support.service import Service
-from tests.support.surroundings import Surroundings
 
 _PROGRAMS = {Postgres.name: ("postgres", "postgres"), Valkey.name: ("valkey", "valkey-server")}
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from app.embedded import Postgres, Valkey
 from app.embedded.server import Server
+from harness.databases import alembic
+from harness.processes import Process
+from harness.rabbitmq import RabbitMQ
+from harness.service import Service
+from harness.surroundings import Surroundings
 from tests.faults.soak.deployment import Deployment, Strike
-from tests.support.databases import alembic
-from tests.support.processes import Process
-from tests.support.rabbitmq import RabbitMQ
-from tests.support.service import Service
-from tests.support.surroundings import Surroundings
 
 # The machine stays up, so the kernel's memory will do for a disk; a commit, though, must be there.
 _OPTIONS = {"fsync": "off", "shared_buffers": "32MB"}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.tree import copy_tree
 from tests.faults import illnesses
 from tests.faults.soak.deployment import Deployment, Strike
 from tests.faults.soak.market import Market, opened
@@ -18,7 +19,6 @@ from tests.faults.soak.one_process import OneProcess
 from tests.faults.soak.processes import Processes
 from tests.faults.soak.verdict import Verdict, judge
 from tests.faults.support.system import json_lines
-from tests.support.tree import copy_tree
 
 _SHORTEST, _LONGEST = 0.2, 5.0  # seconds that a fault lasts
 _CALM_SECONDS = 3.0

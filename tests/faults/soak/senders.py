@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.schemas.messages import Queue
+from harness.queues import QueueClient
 from tests.faults.soak.deployment import Deployment
-from tests.support.queues import QueueClient
 
 _SEND_SECONDS = 4
 _AGAIN_SECONDS = 0.3

@@ -6,6 +6,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from app.schemas.messages import Queue
+from harness.databases import connected
+from harness.queues import QueueClient
+from harness.waiting import eventually
 from tests.faults.invariants import (
     check_acknowledged,
     check_database,
@@ -19,9 +22,6 @@ from tests.faults.soak.deployment import Deployment
 from tests.faults.soak.market import BY_MESSAGE, Market
 from tests.faults.soak.senders import Senders
 from tests.faults.support.system import drained
-from tests.support.databases import connected
-from tests.support.queues import QueueClient
-from tests.support.waiting import eventually
 
 _SETTLE_SECONDS = 120
 _SETTLED = "SELECT count(*) FROM messages WHERE finished_at IS NOT NULL"

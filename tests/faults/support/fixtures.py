@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from app.embedded import Postgres, Valkey
+from harness.databases import Databases
+from harness.surroundings import Surroundings
 from tests.faults.invariants import check_database
 from tests.faults.support.system import System
-from tests.support.databases import Databases
-from tests.support.surroundings import Surroundings
 
 # The machine stays up, so the kernel's memory will do for a disk; a commit, though, must be there.
 _OPTIONS = {"fsync": "off", "log_error_verbosity": "verbose", "shared_buffers": "32MB"}

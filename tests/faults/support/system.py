@@ -12,14 +12,14 @@ import httpx
 from app.container import Container
 from app.embedded import Postgres
 from app.schemas.messages import CONSUMED, Queue
+from harness.databases import connected
+from harness.processes import Process, finish
+from harness.queues import QueueClient, queue_client
+from harness.service import COMMANDS, Service
+from harness.shop import Shop
+from harness.surroundings import Surroundings
+from harness.waiting import eventually
 from tests.faults.invariants import check_exactly_once
-from tests.support.databases import connected
-from tests.support.processes import Process, finish
-from tests.support.queues import QueueClient, queue_client
-from tests.support.service import COMMANDS, Service
-from tests.support.shop import Shop
-from tests.support.surroundings import Surroundings
-from tests.support.waiting import eventually
 
 KILLED = 137
 

@@ -1,0 +1,137 @@
+"""PostgreSQL: one pool, two kinds of connection, and which of its errors mean "later"."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import asyncpg
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.errors import Unavailable
+from app.runtime.cancellation import is_our_end
+
+# SQLSTATEs and classes of the surroundings, not of the statement: connection lost (08, 57P0x),
+# no resources (53), serialisation and deadlock (40001, 40P01), lock not granted in time (55P03).
+_TRANSIENT = ("08", "53", "57P01", "57P02", "57P03", "57P04", "57P05", "40001", "40P01", "55P03")
+
+# Server-side limits, in milliseconds. The client's own limit is a deadline.
+_SERVER_SETTINGS = {
+    "application_name": "order-service",
+    "timezone": "UTC",
+    "statement_timeout": "10000",
+    "lock_timeout": "2000",
+    "idle_in_transaction_session_timeout": "20000",
+}
+_CLOSE_SECONDS = 0.2
+_Ending = Callable[[AsyncConnection], Coroutine[Any, Any, None]]
+
+
+def _is_transient(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return error.connection_invalidated or state.startswith(_TRANSIENT)
+
+
+@contextmanager
+def surroundings() -> Iterator[None]:
+    """Turn failures of the surroundings into `Unavailable`; leave all others as they are."""
+    try:
+        yield
+    except (OSError, PoolTimeoutError) as error:  # TimeoutError is an OSError
+        raise Unavailable("the database does not answer") from error
+    except asyncio.CancelledError as error:
+        if is_our_end(error):
+            raise
+        raise Unavailable("the database connection broke") from error
+    except DBAPIError as error:
+        if not _is_transient(error):
+            raise
+        raise Unavailable("the database is not available") from error
+
+
+class _Connection(asyncpg.Connection):
+    async def close(self, *, timeout: float | None = None) -> None:
+        """SQLAlchemy closes what a deadline has cut off politely, for 2 s: too long if the server
+        hangs. After this limit asyncpg drops the socket."""
+        await super().close(timeout=_CLOSE_SECONDS)
+
+
+def _if_started(method: _Ending) -> _Ending:
+    async def end(connection: AsyncConnection) -> None:
+        if connection.sync_connection is not None:
+            await method(connection)
+
+    return end
+
+
+class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
+    """Taken from the pool by its first statement: who is refused before that, needs no database.
+
+    SQLAlchemy's AsyncSession waits for it as well; what it does besides is not needed here, and
+    costs as much as a round trip."""
+
+    async def start(self, is_ctxmanager: bool = False) -> AsyncConnection:
+        return self if is_ctxmanager else await super().start()
+
+    async def execute(self, *arguments: Any, **options: Any) -> Any:
+        """`scalar` and `scalars` come here too."""
+        if self.sync_connection is None:
+            await self.start()
+        return await super().execute(*arguments, **options)
+
+    commit = _if_started(AsyncConnection.commit)
+    close = _if_started(AsyncConnection.close)
+
+
+class Database:
+    def __init__(self, url: str, pool_size: int) -> None:
+        self._engine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=1,
+            connect_args={
+                "timeout": 1.5,
+                "server_settings": _SERVER_SETTINGS,
+                "connection_class": _Connection,
+            },
+        )
+        # One statement, one snapshot, one round trip: for reads.
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
+
+    @asynccontextmanager
+    async def transaction(self, deadline: float) -> AsyncIterator[AsyncConnection]:
+        """A connection whose end is a rollback unless its user commits. `deadline` in seconds."""
+        async with self._connected(self._engine, deadline) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def reading(self, deadline: float) -> AsyncIterator[AsyncConnection]:
+        """One without a transaction: every statement sees what is committed by then."""
+        async with self._connected(self._autocommit, deadline) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _connected(
+        self, engine: AsyncEngine, deadline: float
+    ) -> AsyncIterator[AsyncConnection]:
+        with surroundings():
+            async with asyncio.timeout(deadline), _LazyConnection(engine) as connection:
+                yield connection
+
+    async def ping(self) -> None:
+        async with self.reading(deadline=1) as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Instead of a ping on every checkout: asyncio sees the socket close when a server stops."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError("closed by the server")

@@ -1,0 +1,243 @@
+"""The queues on RabbitMQ."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError
+from faststream import AckPolicy
+from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
+
+from app.errors import Unavailable
+from app.messaging.amqp import accept_any_properties, explain, shortened
+from app.messaging.broker import (
+    PUBLISH_SECONDS,
+    Broker,
+    DeadLetter,
+    Delivery,
+    Outgoing,
+    Receiver,
+    ReplyReceiver,
+)
+from app.runtime.cancellation import is_our_end
+from app.schemas.messages import CONSUMED, Queue
+
+log = structlog.get_logger(__name__)
+_log = logging.getLogger("faststream.rabbit")
+
+# aiormq raises bare ConnectionError, RuntimeError and even CancelledError when a connection dies.
+_FAILURES = (AMQPError, OSError, RuntimeError, asyncio.CancelledError)
+_GRACE_SECONDS = 8
+_HEARTBEAT_SECONDS = 10
+_ALL_QUEUES = (*Queue, *(queue.dead for queue in CONSUMED))
+
+
+accept_any_properties()
+
+
+async def _itself(message: RabbitMessage) -> RabbitMessage:
+    """FastStream would decode JSON before the handler, where a failure is out of our hands."""
+    return message
+
+
+# To find a handler's arguments by their types takes FastStream a thread and longer than an order.
+_PLAIN: dict[str, Any] = {"decoder": _itself, "apply_types": False}
+
+
+def _plain_queue(name: str) -> RabbitQueue:
+    """Without arguments, so that no client that declares it plainly meets a 406.
+
+    FastStream would name the classic type, which differs from a vhost's default of quorum."""
+    queue = RabbitQueue(name, durable=True)
+    queue.arguments = {}
+    return queue
+
+
+async def _stop(broker: RabbitBroker, seconds: float) -> None:
+    """A frozen RabbitMQ would keep us waiting, and a cancellation too: so it is left behind."""
+    stopping = asyncio.create_task(broker.stop())
+    await asyncio.wait({stopping}, timeout=seconds)
+    if stopping.done():
+        stopping.result()
+
+
+class RabbitMQ(Broker):
+    def __init__(self, url: str) -> None:
+        # Unasked, the client library takes 60 s, and gives a hung server three times as long.
+        self._url = f"{url}?heartbeat={_HEARTBEAT_SECONDS}"
+        self._host = url.rpartition("@")[2]
+        self._publisher = RabbitBroker(
+            self._url,
+            default_channel=Channel(on_return_raises=True),
+            reconnect_interval=1,
+            timeout=PUBLISH_SECONDS,
+            logger=_log,
+        )
+        self._connecting = asyncio.Lock()
+        self._declared = False
+
+    @asynccontextmanager
+    async def consuming(
+        self, prefetch: Mapping[Queue, int], receiver: Receiver
+    ) -> AsyncIterator[None]:
+        consumer = RabbitBroker(
+            self._url,
+            **_PLAIN,
+            reconnect_interval=1,
+            timeout=PUBLISH_SECONDS,
+            graceful_timeout=_GRACE_SECONDS,
+            logger=_log,
+        )
+        for queue, most in prefetch.items():
+            self._subscribe(consumer, queue, most, receiver)
+        await self._start(consumer)
+        try:
+            yield
+        finally:
+            await _stop(consumer, _GRACE_SECONDS + PUBLISH_SECONDS)
+
+    def _subscribe(
+        self, consumer: RabbitBroker, queue: Queue, most: int, receiver: Receiver
+    ) -> None:
+        @consumer.subscriber(
+            _plain_queue(queue.value),
+            channel=Channel(prefetch_count=most),
+            ack_policy=AckPolicy.MANUAL,
+            no_reply=True,
+        )
+        async def handle(message: RabbitMessage) -> None:
+            await receiver(_delivery(queue, message))
+            await message.ack()
+
+    async def _start(self, consumer: RabbitBroker) -> None:
+        """Wait for RabbitMQ at the start as long as it takes; later the connection heals itself."""
+        pause = 0.2
+        while True:
+            try:
+                await self._declare_all()
+                async with self._within(PUBLISH_SECONDS):
+                    return await consumer.start()
+            except Unavailable as error:
+                log.warning(str(error))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5)
+
+    async def _declare_all(self) -> None:
+        async with self._within(PUBLISH_SECONDS), self._connecting:
+            await self._publisher.connect()
+            for name in _ALL_QUEUES:
+                await self._publisher.declare_queue(_plain_queue(name))
+            self._declared = True
+
+    async def publish(self, message: Outgoing) -> None:
+        if not self._declared:
+            await self._declare_all()
+        try:
+            async with self._within(PUBLISH_SECONDS):
+                await self._publisher.publish(
+                    message.body,
+                    queue=message.queue,
+                    message_id=shortened(message.message_id),
+                    headers=dict(message.headers),
+                    reply_to=message.reply_to,
+                    content_type=shortened(message.content_type),
+                    persist=True,
+                )
+        except Unavailable:
+            self._declared = False  # the queue may have been deleted: declare it next time
+            raise
+
+    async def reply(self, delivery: Delivery, body: bytes) -> None:
+        try:
+            async with self._within(PUBLISH_SECONDS):
+                await self._publisher.publish(
+                    body,
+                    queue=delivery.reply_to,
+                    correlation_id=delivery.correlation_id,
+                    content_type="application/json",
+                    mandatory=False,
+                )
+        except (Unavailable, ValueError) as error:  # an address that is none, for one
+            log.info("reply not sent", queue=delivery.queue, error=str(error))
+
+    @asynccontextmanager
+    async def replies(self, receiver: ReplyReceiver) -> AsyncIterator[str]:
+        listener = RabbitBroker(
+            self._url,
+            **_PLAIN,
+            reconnect_interval=1,
+            timeout=PUBLISH_SECONDS,
+            logger=_log,
+        )
+        queue = RabbitQueue(f"replies.{uuid4()}", exclusive=True, auto_delete=True)
+
+        @listener.subscriber(queue, ack_policy=AckPolicy.ACK_FIRST, no_reply=True)
+        async def handle(message: RabbitMessage) -> None:
+            receiver(message.body)
+
+        try:
+            async with self._within(PUBLISH_SECONDS):
+                await listener.start()
+            yield queue.name
+        finally:
+            await _stop(listener, PUBLISH_SECONDS)
+
+    @asynccontextmanager
+    async def dead_letters(self, queue: Queue, most: int) -> AsyncIterator[Sequence[DeadLetter]]:
+        await self._declare_all()
+        # Closing its connection gives back, to its old place, every message that was not removed.
+        async with await aio_pika.connect(self._url, timeout=PUBLISH_SECONDS) as connection:
+            channel = await connection.channel()
+            dead = await channel.get_queue(queue.dead, ensure=False)
+            letters: list[DeadLetter] = []
+            while len(letters) < most and (message := await dead.get(fail=False)):
+                letters.append(_dead_letter(message))
+            yield letters
+
+    async def ping(self) -> None:
+        async with self._within(1), self._connecting:
+            connection = await self._publisher.connect()
+            channel = await connection.channel()
+            await channel.close()
+
+    @asynccontextmanager
+    async def _within(self, seconds: float) -> AsyncIterator[None]:
+        """A time limit, and `Unavailable` for all that the client library raises."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except _FAILURES as error:
+            if is_our_end(error):
+                raise
+            raise Unavailable(explain(error, self._host)) from error
+
+    async def close(self) -> None:
+        await _stop(self._publisher, PUBLISH_SECONDS)
+
+
+def _dead_letter(message: AbstractIncomingMessage) -> DeadLetter:
+    return DeadLetter(
+        message_id=message.message_id or "",
+        body=message.body,
+        headers={k: str(v) for k, v in message.headers.items() if k.startswith("x-")},
+        remove=message.ack,
+    )
+
+
+def _delivery(queue: Queue, message: RabbitMessage) -> Delivery:
+    raw = message.raw_message  # FastStream invents ids where the sender set none
+    return Delivery(
+        queue=queue,
+        body=message.body,
+        message_id=raw.message_id,
+        redelivered=bool(raw.redelivered),
+        reply_to=raw.reply_to or "",
+        correlation_id=raw.correlation_id or "",
+        headers=raw.headers,
+    )

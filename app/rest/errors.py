@@ -1,0 +1,186 @@
+"""Every error as application/problem+json, and the one table from errors to status codes."""
+
+from collections.abc import Collection
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.types import ExceptionHandlersMap, HTTPScope, Receive, Send
+from litestar.typing import FieldDefinition
+
+from app.errors import (
+    Duplicate,
+    IllegalStep,
+    KeyReused,
+    NotFound,
+    NotYet,
+    OutOfStock,
+    Refusal,
+    StillNeeded,
+    Unavailable,
+    VersionMismatch,
+)
+from app.schemas.problems import FieldError, Problem, field_errors
+
+log = structlog.get_logger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+
+_STATUS: dict[type[Refusal], HTTPStatus] = {
+    NotFound: HTTPStatus.NOT_FOUND,
+    Duplicate: HTTPStatus.BAD_REQUEST,
+    OutOfStock: HTTPStatus.CONFLICT,
+    IllegalStep: HTTPStatus.CONFLICT,
+    StillNeeded: HTTPStatus.CONFLICT,
+    NotYet: HTTPStatus.CONFLICT,
+    KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    VersionMismatch: HTTPStatus.PRECONDITION_FAILED,
+}
+_DETAIL = {
+    400: "the request is malformed",
+    401: "send the API key",
+    404: "there is nothing at this address",
+    405: "this address does not take this method: see the Allow header",
+    409: "what is there now forbids it",
+    412: "it has been changed since you read it: read it again",
+    413: "the body is too large",
+    415: "send JSON, with Content-Type: application/json",
+    422: "some fields are invalid: see errors",
+    503: "the database does not answer; try again",
+}
+
+
+class ClientError(HTTPException):
+    """Its detail is for the client. Litestar's own details may repeat what was sent."""
+
+
+def problem(
+    request_id: str,
+    status: int,
+    detail: str | None = None,
+    headers: dict[str, str] | None = None,
+    **fields: Any,
+) -> Response[bytes]:
+    body = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail or _DETAIL.get(status, HTTPStatus(status).phrase),
+        request_id=request_id,
+        **fields,
+    )
+    return Response(
+        body.model_dump_json(exclude_none=True).encode(),
+        status_code=status,
+        media_type=PROBLEM_JSON,
+        headers=headers,
+    )
+
+
+def _request_id(request: Request[Any, Any, Any]) -> str:
+    return str(request.scope["state"].get("request_id", ""))
+
+
+def _refused(request: Request[Any, Any, Any], error: Refusal) -> Response[bytes]:
+    return problem(
+        _request_id(request),
+        _STATUS[type(error)],
+        error.detail,
+        reason=error.reason,
+        facts=error.facts or None,
+    )
+
+
+def _unavailable(request: Request[Any, Any, Any], error: Unavailable) -> Response[bytes]:
+    log.warning("unavailable", error=str(error), cause=repr(error.__cause__))
+    return problem(_request_id(request), 503, f"{error}; try again", {"Retry-After": "1"})
+
+
+def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
+    in_body = getattr(error.__cause__, "errors", None)  # as pydantic gives them
+    errors = field_errors(in_body) if in_body else _outside_body(request, error.extra)
+    return problem(_request_id(request), 422, errors=errors or None)
+
+
+def _outside_body(request: Request[Any, Any, Any], found: Any) -> list[FieldError]:
+    handler = request.route_handler
+    known = dict(handler.parsed_fn_signature.parameters)
+    for provider in handler.resolve_dependencies().values():
+        known |= provider.parsed_fn_signature.parameters
+    return [_of_parameter(known[error["key"]]) for error in found if error.get("key") in known]
+
+
+def _of_parameter(parameter: FieldDefinition) -> FieldError:
+    """In the words of its description: Litestar's own repeat what was sent."""
+    words = getattr(parameter.kwarg_definition, "description", None)
+    if words is None:  # no parameter but the body, which is missing
+        return FieldError(field="", message="must be a JSON object")
+    return FieldError(field=parameter.name, message=f"must be {words}")
+
+
+def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    methods = (error.headers or {}).get("allow")
+    headers = {"Allow": allowed(methods.split(", "))} if methods else None
+    detail = error.detail if isinstance(error, ClientError) else None
+    return problem(_request_id(request), error.status_code, detail, headers)
+
+
+def allowed(methods: Collection[str]) -> str:
+    """An Allow header: who may GET may HEAD, see middleware.py."""
+    return ", ".join(sorted({*methods, *({"HEAD"} if "GET" in methods else ())}))
+
+
+def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.error("request failed", exc_info=error)
+    return problem(_request_id(request), 500, "this is our fault and has been logged")
+
+
+def _answer_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    kinds = ((kind, h) for kind, h in EXCEPTION_HANDLERS.items() if isinstance(kind, type))
+    return next(handler(request, error) for kind, handler in kinds if isinstance(error, kind))
+
+
+def _wrapped(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
+    """What a request's Work raises at its end, such as Duplicate, Litestar puts into a group."""
+    return _answer_to(request, group.exceptions[0])
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    Refusal: _refused,
+    Unavailable: _unavailable,
+    ValidationException: _invalid,
+    HTTPException: _http,
+    ExceptionGroup: _wrapped,
+    Exception: _failed,
+}
+
+
+async def send_error(error: Exception, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    """The same answer where Litestar does not see the error."""
+    request: Request[None, None, Any] = Request(scope)
+    answer = _answer_to(request, error).to_asgi_response(None, request)
+    await answer(scope, receive, send)
+
+
+def error_responses(*statuses: int) -> dict[int, ResponseSpec]:
+    """What else an operation may answer, for the OpenAPI document."""
+    # For every Host and key, and for every body: see gatekeeper.py.
+    everywhere = {400, 401, 503, *({408} if 413 in statuses else ())}
+    return {s: _documented(HTTPStatus(s)) for s in sorted({*statuses, *everywhere})}
+
+
+def _documented(status: HTTPStatus) -> ResponseSpec:
+    if status == HTTPStatus.NOT_MODIFIED:
+        return ResponseSpec(None, description="you have this very answer: see If-None-Match")
+    detail = _DETAIL.get(status, status.phrase)
+    example = Problem(title=status.phrase, status=status, detail=detail, request_id="7f9c2ba4e88f")
+    return ResponseSpec(
+        Problem,
+        generate_examples=False,
+        description=status.phrase,
+        media_type=PROBLEM_JSON,
+        examples=[Example(value=example.model_dump(exclude_none=True))],
+    )

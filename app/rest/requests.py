@@ -1,0 +1,52 @@
+"""What a request must be before a controller sees it; Litestar itself lets more pass."""
+
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.datastructures import State
+from litestar.exceptions import NotFoundException, ValidationException
+
+from app.rest.errors import ClientError, allowed
+
+# Floats as Decimals: a price of 1e-400 is none of 0.
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+class JsonRequest(Request[None, None, State]):
+    async def json(self) -> Any:
+        body = await self.body()
+        try:
+            return _decode(body)
+        except (ValueError, ArithmeticError, RecursionError):
+            raise ClientError(status_code=400, detail="the body is not valid JSON") from None
+
+
+async def before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """One address is written in one way: 1, but not 01, +1 or 1_0; a parameter once, and not null
+    for an absent one."""
+    segments = request.scope["path"].split("/")
+    for value in request.path_params.values():
+        if isinstance(value, int) and str(value) not in segments:
+            raise NotFoundException
+    if request.scope["query_string"] and (wrong := _ambiguous(request)):
+        raise ValidationException(extra=[{"key": name} for name in sorted(wrong)])
+    return _methods(request) if request.method == "OPTIONS" else None
+
+
+def _ambiguous(request: Request[Any, Any, Any]) -> set[str]:
+    given = list(request.query_params.multi_items())
+    times = Counter(name for name, _ in given)
+    known = request.route_handler.parsed_fn_signature.parameters
+    return {n for n, value in given if n in known and (times[n] > 1 or value.lower() == "null")}
+
+
+def _methods(request: Request[Any, Any, Any]) -> Response[None]:
+    """Litestar's own answer names the methods that the route had when the answer was made."""
+    here = request.scope["path_template"]
+    methods = {
+        m for route in request.app.routes if route.path_format == here for m in route.methods
+    }
+    return Response(None, status_code=204, headers={"Allow": allowed(methods)})

@@ -1,0 +1,83 @@
+"""Databases made from one that `alembic upgrade head` has migrated."""
+
+import asyncio
+import itertools
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from sqlalchemy import make_url
+
+from app.container import Container
+from app.database import Database
+from app.embedded import Postgres
+
+_TEMPLATE = "migrated"
+_numbers = itertools.count()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""), timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def alembic(url: str, tree: Path, *arguments: str) -> str:
+    """Run alembic as README.md says, from inside `app/`; what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "alembic", *arguments),
+        cwd=tree / "app",
+        env={"DATABASE_URL": url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+@asynccontextmanager
+async def no_database(container: Container) -> AsyncIterator[None]:
+    """The container asks at an address where nobody listens."""
+    url = make_url(container.settings.postgresql_url).set(host="127.0.0.1", port=9)
+    nowhere = Database(url.render_as_string(hide_password=False), pool_size=1)
+    container.database, kept = nowhere, container.database
+    try:
+        yield
+    finally:
+        container.database = kept  # the container closes what it has at its end
+        await nowhere.close()
+
+
+class Databases:
+    def __init__(self, server: Postgres) -> None:
+        self._server = server
+
+    def url(self, name: str) -> str:
+        return f"{self._server.url.rpartition('/')[0]}/{name}"
+
+    async def migrate_template(self, tree: Path) -> None:
+        await self._execute(f"CREATE DATABASE {_TEMPLATE}")
+        await alembic(self.url(_TEMPLATE), tree, "upgrade", "head")
+
+    @asynccontextmanager
+    async def fresh(self, template: str = _TEMPLATE) -> AsyncIterator[str]:
+        """The URL of a database that lives as long as the context."""
+        name = f"test_{next(_numbers)}"
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        try:
+            yield self.url(name)
+        finally:
+            await self._server.start()
+            # Not by force: after 5 s it refuses, if anybody has left a connection open.
+            await self._execute(f"DROP DATABASE {name}")
+
+    async def _execute(self, statement: str) -> None:
+        async with connected(self.url("postgres")) as connection:
+            await connection.execute(statement)

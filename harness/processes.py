@@ -1,0 +1,147 @@
+"""Child processes of the tests: their output in a file, their end with ours."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from harness.waiting import eventually
+
+_PR_SET_PDEATHSIG = 1
+# Of our own environment only what programs need to run: a developer's settings stay outside.
+_KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """For a child: the variables, and what every program needs."""
+    return {name: os.environ[name] for name in _KEPT if name in os.environ} | dict(variables)
+
+
+class Process:
+    """`variables` are all that the child gets besides what every program needs."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        variables: Mapping[str, str],
+        *,
+        directory: Path,
+        log: Path,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = command
+        self._environment = environment(variables)
+        self._directory = directory
+        self._child: subprocess.Popen[bytes] | None = None
+        self._log_begins = 0
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None, f"{self.name} was not started"
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def output(self) -> str:
+        """What it has written since its last start."""
+        return self.log.read_bytes()[self._log_begins :].decode(errors="replace")
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._log_begins = log.tell()
+            self._child = subprocess.Popen(  # pylint: disable=consider-using-with
+                self._command,
+                cwd=self._directory,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent(),
+            )
+
+    async def says(self, *texts: str, seconds: float = 30) -> None:
+        """Wait until its output has all the texts; fail with the output if it ends before."""
+
+        def said() -> bool:
+            output = self.output
+            assert self.running or all(text in output for text in texts), self._story(texts)
+            return all(text in output for text in texts)
+
+        await eventually(said, seconds, lambda: self._story(texts))
+
+    async def ends(self, seconds: float = 20) -> int:
+        """Wait for its end; the exit code, negative for a signal."""
+        await eventually(lambda: not self.running, seconds, lambda: self._story(("its end",)))
+        assert self._child is not None
+        return self._child.returncode
+
+    async def stop(self, signum: signal.Signals = signal.SIGTERM, seconds: float = 20) -> int:
+        if self.running:
+            os.kill(self.pid, signum)
+        return await self.ends(seconds)
+
+    def kill(self) -> None:
+        """SIGKILL to the process and its children."""
+        if self._child is None:
+            return
+        try:
+            os.killpg(self._child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._child.wait()
+
+    def pause(self) -> None:
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
+    def _story(self, texts: Sequence[str]) -> str:
+        return f"{self.name}: waited for {texts}, and it wrote:\n{self.output[-8000:]}"
+
+
+async def run(process: Process, seconds: float = 60) -> str:
+    """Run a program to its end, which must be a good one; its output."""
+    process.start()
+    try:
+        code = await process.ends(seconds)
+    finally:
+        process.kill()
+    assert code == 0, f"{process.name} exited with {code}:\n{process.output[-8000:]}"
+    return process.output
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """However the tests end, a timeout's SIGKILL included, the child gets a SIGTERM."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+
+async def finish(processes: Sequence[Process]) -> None:
+    """End them all, in order if they want to, else not."""
+    for process in processes:
+        if process.running:
+            os.kill(process.pid, signal.SIGTERM)
+    await asyncio.gather(*(_finish(process) for process in processes))
+
+
+async def _finish(process: Process) -> None:
+    try:
+        if process.running:
+            await process.ends(10)
+    except AssertionError:
+        pass  # it does not listen; tests of the end itself use stop()
+    finally:
+        process.kill()

@@ -1,0 +1,136 @@
+"""A private RabbitMQ: Debian's server with ports, cookie, data and epmd of its own."""
+
+import os
+import shutil
+from pathlib import Path
+
+import aio_pika
+
+from app.embedded.ports import LOOPBACK, free_port
+from app.schemas.messages import Queue
+from harness.processes import Process
+
+PROGRAMS = Path("/usr/lib/rabbitmq/bin")
+MISSING = "RabbitMQ's server is missing: run `apt-get install -y rabbitmq-server`, or `tests/run`"
+VHOST, USER, PASSWORD = "local", "guest", "guest"
+
+# Whatever this service declares, TaskIQ's queues among it.
+_QUEUES = [*Queue, *(queue.dead for queue in Queue), "taskiq", "taskiq.dead_letter"]
+_CONFIG = f"""\
+default_vhost = {VHOST}
+default_user = {USER}
+default_pass = {PASSWORD}
+listeners.tcp.1 = {LOOPBACK}:{{port}}
+"""
+
+
+class RabbitMQ:
+    """What is in `directory` outlives a stop and a kill."""
+
+    host = LOOPBACK
+
+    def __init__(self, directory: Path) -> None:
+        self.port, epmd_port, distribution_port = _free_ports(3)
+        self._directory = directory
+        self._environment = _environment(directory, epmd_port, distribution_port)
+        # Erlang's name server would be started for all users of the machine, and stay.
+        self._epmd = Process(
+            "epmd",
+            ["epmd", "-port", str(epmd_port), "-address", LOOPBACK],
+            {},
+            directory=directory,
+            log=directory / "epmd.log",
+        )
+        self.node = Process(
+            "RabbitMQ",
+            [PROGRAMS / "rabbitmq-server"],
+            self._environment,
+            directory=directory,
+            log=directory / "rabbitmq.log",
+        )
+
+    @property
+    def url(self) -> str:
+        return f"amqp://{USER}:{PASSWORD}@{self.host}:{self.port}/{VHOST}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The settings that lead the application here."""
+        return {
+            "RABBITMQ_HOST": self.host,
+            "RABBITMQ_PORT": str(self.port),
+            "RABBITMQ_VHOST": VHOST,
+            "RABBITMQ_USER": USER,
+            "RABBITMQ_PASSWORD": PASSWORD,
+        }
+
+    async def start(self) -> None:
+        if self.node.running:
+            return
+        assert (PROGRAMS / "rabbitmq-server").exists() and shutil.which("epmd"), MISSING
+        (self._directory / "rabbitmq.conf").write_text(_CONFIG.format(port=self.port))
+        (self._directory / "enabled_plugins").write_text("[].")
+        if not self._epmd.running:
+            self._epmd.start()
+        self.node.start()
+        await self.node.says("Server startup complete", seconds=90)
+
+    async def stop(self) -> None:
+        await self.node.stop(seconds=30)
+
+    def kill(self) -> None:
+        self.node.kill()
+
+    def close(self) -> None:
+        self.node.kill()
+        self._epmd.kill()
+
+    async def control(self, *arguments: str) -> str:
+        """rabbitmqctl"""
+        process = Process(
+            "rabbitmqctl",
+            [PROGRAMS / "rabbitmqctl", "--quiet", *arguments],
+            self._environment,
+            directory=self._directory,
+            log=self._directory / "rabbitmqctl.log",
+        )
+        process.start()
+        assert await process.ends(60) == 0, process.output
+        return process.output
+
+    async def delete_queues(self) -> None:
+        """Leave the node as it was at its first start."""
+        async with await aio_pika.connect(self.url) as connection:
+            channel = await connection.channel()
+            for name in _QUEUES:
+                await channel.queue_delete(name)
+
+
+def _environment(directory: Path, epmd_port: int, distribution_port: int) -> dict[str, str]:
+    return {
+        "HOME": str(directory),  # the cookie lies there
+        "ERL_EPMD_PORT": str(epmd_port),
+        "ERL_EPMD_ADDRESS": LOOPBACK,
+        "RABBITMQ_NODENAME": f"test{os.getpid()}@localhost",
+        "RABBITMQ_DIST_PORT": str(distribution_port),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "RABBITMQ_CONF_ENV_FILE": os.devnull,
+        "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(directory / "advanced.config"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
+        "RABBITMQ_FEATURE_FLAGS_FILE": str(directory / "feature_flags"),
+        "RABBITMQ_GENERATED_CONFIG_DIR": str(directory / "generated"),
+        "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
+        "RABBITMQ_QUORUM_DIR": str(directory / "quorum"),
+        "RABBITMQ_LOG_BASE": str(directory / "log"),
+        "RABBITMQ_LOGS": "-",
+        # Then the start script becomes the server and does not stand between it and our signals.
+        "RUNNING_UNDER_SYSTEMD": "1",
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return list(ports)

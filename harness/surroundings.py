@@ -1,0 +1,32 @@
+"""The servers a test runs against, as settings in this process and as variables for others."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.embedded import Valkey
+from app.settings import Settings
+from harness.rabbitmq import RabbitMQ
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Without RabbitMQ the queues are Valkey's streams."""
+
+    database_url: str
+    valkey: Valkey
+    rabbitmq: RabbitMQ | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        queues = self.rabbitmq.variables if self.rabbitmq else {"QUEUE_TRANSPORT": "streams"}
+        return {
+            "DATABASE_URL": self.database_url,
+            "REDIS_HOST": self.valkey.host,
+            "REDIS_PORT": str(self.valkey.port),
+            "LOG_FORMAT": "json",
+            **queues,
+        }
+
+    def settings(self, **changes: Any) -> Settings:
+        variables = {name.lower(): value for name, value in self.variables.items()}
+        return Settings(_env_file=None, **{**variables, **changes})
