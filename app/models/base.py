@@ -10,6 +10,10 @@ Key = Annotated[int, mapped_column(Identity(), primary_key=True)]
 Created = Annotated[datetime, mapped_column(server_default=func.now())]
 
 
+class Counted:
+    """A table whose total is kept in `row_counts` by triggers: see its migration."""
+
+
 class Base(DeclarativeBase):
     # Named constraints: migrations can drop them, and a violation tells which rule it broke.
     metadata = MetaData(
