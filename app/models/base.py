@@ -6,12 +6,13 @@ from typing import Annotated
 from sqlalchemy import DateTime, Identity, MetaData, Text, func
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
-Key = Annotated[int, mapped_column(Identity(), primary_key=True)]
-Created = Annotated[datetime, mapped_column(server_default=func.now())]
+PrimaryKey = Annotated[int, mapped_column(Identity(), primary_key=True)]
+CreatedAt = Annotated[datetime, mapped_column(server_default=func.now())]
 
 
 class Base(DeclarativeBase):
-    # Named constraints: migrations can drop them, and a violation tells which rule it broke.
+    # Names for all constraints: a migration can drop one, and a violation tells which rule it broke
+    # (app/repositories/constraints.py).
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",

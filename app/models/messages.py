@@ -5,11 +5,11 @@ from sqlalchemy import BigInteger, CheckConstraint, Identity, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Created
+from app.models.base import Base, CreatedAt
 
 
 class Message(Base):
-    """The inbox: a message's effect and this row are one transaction, so it acts once."""
+    """The inbox. A message's effect and its row here are one transaction, so that it acts once."""
 
     __tablename__ = "messages"
 
@@ -21,7 +21,7 @@ class Message(Base):
     detail: Mapped[str | None]
     facts: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     attempts: Mapped[int] = mapped_column(server_default="0")
-    first_seen_at: Mapped[Created]
+    first_seen_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -30,7 +30,7 @@ class Message(Base):
 
 
 class OutboxMessage(Base):
-    """A message to publish, written in the transaction that it tells of."""
+    """A message for the relay to publish, written in the same transaction as what it reports."""
 
     __tablename__ = "outbox"
 
@@ -43,7 +43,7 @@ class OutboxMessage(Base):
 
 
 class CacheInvalidation(Base):
-    """A key whose cached value is older than the database, until Redis confirms its deletion."""
+    """A cache key whose value may be older than the row, until Redis has confirmed its deletion."""
 
     __tablename__ = "cache_invalidations"
 

@@ -4,19 +4,19 @@ from decimal import Decimal
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Created, Key
+from app.models.base import Base, CreatedAt, PrimaryKey
 
 
 class Product(Base):
     __tablename__ = "products"
 
-    id: Mapped[Key]
+    id: Mapped[PrimaryKey]
     sku: Mapped[str | None] = mapped_column(unique=True)
     name: Mapped[str]
     description: Mapped[str | None]
     price: Mapped[Decimal] = mapped_column(Numeric(12, 2))
     stock_quantity: Mapped[int] = mapped_column(BigInteger)
-    created_at: Mapped[Created]
+    created_at: Mapped[CreatedAt]
     updated_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -26,7 +26,7 @@ class Product(Base):
 
 
 class StockMovement(Base):
-    """The ledger: for every product the sum of its movements is its stock."""
+    """The ledger: every change of a stock. The sum of a product's movements is its stock."""
 
     __tablename__ = "stock_movements"
 
@@ -37,7 +37,7 @@ class StockMovement(Base):
     order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"), index=True)
     reason: Mapped[str]
     quantity: Mapped[int] = mapped_column(BigInteger)
-    created_at: Mapped[Created]
+    created_at: Mapped[CreatedAt]
 
     __table_args__ = (
         CheckConstraint(

@@ -3,17 +3,17 @@ from datetime import datetime
 from sqlalchemy import Index, func
 from sqlalchemy.orm import Mapped
 
-from app.models.base import Base, Created, Key
+from app.models.base import Base, CreatedAt, PrimaryKey
 
 
 class User(Base):
     __tablename__ = "users"
 
-    id: Mapped[Key]
+    id: Mapped[PrimaryKey]
     username: Mapped[str]
     email: Mapped[str]
     description: Mapped[str | None]
-    created_at: Mapped[Created]
+    created_at: Mapped[CreatedAt]
     updated_at: Mapped[datetime | None]
 
 

@@ -18,8 +18,8 @@ class FieldError(View):
 class Problem(View):
     """An error in the form of RFC 9457.
 
-    `reason` is a word for programs and `errors` lists the invalid fields. `facts` says what a refusal
-    depends on: for an order of more than is in stock, `short` lists the products."""
+    `reason` is a word for programs and `errors` lists the invalid fields. `facts` says what a
+    refusal depends on: for an order of more than is in stock, `short` lists the products."""
 
     type: str = "about:blank"
     title: str

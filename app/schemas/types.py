@@ -1,5 +1,5 @@
-"""The field types that schemas share. Each rule is also in the JSON schema, so that clients can check
-a value before they send it."""
+"""The field types that schemas share. Each rule is also in the JSON schema, so that clients can
+check a value before they send it."""
 
 import re
 from datetime import UTC, date, datetime
@@ -49,8 +49,8 @@ def _to_int(value: Any) -> Any:
     return value
 
 
-# Takes 1.0 as 1. In an Annotated it must follow the bounds: before them, it would keep pydantic from
-# writing them into the JSON schema.
+# Takes 1.0 as 1. In an Annotated it must follow the bounds: before them, it would keep pydantic
+# from writing them into the JSON schema.
 WHOLE = BeforeValidator(_to_int)
 # Ids are checked when they come in; what goes out is from the database and has no bounds to state.
 IdInput = Annotated[int, Field(strict=True, gt=0, le=INT4_MAX, examples=[1]), WHOLE]
@@ -162,14 +162,14 @@ ABSENT: Any = Field(default=None)
 
 
 class Body(BaseModel):
-    """The body of a request or message. An unknown field is an error: to ignore it would lose what the
-    client wanted, silently."""
+    """The body of a request or message, or a row of a file to load. An unknown field is an error:
+    if it were ignored, what the sender meant by it would be lost silently."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class View(BaseModel):
-    """The body of a response. Its fields are from the database and are not validated again: those with
-    an input type have SkipValidation."""
+    """The body of a response or reply. Its values come from the database and are not validated
+    again: a field with an input type has SkipValidation."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
