@@ -1,5 +1,5 @@
-"""All metrics. `/metrics` shows what the web process itself has counted; in the one-process mode that
-is everything."""
+"""All metrics. `/metrics` shows what the web process itself has counted; in the one-process mode
+that is everything."""
 
 from prometheus_client import Counter, Histogram
 
