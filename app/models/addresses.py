@@ -3,18 +3,18 @@ from datetime import datetime
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, CreatedAt, PrimaryKey
+from app.models.base import Base, Created, Key
 
 
 class Address(Base):
     __tablename__ = "addresses"
 
-    id: Mapped[PrimaryKey]
+    id: Mapped[Key]
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     street: Mapped[str]
     city: Mapped[str]
     state: Mapped[str | None]
     zip_code: Mapped[str | None]
     country: Mapped[str]
-    created_at: Mapped[CreatedAt]
+    created_at: Mapped[Created]
     updated_at: Mapped[datetime | None]

@@ -6,8 +6,8 @@ from typing import Annotated
 from sqlalchemy import DateTime, Identity, MetaData, Text, func
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
-PrimaryKey = Annotated[int, mapped_column(Identity(), primary_key=True)]
-CreatedAt = Annotated[datetime, mapped_column(server_default=func.now())]
+Key = Annotated[int, mapped_column(Identity(), primary_key=True)]
+Created = Annotated[datetime, mapped_column(server_default=func.now())]
 
 
 class Base(DeclarativeBase):

@@ -1,7 +1,7 @@
 from sqlalchemy import LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, CreatedAt
+from app.models.base import Base, Created
 
 
 class IdempotencyKey(Base):
@@ -15,4 +15,4 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[bytes] = mapped_column(LargeBinary)
     answer: Mapped[str | None]
-    created_at: Mapped[CreatedAt] = mapped_column(index=True)
+    created_at: Mapped[Created] = mapped_column(index=True)

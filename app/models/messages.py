@@ -5,7 +5,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Identity, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, CreatedAt
+from app.models.base import Base, Created
 
 
 class Message(Base):
@@ -21,7 +21,7 @@ class Message(Base):
     detail: Mapped[str | None]
     facts: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     attempts: Mapped[int] = mapped_column(server_default="0")
-    first_seen_at: Mapped[CreatedAt]
+    first_seen_at: Mapped[Created]
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (

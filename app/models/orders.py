@@ -4,19 +4,19 @@ from decimal import Decimal
 from sqlalchemy import CheckConstraint, ForeignKey, Numeric, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, CreatedAt, PrimaryKey
+from app.models.base import Base, Created, Key
 
 
 class Order(Base):
     __tablename__ = "orders"
 
-    id: Mapped[PrimaryKey]
+    id: Mapped[Key]
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
     delivery_address_id: Mapped[int] = mapped_column(ForeignKey("addresses.id"), index=True)
     status: Mapped[str] = mapped_column(server_default="pending", index=True)
     external_id: Mapped[str | None] = mapped_column(unique=True)
     ordered_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
-    created_at: Mapped[CreatedAt]
+    created_at: Mapped[Created]
     updated_at: Mapped[datetime | None]
 
     __table_args__ = (

@@ -4,19 +4,19 @@ from decimal import Decimal
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, CreatedAt, PrimaryKey
+from app.models.base import Base, Created, Key
 
 
 class Product(Base):
     __tablename__ = "products"
 
-    id: Mapped[PrimaryKey]
+    id: Mapped[Key]
     sku: Mapped[str | None] = mapped_column(unique=True)
     name: Mapped[str]
     description: Mapped[str | None]
     price: Mapped[Decimal] = mapped_column(Numeric(12, 2))
     stock_quantity: Mapped[int] = mapped_column(BigInteger)
-    created_at: Mapped[CreatedAt]
+    created_at: Mapped[Created]
     updated_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -37,7 +37,7 @@ class StockMovement(Base):
     order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"), index=True)
     reason: Mapped[str]
     quantity: Mapped[int] = mapped_column(BigInteger)
-    created_at: Mapped[CreatedAt]
+    created_at: Mapped[Created]
 
     __table_args__ = (
         CheckConstraint(

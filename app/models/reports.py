@@ -3,17 +3,17 @@ from datetime import date, datetime
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, CreatedAt, PrimaryKey
+from app.models.base import Base, Created, Key
 
 
 class Report(Base):
     __tablename__ = "reports"
 
-    id: Mapped[PrimaryKey]
+    id: Mapped[Key]
     report_at: Mapped[date]
     order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
     count_product: Mapped[int]
-    created_at: Mapped[CreatedAt]
+    created_at: Mapped[Created]
 
     __table_args__ = (
         UniqueConstraint("report_at", "order_id"),

@@ -3,17 +3,17 @@ from datetime import datetime
 from sqlalchemy import Index, func
 from sqlalchemy.orm import Mapped
 
-from app.models.base import Base, CreatedAt, PrimaryKey
+from app.models.base import Base, Created, Key
 
 
 class User(Base):
     __tablename__ = "users"
 
-    id: Mapped[PrimaryKey]
+    id: Mapped[Key]
     username: Mapped[str]
     email: Mapped[str]
     description: Mapped[str | None]
-    created_at: Mapped[CreatedAt]
+    created_at: Mapped[Created]
     updated_at: Mapped[datetime | None]
 
 
