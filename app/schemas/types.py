@@ -49,8 +49,8 @@ def _to_int(value: Any) -> Any:
     return value
 
 
-# Takes 1.0 as 1. In an Annotated it must follow the bounds: after it, pydantic would write them into
-# the JSON schema under names that JSON Schema does not know.
+# Takes 1.0 as 1. In an Annotated it must follow the bounds: otherwise pydantic writes them into the
+# JSON schema under names that JSON Schema does not know.
 WHOLE = BeforeValidator(_to_int)
 # Ids are checked when they come in; what goes out is from the database and has no bounds to state.
 IdInput = Annotated[int, Field(strict=True, gt=0, le=INT4_MAX, examples=[1]), WHOLE]
