@@ -15,7 +15,8 @@ class Counted:
 
 
 class Base(DeclarativeBase):
-    # Named constraints: migrations can drop them, and a violation tells which rule it broke.
+    # Names for all constraints: a migration can drop one, and a violation tells which rule it broke
+    # (app/repositories/constraints.py).
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -26,7 +26,7 @@ class Product(Counted, Base):
 
 
 class StockMovement(Base):
-    """The ledger: for every product the sum of its movements is its stock."""
+    """The ledger: every change of a stock. The sum of a product's movements is its stock."""
 
     __tablename__ = "stock_movements"
 
