@@ -5,6 +5,7 @@ from litestar.params import JSONBody
 
 from app.rest.dependencies import ExactlyOnce, Products, Reads
 from app.rest.errors import error_responses
+from app.rest.etags import parse_if_match
 from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
 from app.rest.responses import as_json_of, json_of, not_modified_or
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
@@ -45,7 +46,9 @@ class ProductController(Controller):
         data: JSONBody[ProductUpdate],
         if_match: IfMatch = None,
     ) -> Response[ProductRead]:
-        return as_json_of(ProductRead, json_of(await products.update(product_id, data, if_match)))
+        return as_json_of(
+            ProductRead, json_of(await products.update(product_id, data, parse_if_match(if_match)))
+        )
 
     @delete(
         "/{product_id:int}",

@@ -5,6 +5,7 @@ from litestar.params import JSONBody
 
 from app.rest.dependencies import ExactlyOnce, Reads, Users
 from app.rest.errors import error_responses
+from app.rest.etags import parse_if_match
 from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
 from app.rest.responses import as_json_of, json_of, not_modified_or
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
@@ -43,7 +44,9 @@ class UserController(Controller):
         data: JSONBody[UserUpdate],
         if_match: IfMatch = None,
     ) -> Response[UserRead]:
-        return as_json_of(UserRead, json_of(await users.update(user_id, data, if_match)))
+        return as_json_of(
+            UserRead, json_of(await users.update(user_id, data, parse_if_match(if_match)))
+        )
 
     @delete(
         "/{user_id:int}",

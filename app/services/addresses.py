@@ -2,7 +2,7 @@ from app.errors import NotFound
 from app.repositories.addresses import AddressRepository
 from app.repositories.users import UserRepository
 from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
-from app.services.versions import require_match
+from app.services.preconditions import Precondition
 
 
 class AddressService:
@@ -29,10 +29,10 @@ class AddressService:
         return AddressRead.model_validate(address)
 
     async def update(
-        self, address_id: int, body: AddressUpdate, if_match: str | None = None
+        self, address_id: int, body: AddressUpdate, precondition: Precondition | None = None
     ) -> AddressRead:
-        if if_match is not None and (current := await self._addresses.lock(address_id)):
-            require_match(if_match, AddressRead.model_validate(current))
+        if precondition and (current := await self._addresses.lock(address_id)):
+            precondition.require(AddressRead.model_validate(current))
         address = await self._addresses.change(address_id, body.model_dump(exclude_unset=True))
         if address is None:
             raise NotFound("address", address_id)

@@ -11,7 +11,7 @@ from app.metrics import ORDERS
 from app.repositories.orders import LockedStock, NewOrder, OrderRepository
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderRead, OrderStatus
 from app.services.after_commit import Changes
-from app.services.versions import require_match
+from app.services.preconditions import Precondition
 
 log = structlog.get_logger(__name__)
 
@@ -96,14 +96,14 @@ class OrderService:
         return [_Placed(row, order, prices) for row, order in zip(rows, orders, strict=True)]
 
     async def change_status(
-        self, order_id: int, status: OrderStatus, if_match: str | None = None
+        self, order_id: int, status: OrderStatus, precondition: Precondition | None = None
     ) -> OrderDetail:
         """One step at a time; cancelling gives the stock back."""
         now = await self._orders.lock_status(order_id)
         if now is None:
             raise NotFound("order", order_id)
-        if if_match is not None:
-            require_match(if_match, await self.read(order_id))
+        if precondition:
+            precondition.require(await self.read(order_id))
         if status not in _STEPS[OrderStatus(now)]:
             raise IllegalStep(now, status)
         await self._orders.set_status(order_id, status)

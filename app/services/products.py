@@ -5,7 +5,7 @@ from app.errors import NotFound
 from app.repositories.products import ProductRepository
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
 from app.services.after_commit import Changes
-from app.services.versions import require_match
+from app.services.preconditions import Precondition
 
 log = structlog.get_logger(__name__)
 
@@ -30,14 +30,14 @@ class ProductService:
         return ProductRead.model_validate(product)
 
     async def update(
-        self, product_id: int, body: ProductUpdate, if_match: str | None = None
+        self, product_id: int, body: ProductUpdate, precondition: Precondition | None = None
     ) -> ProductRead:
         fields = body.model_dump(exclude_unset=True)
         before = None
-        if if_match is not None or "stock_quantity" in fields:
+        if precondition or "stock_quantity" in fields:
             before = await self._products.lock(product_id)
-        if if_match is not None and before:
-            require_match(if_match, ProductRead.model_validate(before))
+        if precondition and before:
+            precondition.require(ProductRead.model_validate(before))
         product = await self._products.change(product_id, fields)
         if product is None:
             raise NotFound("product", product_id)

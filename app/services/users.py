@@ -3,7 +3,7 @@ from app.errors import NotFound
 from app.repositories.users import UserRepository
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
 from app.services.after_commit import Changes
-from app.services.versions import require_match
+from app.services.preconditions import Precondition
 
 
 class UserService:
@@ -20,9 +20,11 @@ class UserService:
     async def create(self, body: UserCreate) -> UserRead:
         return UserRead.model_validate(await self._users.add(body.model_dump()))
 
-    async def update(self, user_id: int, body: UserUpdate, if_match: str | None = None) -> UserRead:
-        if if_match is not None and (current := await self._users.lock(user_id)):
-            require_match(if_match, UserRead.model_validate(current))
+    async def update(
+        self, user_id: int, body: UserUpdate, precondition: Precondition | None = None
+    ) -> UserRead:
+        if precondition and (current := await self._users.lock(user_id)):
+            precondition.require(UserRead.model_validate(current))
         user = await self._users.change(user_id, body.model_dump(exclude_unset=True))
         if user is None:
             raise NotFound("user", user_id)

@@ -9,8 +9,8 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from app.container import Container
 from app.rest.errors import send_error
+from app.rest.etags import etag, matches
 from app.schemas.types import INT4_MAX
-from app.services.versions import etag, matches
 
 _ONE = re.compile(r"(/users/|/products/)([1-9]\d{0,9})", re.ASCII)
 
