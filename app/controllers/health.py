@@ -3,9 +3,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app.rest.dependencies import Health
+from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.schemas.health import Liveness, Readiness
+from app.services.health import HealthService
 
 _NOT_READY = Readiness(
     status="unavailable", parts={"postgresql": "down", "redis": "ok", "rabbitmq": "ok"}
@@ -36,7 +37,7 @@ class HealthController(Controller):
         summary="The parts, and whether requests can be served",
         responses={400: FOREIGN_HOST, 503: NOT_READY},
     )
-    async def ready(self, health: Health) -> Response[Readiness]:
+    async def ready(self, health: Injected[HealthService]) -> Response[Readiness]:
         readiness = await health.readiness()
         return Response(readiness, status_code=200 if readiness.status == "ok" else 503)
 

@@ -1,9 +1,10 @@
 from litestar import Controller, get
 
-from app.rest.dependencies import Messages
+from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.parameters import MessageId
 from app.schemas.messages import MessageRead
+from app.services.messages import MessageService
 
 
 class MessageController(Controller):
@@ -16,5 +17,5 @@ class MessageController(Controller):
         summary="What became of a message",
         responses=error_responses(404, 422),
     )
-    async def read(self, messages: Messages, message_id: MessageId) -> MessageRead:
+    async def read(self, messages: Injected[MessageService], message_id: MessageId) -> MessageRead:
         return await messages.read(message_id.removeprefix("/"))

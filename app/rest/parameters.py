@@ -62,7 +62,7 @@ MessageId = Annotated[
     ),
 ]
 # The headers have no examples: Swagger UI fills examples in, and these are not for every request.
-# Checked where it is used: Litestar leaves a request's Work open if another dependency is invalid.
+# Documented here, checked in idempotency.py.
 KEY_PATTERN = "^[!-~]{1,255}$"
 IdempotencyKey = Annotated[
     str | None,

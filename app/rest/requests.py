@@ -7,7 +7,10 @@ from typing import Any
 import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
+from litestar.enums import ParamType
 from litestar.exceptions import NotFoundException, ValidationException
+from litestar.params import ParameterKwarg
+from litestar.typing import FieldDefinition
 
 from app.rest.errors import ClientError, allowed
 
@@ -37,10 +40,17 @@ async def before_request(request: Request[Any, Any, Any]) -> Response[None] | No
 
 
 def _ambiguous(request: Request[Any, Any, Any]) -> set[str]:
+    """The query parameters that are given twice or as null. Unknown ones are ignored."""
     given = list(request.query_params.multi_items())
     times = Counter(name for name, _ in given)
+    wrong = {name for name, value in given if times[name] > 1 or value.lower() == "null"}
     known = request.route_handler.parsed_fn_signature.parameters
-    return {n for n, value in given if n in known and (times[n] > 1 or value.lower() == "null")}
+    return {name for name in wrong if name in known and _is_in_query(known[name])}
+
+
+def _is_in_query(parameter: FieldDefinition) -> bool:
+    definition = parameter.kwarg_definition
+    return isinstance(definition, ParameterKwarg) and definition.param_type == ParamType.QUERY
 
 
 def _methods(request: Request[Any, Any, Any]) -> Response[None]:

@@ -3,7 +3,6 @@ from datetime import UTC, datetime
 
 from app.errors import KeyReused
 from app.repositories.idempotency import IdempotencyRepository
-from app.schemas.types import View
 from app.services.after_commit import RECENT, Changes
 
 
@@ -15,13 +14,13 @@ class IdempotencyService:
         self._changes = changes
 
     async def once(
-        self, key: str, fingerprint: bytes, effect: Callable[[], Awaitable[View]]
+        self, key: str, fingerprint: bytes, effect: Callable[[], Awaitable[bytes]]
     ) -> bytes:
         """The answer as JSON. `fingerprint` stands for the request; a refusal is not kept."""
         if await self._keys.claim(key, fingerprint):
-            answer = (await effect()).model_dump_json()
-            await self._keys.store(key, answer)
-            return answer.encode()
+            answer = await effect()
+            await self._keys.store(key, answer.decode())
+            return answer
         stored = await self._keys.get(key)
         if stored.fingerprint != fingerprint or stored.answer is None:
             raise KeyReused
