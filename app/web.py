@@ -30,7 +30,8 @@ from app.rest.asgi.gatekeeper import Gatekeeper
 from app.rest.asgi.transport import CorkedTransport
 from app.rest.dependencies import DEPENDENCIES
 from app.rest.errors import EXCEPTION_HANDLERS
-from app.rest.openapi.swagger import OPENAPI, assets, swagger_ui
+from app.rest.openapi.config import openapi_config
+from app.rest.openapi.swagger import assets, swagger_ui
 from app.rest.requests import JsonRequest, before_request
 from app.runtime.garbage import tune_gc
 from app.runtime.loops import running
@@ -39,6 +40,15 @@ from app.settings import Settings
 _SHUTDOWN_SECONDS = 8
 _MOST_CONNECTIONS = 2000
 MOST_BODY_BYTES = 256 * 1024
+CONTROLLERS = [
+    UserController,
+    AddressController,
+    ProductController,
+    OrderController,
+    ReportController,
+    MessageController,
+    HealthController,
+]
 
 
 def create_app(container: Container) -> ASGIApp:
@@ -49,17 +59,7 @@ def create_app(container: Container) -> ASGIApp:
             yield
 
     litestar = Litestar(
-        route_handlers=[
-            UserController,
-            AddressController,
-            ProductController,
-            OrderController,
-            ReportController,
-            MessageController,
-            HealthController,
-            swagger_ui,
-            assets,
-        ],
+        route_handlers=[*CONTROLLERS, swagger_ui, assets],
         dependencies=DEPENDENCIES,
         request_class=JsonRequest,
         # Else Litestar makes the schemas' strict fields lax.
@@ -68,7 +68,7 @@ def create_app(container: Container) -> ASGIApp:
         exception_handlers=EXCEPTION_HANDLERS,
         state=State({"container": container}),
         lifespan=[lifespan],
-        openapi_config=OPENAPI,
+        openapi_config=openapi_config(CONTROLLERS),
         logging_config=None,  # ours stands: see logs.py
         request_max_body_size=MOST_BODY_BYTES,
     )

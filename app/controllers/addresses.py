@@ -1,5 +1,3 @@
-from typing import Annotated
-
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
@@ -7,16 +5,15 @@ from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import idempotent
-from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
+from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId
 from app.rest.responses import json_response, not_modified_or, to_json
 from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
 from app.services.addresses import AddressService
 
-# In the document's examples: what its POST made, and nothing needs.
-MadeId = Annotated[int, path_id(2)]
-
 
 class AddressController(Controller):
+    """Where people's orders go."""
+
     tags = ["addresses"]
 
     @get(
@@ -76,5 +73,5 @@ class AddressController(Controller):
         summary="Delete an address that no order needs",
         responses=error_responses(404, 409, 422),
     )
-    async def delete(self, addresses: Injected[AddressService], address_id: MadeId) -> None:
+    async def delete(self, addresses: Injected[AddressService], address_id: PathId) -> None:
         await addresses.delete(address_id)

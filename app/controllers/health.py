@@ -20,6 +20,8 @@ FOREIGN_HOST = error_responses()[400]
 
 
 class HealthController(Controller):
+    """Whether the service is well."""
+
     tags = ["health"]
     security = [{}]
 

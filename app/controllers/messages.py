@@ -8,6 +8,8 @@ from app.services.messages import MessageService
 
 
 class MessageController(Controller):
+    """What became of the messages in the queues."""
+
     path = "/messages"
     tags = ["messages"]
 

@@ -20,6 +20,8 @@ from app.services.orders import OrderService
 
 
 class OrderController(Controller):
+    """All or nothing: an order takes its products from the stock."""
+
     path = "/orders"
     tags = ["orders"]
 

@@ -1,5 +1,3 @@
-from typing import Annotated
-
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
@@ -7,17 +5,16 @@ from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import idempotent
-from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
+from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId
 from app.rest.responses import json_response, not_modified_or
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
 from app.services.products import ProductService
 from app.services.reads import ReadService
 
-# In the document's examples: what its POST made, and nothing needs.
-MadeId = Annotated[int, path_id(6)]
-
 
 class ProductController(Controller):
+    """What there is to order, with its price and stock."""
+
     path = "/products"
     tags = ["products"]
 
@@ -62,5 +59,5 @@ class ProductController(Controller):
         summary="Delete a product that no order needs",
         responses=error_responses(404, 409, 422),
     )
-    async def delete(self, products: Injected[ProductService], product_id: MadeId) -> None:
+    async def delete(self, products: Injected[ProductService], product_id: PathId) -> None:
         await products.delete(product_id)

@@ -15,6 +15,8 @@ _BUILD_SECONDS = 60
 
 
 class ReportController(Controller):
+    """Every day's orders."""
+
     path = "/report"
     tags = ["reports"]
 

@@ -1,5 +1,3 @@
-from typing import Annotated
-
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
@@ -7,17 +5,16 @@ from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import idempotent
-from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
+from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId
 from app.rest.responses import json_response, not_modified_or
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
 from app.services.reads import ReadService
 from app.services.users import UserService
 
-# In the document's examples: what its POST made, and nothing needs.
-MadeId = Annotated[int, path_id(2)]
-
 
 class UserController(Controller):
+    """People: they place orders."""
+
     path = "/users"
     tags = ["users"]
 
@@ -59,5 +56,5 @@ class UserController(Controller):
         summary="Delete a user with the user's addresses",
         responses=error_responses(404, 409, 422),
     )
-    async def delete(self, users: Injected[UserService], user_id: MadeId) -> None:
+    async def delete(self, users: Injected[UserService], user_id: PathId) -> None:
         await users.delete(user_id)

@@ -4,7 +4,7 @@ from datetime import date
 from typing import Annotated
 
 from litestar.openapi.spec import Example
-from litestar.params import HeaderParameter, ParameterKwarg, PathParameter, QueryParameter
+from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
 from app.schemas.orders import OrderStatus
 from app.schemas.types import INT4_MAX
@@ -15,11 +15,10 @@ PAGE_MAX = INT4_MAX // 100
 _AN_ID = f"a whole number from 1 to {INT4_MAX}"
 
 
-def path_id(example: int) -> ParameterKwarg:
-    return PathParameter(ge=1, le=INT4_MAX, description=_AN_ID, examples=[Example(value=example)])
-
-
-PathId = Annotated[int, path_id(1)]
+PathId = Annotated[
+    int,
+    PathParameter(ge=1, le=INT4_MAX, description=_AN_ID, examples=[Example(value=1)]),
+]
 QueryId = Annotated[
     int | None,
     QueryParameter(ge=1, le=INT4_MAX, description=_AN_ID, examples=[Example(value=1)]),
