@@ -8,15 +8,14 @@ from app.rest.errors import error_responses
 from app.schemas.health import Liveness, Readiness
 from app.services.health import HealthService
 
-_NOT_READY = Readiness(
+_EXAMPLE = Readiness(
     status="unavailable", parts={"postgresql": "down", "redis": "ok", "rabbitmq": "ok"}
 )
-NOT_READY = ResponseSpec(
-    Readiness, generate_examples=False, examples=[Example(value=_NOT_READY.model_dump())]
+_NOT_READY = ResponseSpec(
+    Readiness, generate_examples=False, examples=[Example(value=_EXAMPLE.model_dump())]
 )
 
-
-FOREIGN_HOST = error_responses()[400]
+_FOREIGN_HOST = error_responses()[400]
 
 
 class HealthController(Controller):
@@ -28,7 +27,7 @@ class HealthController(Controller):
     @get(
         "/health/live",
         summary="The process answers",
-        responses={400: FOREIGN_HOST},
+        responses={400: _FOREIGN_HOST},
         sync_to_thread=False,
     )
     def live(self) -> Liveness:
@@ -37,7 +36,7 @@ class HealthController(Controller):
     @get(
         "/health/ready",
         summary="The parts, and whether requests can be served",
-        responses={400: FOREIGN_HOST, 503: NOT_READY},
+        responses={400: _FOREIGN_HOST, 503: _NOT_READY},
     )
     async def ready(self, health: Injected[HealthService]) -> Response[Readiness]:
         readiness = await health.readiness()

@@ -13,7 +13,7 @@ class MessageController(Controller):
     path = "/messages"
     tags = ["messages"]
 
-    # A `path`, for an id may have slashes in it. Litestar puts one before it.
+    # `path`, because an id may contain slashes. Litestar puts another one in front.
     @get(
         "/{message_id:path}",
         summary="What became of a message",

@@ -1,4 +1,4 @@
-"""The parameters that operations share. A description also completes "must be" in an error."""
+"""The parameters that operations share. In an error, a description follows the words "must be"."""
 
 from datetime import date
 from typing import Annotated
@@ -9,7 +9,7 @@ from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from app.schemas.orders import OrderStatus
 from app.schemas.types import INT4_MAX
 
-# A page beyond this would begin after the largest id there can be.
+# With 100 rows on each page, a page beyond this one would begin after the largest possible id.
 PAGE_MAX = INT4_MAX // 100
 
 _AN_ID = f"a whole number from 1 to {INT4_MAX}"
@@ -57,11 +57,11 @@ MessageId = Annotated[
     PathParameter(
         pattern=r"^[^\x00]+$",
         description="the id that its sender gave it: text without NUL characters",
-        examples=[Example(value="MESSAGE_ID")],  # every run of producer.py has others
+        examples=[Example(value="MESSAGE_ID")],  # it differs in every run of producer.py
     ),
 ]
-# The headers have no examples: Swagger UI fills examples in, and these are not for every request.
-# Documented here, checked in idempotency.py.
+# The headers have no examples: Swagger UI would send them with every request.
+# Documented here, but checked in idempotency.py.
 KEY_PATTERN = "^[!-~]{1,255}$"
 IdempotencyKey = Annotated[
     str | None,
@@ -82,6 +82,6 @@ IfNoneMatch = Annotated[
     str | None,
     HeaderParameter(
         name="If-None-Match",
-        description="the ETag of what you have; if it is the same still, the answer is 304",
+        description="the ETag of what you have; if it is still the same, the response is 304",
     ),
 ]
