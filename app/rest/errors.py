@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 
-_STATUS: dict[type[Refusal], HTTPStatus] = {
+STATUSES: dict[type[Refusal], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Duplicate: HTTPStatus.BAD_REQUEST,
     OutOfStock: HTTPStatus.CONFLICT,
@@ -87,7 +87,7 @@ def _request_id(request: Request[Any, Any, Any]) -> str:
 def _refusal(request: Request[Any, Any, Any], error: Refusal) -> Response[bytes]:
     return problem(
         _request_id(request),
-        _STATUS[type(error)],
+        STATUSES[type(error)],
         error.detail,
         reason=error.reason,
         facts=error.facts or None,
