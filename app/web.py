@@ -58,7 +58,7 @@ def create_app(container: Container) -> ASGIApp:
 def _litestar(container: Container) -> Litestar:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with running(*container.loops_of_reader):
+        async with running(*container.reading_loops):
             yield
 
     return Litestar(

@@ -9,7 +9,6 @@ from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId
 from app.rest.responses import json_response, not_modified_or
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
 from app.services.products import ProductService
-from app.services.reads import ReadService
 
 
 class ProductController(Controller):
@@ -27,11 +26,11 @@ class ProductController(Controller):
     @get("/{product_id:int}", summary="One product", responses=error_responses(304, 404, 422))
     async def read(
         self,
-        product_reads: Injected[ReadService],
+        products: Injected[ProductService],
         product_id: PathId,
         if_none_match: IfNoneMatch = None,
     ) -> Response[ProductRead]:
-        return not_modified_or(if_none_match, await product_reads.read(product_id))
+        return not_modified_or(if_none_match, await products.read(product_id))
 
     @post(summary="Create a product", responses=error_responses(400, 413, 415, 422))
     @idempotent

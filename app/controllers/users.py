@@ -8,7 +8,6 @@ from app.rest.idempotency import idempotent
 from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId
 from app.rest.responses import json_response, not_modified_or
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
-from app.services.reads import ReadService
 from app.services.users import UserService
 
 
@@ -26,9 +25,9 @@ class UserController(Controller):
 
     @get("/{user_id:int}", summary="One user", responses=error_responses(304, 404, 422))
     async def read(
-        self, user_reads: Injected[ReadService], user_id: PathId, if_none_match: IfNoneMatch = None
+        self, users: Injected[UserService], user_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[UserRead]:
-        return not_modified_or(if_none_match, await user_reads.read(user_id))
+        return not_modified_or(if_none_match, await users.read(user_id))
 
     @post(summary="Create a user", responses=error_responses(400, 413, 415, 422))
     @idempotent

@@ -9,7 +9,10 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import SkipValidation
 
-from app.container import REQUEST_SECONDS, Container, UnitOfWork
+from app.container import Container
+from app.runtime.deadlines import REQUEST_SECONDS
+from app.services.health import HealthService
+from app.unit_of_work import UnitOfWork
 
 T = TypeVar("T")
 Injected = NamedDependency[SkipValidation[T]]
@@ -35,16 +38,14 @@ def _of_unit_of_work(name: str) -> Provide:
     return Provide(provide, sync_to_thread=False)
 
 
-def _of_container(name: str) -> Provide:
-    def provide(state: State) -> Any:
-        return getattr(state.container, name)
-
-    return Provide(provide, sync_to_thread=False)
+def provide_health(state: State) -> HealthService:
+    container: Container = state.container
+    return container.health
 
 
 _SERVICES = [name for name, value in vars(UnitOfWork).items() if isinstance(value, cached_property)]
 DEPENDENCIES = {
     "uow": Provide(provide_unit_of_work),
     **{name: _of_unit_of_work(name) for name in _SERVICES},
-    **{name: _of_container(name) for name in ("health", "user_reads", "product_reads")},
+    "health": Provide(provide_health, sync_to_thread=False),
 }

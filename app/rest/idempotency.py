@@ -10,10 +10,10 @@ from typing import Any, TypeVar, cast
 from litestar import Request, Response
 from litestar.exceptions import ValidationException
 
-from app.container import UnitOfWork
 from app.rest.dependencies import Injected
 from app.rest.parameters import KEY_PATTERN, IdempotencyKey
 from app.rest.responses import json_bytes
+from app.unit_of_work import UnitOfWork
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Response[Any]]])
 

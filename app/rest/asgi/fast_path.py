@@ -12,6 +12,8 @@ from app.container import Container
 from app.rest.errors import send_error
 from app.rest.etags import etag, matches
 from app.schemas.types import INT4_MAX
+from app.services.products import PRODUCT
+from app.services.users import USER
 
 Read = Callable[[int], Awaitable[bytes]]
 _USUAL = re.compile(r"(/users/|/products/)([1-9]\d{0,9})", re.ASCII)
@@ -21,8 +23,8 @@ class FastPath:
     def __init__(self, app: ASGIApp, container: Container) -> None:
         self._app = app
         self._reads: dict[str, tuple[str, Read]] = {
-            "/users/": ("/users/{user_id}", container.user_reads.read),
-            "/products/": ("/products/{product_id}", container.product_reads.read),
+            "/users/": ("/users/{user_id}", container.caches[USER].read),
+            "/products/": ("/products/{product_id}", container.caches[PRODUCT].read),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
