@@ -60,6 +60,15 @@ async def test_another_request_with_the_key_is_refused(
     assert await _total(client, "/users") == 0
 
 
+@pytest.mark.parametrize("key", ["", "a b", "\xe9", "x" * 256])
+async def test_keys_that_cannot_be(client: httpx.AsyncClient, key: str) -> None:
+    given = {b"Idempotency-Key": key.encode("latin-1")}
+    refused = await client.post("/products", json=PRODUCT, headers=given)
+    assert refused.status_code == 422
+    assert [error["field"] for error in refused.json()["errors"]] == ["idempotency_key"]
+    assert await _total(client, "/products") == 0
+
+
 async def test_a_refusal_is_not_kept(client: httpx.AsyncClient, shop: Shop) -> None:
     product_id = await shop.product(stock=0)
     body = shop.order_body((product_id, 1))
