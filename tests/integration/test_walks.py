@@ -11,8 +11,16 @@ import pytest
 from app.settings import ROOT
 from harness.shop import Shop
 
-# What every line of code uses, whatever it is about.
-_PLUMBING = ("runtime/", "schemas/", "logs.py", "metrics.py", "errors.py", "settings.py")
+# What is used on every way: coalescing, schemas, the response's tag, logs and counters.
+_PLUMBING = (
+    "rest/etags.py",
+    "runtime/",
+    "schemas/",
+    "logs.py",
+    "metrics.py",
+    "errors.py",
+    "settings.py",
+)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import pytest
 from app.errors import VersionMismatch
 from app.rest.etags import etag, parse_if_match
 from app.schemas.health import Liveness
-from app.services.preconditions import version_of
+from app.schemas.versions import version_of
 
 VIEW = Liveness()
 TAG = etag(VIEW.model_dump_json().encode())
