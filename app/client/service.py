@@ -1,7 +1,6 @@
 """Where the service runs, its HTTP API, and its queues with answers."""
 
 import asyncio
-import json
 import os
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
+from app import state_file
 from app.errors import Unavailable
 from app.messaging.broker import Broker, Outgoing
 from app.messaging.opening import open_broker
@@ -34,18 +34,22 @@ class CliError(Exception):
 
 def running_stack(settings: Settings) -> Settings:
     """`python main.py` writes down where its servers are; what is configured goes before it."""
-    try:
-        state = json.loads((settings.data_dir / "state.json").read_text(encoding="utf-8"))
-        os.kill(state["pid"], 0)
-    except (OSError, ValueError, LookupError, TypeError):
-        return settings
-    if settings.has_database:
+    state = state_file.read(settings.data_dir)
+    if settings.has_database or not _is_running(state.get("pid")):
         return settings
     if "api_url" not in state:
         raise CliError("the service is still starting: try again in a moment")
     chosen = settings.model_fields_set | ({"queue_transport"} if settings.rabbitmq_host else set())
     names = {"api_url", "redis_host", "redis_port", "queue_transport"} & set(state) - chosen
     return settings.model_copy(update={name: state[name] for name in names})
+
+
+def _is_running(pid: object) -> bool:
+    with suppress(OSError, OverflowError):  # no such process; no possible pid
+        if isinstance(pid, int):
+            os.kill(pid, 0)
+            return True
+    return False
 
 
 class Api:

@@ -2,7 +2,7 @@
 
 from app.embedded.errors import EmbeddedServerError
 from app.embedded.postgres import Postgres
-from app.embedded.servers import EmbeddedServers, embedded_servers, read_state
+from app.embedded.servers import EmbeddedServers, embedded_servers
 from app.embedded.valkey import Valkey
 
 __all__ = [
@@ -11,5 +11,4 @@ __all__ = [
     "Postgres",
     "Valkey",
     "embedded_servers",
-    "read_state",
 ]

@@ -1,5 +1,4 @@
 import asyncio
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -7,6 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from app import state_file
 from app.embedded.errors import EmbeddedServerError
 from app.embedded.postgres import Postgres
 from app.embedded.server import Server
@@ -15,15 +15,13 @@ from app.embedded.valkey import Valkey
 if sys.platform != "win32":
     import fcntl
 
-STATE_FILE = "state.json"
-
 
 class EmbeddedServers:
     """None for a server that was not asked for."""
 
     def __init__(self, data_dir: Path, *, postgres: bool, valkey: bool) -> None:
-        state = read_state(data_dir)
-        self._state_file = data_dir / STATE_FILE
+        state = state_file.read(data_dir)
+        self._data_dir = data_dir
         self.postgres = Postgres(data_dir, _port(state, "postgres_port")) if postgres else None
         self.valkey = Valkey(data_dir, _port(state, "redis_port")) if valkey else None
 
@@ -62,7 +60,7 @@ class EmbeddedServers:
             state |= {"postgres_port": self.postgres.port, "database_url": self.postgres.url}
         if self.valkey:
             state |= {"redis_host": self.valkey.host, "redis_port": self.valkey.port}
-        _replace(self._state_file, json.dumps(state | extra, indent=2) + "\n")
+        state_file.write(self._data_dir, state | extra)
 
 
 @asynccontextmanager
@@ -115,25 +113,6 @@ def _lock(descriptor: int, data_dir: Path, holder: str) -> None:
         ) from error
 
 
-def read_state(data_dir: Path) -> dict[str, Any]:
-    """What write_state() wrote last, by a process that may have ended since; {} if nothing."""
-    try:
-        state = json.loads((data_dir / STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
-
-
 def _port(state: dict[str, Any], key: str) -> int | None:
     port = state.get(key)
     return port if isinstance(port, int) and 0 < port < 65536 else None
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with open(
-        os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as file:
-        file.write(text)
-    new.replace(path)
