@@ -22,8 +22,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from app.client.api import Api
+from app.client.errors import CliError
 from app.client.files import SCHEMAS, AddressRow, OrderRow, ProductRow, Survey, rows_of
-from app.client.service import Api, CliError, Sender, running_stack
+from app.client.sender import Sender
+from app.client.stack import running_stack
 from app.errors import Unavailable
 from app.messaging.broker import Outgoing
 from app.schemas.addresses import AddressCreate

@@ -16,7 +16,8 @@ import httpx
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.client.service import CliError, running_stack
+from app.client.errors import CliError
+from app.client.stack import running_stack
 from app.settings import Settings, load_settings
 
 USER_TTL = 3600

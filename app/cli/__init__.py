@@ -65,7 +65,7 @@ async def _consume(settings: Settings) -> None:
 
 
 async def _dead(settings: Settings, action: str, queue: Queue, wanted: str | None) -> None:
-    from app.client.service import running_stack
+    from app.client.stack import running_stack
 
     if action != "list" and wanted is None:
         raise SystemExit(f"say which one: dead {action} {queue} MESSAGE, or `all`")
