@@ -1,4 +1,4 @@
-"""PostgreSQL and Valkey from wheels, run as children. Not part of the image."""
+"""PostgreSQL and Valkey as child processes. Their programs come in wheels, which the image lacks."""
 
 from app.embedded.errors import EmbeddedServerError
 from app.embedded.postgres import Postgres

@@ -1,3 +1,5 @@
+"""Both bundled servers on one data directory, for one process at a time."""
+
 import asyncio
 import os
 import sys
@@ -17,7 +19,7 @@ if sys.platform != "win32":
 
 
 class EmbeddedServers:
-    """None for a server that was not asked for."""
+    """`postgres` or `valkey` is None if it was not asked for."""
 
     def __init__(self, data_dir: Path, *, postgres: bool, valkey: bool) -> None:
         state = state_file.read(data_dir)
@@ -40,7 +42,7 @@ class EmbeddedServers:
         await asyncio.gather(*(server.stop() for server in self._servers))
 
     async def wait_failed(self) -> Server:
-        """The first server whose process ended though nobody stopped it."""
+        """The first server whose process has ended without having been stopped."""
         while True:
             for server in self._servers:
                 if server.failed:
@@ -48,13 +50,13 @@ class EmbeddedServers:
             await asyncio.sleep(0.1)
 
     async def supervise(self) -> None:
-        """Start again, on the same port, what fails. Runs until cancelled."""
+        """Restart, on its old port, every server that fails. Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
             for server in self._servers:
                 group.create_task(server.supervise())
 
     def write_state(self, **extra: Any) -> None:
-        """Tell other programs where the servers are. `pid` tells them whether it is still so."""
+        """Tell other programs where the servers are. `pid` lets them check that we still run."""
         state: dict[str, Any] = {"pid": os.getpid()}
         if self.postgres:
             state |= {"postgres_port": self.postgres.port, "database_url": self.postgres.url}
@@ -67,7 +69,8 @@ class EmbeddedServers:
 async def embedded_servers(
     data_dir: Path, *, postgres: bool = True, valkey: bool = True
 ) -> AsyncIterator[EmbeddedServers]:
-    """Run the bundled servers with their data below `data_dir`. Call from the main thread."""
+    """Run the bundled servers with their data in `data_dir`, and stop them at the end. Call this
+    from the main thread (see Launcher.launch). Raises EmbeddedServerError."""
     if sys.platform == "win32":
         raise EmbeddedServerError(
             "the bundled servers need Linux or macOS: use WSL or Docker Compose, "
@@ -84,14 +87,15 @@ async def embedded_servers(
 
 @contextmanager
 def _sole_use(data_dir: Path) -> Iterator[None]:
-    """A lock that the kernel drops when this process ends, however it ends."""
+    """Lock the directory against a second start. The kernel releases the lock when this process
+    ends, even by a kill."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise EmbeddedServerError(
             f"cannot use {data_dir} for the bundled servers ({error.strerror}): "
-            "start as the user to whom it belongs, or choose another directory"
+            "start as the user who owns it, or choose another directory"
         ) from error
     with open(descriptor, "r+", encoding="ascii") as file:
         _lock(file.fileno(), data_dir, file.read().strip())
