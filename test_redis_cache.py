@@ -72,7 +72,7 @@ class Checks:
         print(f"  {'✓' if passed else '✗'} {what}")
 
     def soon(self, what: str, holds: Callable[[], bool]) -> None:
-        """Retry for 2 s: right after a write the API may bypass the cache, to return no old value."""
+        """Retry for 2 s: right after a write the API may bypass the cache, to be safe."""
         end = time.monotonic() + SETTLE_SECONDS
         while not (passed := holds()) and time.monotonic() < end:
             time.sleep(0.05)

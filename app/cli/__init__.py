@@ -3,9 +3,6 @@
 The scheduler and its worker are started with `taskiq`: see README.md.
 """
 
-# Each command is imported only when it runs: the worker has no use for Litestar, nor the API for
-# TaskIQ and Alembic, and each of them costs megabytes of memory and tenths of a second.
-# pylint: disable=import-outside-toplevel
 import argparse
 import sys
 from collections.abc import Coroutine, Sequence
@@ -21,14 +18,13 @@ from app.settings import Settings, load_settings
 def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _parser().parse_args(arguments)
     settings = load_settings()
-    if chosen.command == "dead":
-        _run("dead", settings, _dead(settings, chosen))
-    elif chosen.command == "worker":
-        _run("worker", settings, _worker(settings))
-    elif settings.has_database:
-        _run("web", settings, _api(settings))
-    else:
-        _run("service", settings, _one_process(settings))
+    try:
+        process, running = _command(chosen, settings)
+        # After the imports of the command: FastStream sets the level of its logger when imported.
+        logs.configure(settings.log_level, settings.log_format, process)
+        uvloop.run(running)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,33 +43,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(process: str, settings: Settings, command: Coroutine[Any, Any, None]) -> None:
-    logs.configure(settings.log_level, settings.log_format, process)
-    try:
-        uvloop.run(command)
-    except KeyboardInterrupt:
-        sys.exit(130)
+def _command(
+    chosen: argparse.Namespace, settings: Settings
+) -> tuple[str, Coroutine[Any, Any, None]]:
+    """The name of the process in its log lines, and what it runs.
 
+    A command is imported only when it is chosen: the worker has no use for Litestar, nor the API
+    for TaskIQ and Alembic, and each of them costs megabytes of memory and tenths of a second."""
+    # pylint: disable=import-outside-toplevel
+    if chosen.command == "dead":
+        from app.cli import dead
 
-async def _api(settings: Settings) -> None:
-    from app.cli import serve
+        return "dead", dead.run(settings, chosen.action, Queue(chosen.queue), chosen.message)
+    if chosen.command == "worker":
+        from app import worker
 
-    await serve.run(settings)
+        return "worker", worker.run(settings)
+    if settings.has_database:
+        from app.cli import serve
 
-
-async def _one_process(settings: Settings) -> None:
+        return "web", serve.run(settings)
     from app.cli import one_process
 
-    await one_process.run(settings)
-
-
-async def _worker(settings: Settings) -> None:
-    from app import worker
-
-    await worker.run(settings)
-
-
-async def _dead(settings: Settings, chosen: argparse.Namespace) -> None:
-    from app.cli import dead
-
-    await dead.run(settings, chosen.action, Queue(chosen.queue), chosen.message)
+    return "service", one_process.run(settings)

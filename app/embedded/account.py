@@ -44,6 +44,6 @@ def make_private(directory: Path, account: Account | None) -> None:
                 os.chown(path, *account, follow_symlinks=False)
     except OSError as error:
         raise EmbeddedServerError(
-            f"PostgreSQL refuses to run as root, and here root may not change the owner of "
+            "PostgreSQL refuses to run as root, and here root may not change the owner of "
             f"{directory} ({error.strerror}): start as an ordinary user"
         ) from error

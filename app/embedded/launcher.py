@@ -82,8 +82,8 @@ class Launcher:
         stdout: int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start the child. Call this from the main thread: the kernel sends `death_signal` when the
-        thread that started the child ends, not when our process ends. Raises EmbeddedServerError.
-        """
+        thread that started the child ends, not when our process does. Raises
+        EmbeddedServerError if the child cannot run."""
         user, group = self.account or (None, None)
         with self.log.open() as log:
             try:

@@ -73,7 +73,7 @@ async def end_leftovers(directory: Path, program: str, signum: signal.Signals) -
     signal_all(processes_in(directory, program), signal.SIGKILL)
     if not await _gone(directory, program, _KILL_SECONDS):
         raise EmbeddedServerError(
-            f"{program} (pid {min(pids)}) in {directory} does not end, even when killed: end it first"
+            f"{program} (pid {min(pids)}) in {directory} cannot be ended, not even by SIGKILL"
         )
 
 

@@ -17,9 +17,7 @@ from app.embedded.processes import end_leftovers, processes_in, signal_all
 log = logging.getLogger(__name__)
 
 _READY = "ready to accept connections"
-_SILENT_SECONDS = (
-    60.0  # recovery after a crash may take longer, but it logs its progress every 10 s
-)
+_SILENT_SECONDS = 60.0  # recovery after a crash may take longer, but it logs every 10 s
 _STOP_SECONDS = 20.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
