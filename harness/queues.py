@@ -14,7 +14,7 @@ from faststream.redis import BinaryMessageFormatV1
 from redis.asyncio import Redis
 
 from harness.bare_amqp import publish_bare
-from harness.surroundings import Surroundings
+from harness.dependencies import Dependencies
 from harness.waiting import eventually
 
 
@@ -183,12 +183,12 @@ class StreamsClient(QueueClient):
 
 
 @asynccontextmanager
-async def queue_client(surroundings: Surroundings) -> AsyncIterator[QueueClient]:
-    if surroundings.rabbitmq:
-        async with await aio_pika.connect(surroundings.rabbitmq.url) as connection:
-            yield RabbitMQClient(surroundings.rabbitmq.url, await connection.channel())
+async def queue_client(dependencies: Dependencies) -> AsyncIterator[QueueClient]:
+    if dependencies.rabbitmq:
+        async with await aio_pika.connect(dependencies.rabbitmq.url) as connection:
+            yield RabbitMQClient(dependencies.rabbitmq.url, await connection.channel())
     else:
-        async with Redis(port=surroundings.valkey.port, db=1) as redis:
+        async with Redis(port=dependencies.valkey.port, db=1) as redis:
             client = StreamsClient(redis)
             yield client
             await client.close()

@@ -9,8 +9,8 @@ import pytest
 
 from app import worker
 from app.container import Container
+from harness.dependencies import Dependencies
 from harness.queues import QueueClient, queue_client
-from harness.surroundings import Surroundings
 from harness.waiting import eventually
 
 Outcome = Callable[[str], Awaitable[dict[str, Any]]]
@@ -23,8 +23,8 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def queues(surroundings: Surroundings) -> AsyncIterator[QueueClient]:
-    async with queue_client(surroundings) as client:
+async def queues(dependencies: Dependencies) -> AsyncIterator[QueueClient]:
+    async with queue_client(dependencies) as client:
         yield client
 
 

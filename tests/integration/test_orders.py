@@ -12,9 +12,9 @@ from app.errors import IllegalStep, NotFound, OutOfStock
 from app.schemas.orders import OrderCreate, OrderStatus
 from app.schemas.products import ProductUpdate
 from harness.databases import connected
+from harness.dependencies import Dependencies
 from harness.invariants import broken_rules, check_invariants
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +24,10 @@ async def _invariants(database_url: str) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def containers(surroundings: Surroundings) -> AsyncIterator[list[Container]]:
+async def containers(dependencies: Dependencies) -> AsyncIterator[list[Container]]:
     """As many processes as the service may have, with 40 connections between them."""
     async with AsyncExitStack() as stack:
-        opened = [Container.open(surroundings.settings()) for _ in range(4)]
+        opened = [Container.open(dependencies.settings()) for _ in range(4)]
         yield [await stack.enter_async_context(one) for one in opened]
 
 

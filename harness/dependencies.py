@@ -9,7 +9,7 @@ from harness.rabbitmq import RabbitMQ
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Dependencies:
     """Without RabbitMQ the queues are Valkey's streams."""
 
     database_url: str
