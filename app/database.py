@@ -1,4 +1,4 @@
-"""PostgreSQL: one pool, two kinds of connection, and which of its errors mean "later"."""
+"""PostgreSQL: a pool, two kinds of connection, and the errors that mean "try again later"."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -13,12 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.errors import Unavailable
 from app.runtime.cancellation import is_our_end
+from app.runtime.deadlines import REQUEST_SECONDS
 
-# SQLSTATEs and classes of the surroundings, not of the statement: connection lost (08, 57P0x),
-# no resources (53), serialisation and deadlock (40001, 40P01), lock not granted in time (55P03).
+# SQLSTATEs, or their first characters, of failures that are not the statement's fault: connection
+# lost (08, 57P0x), no resources (53), serialisation failure and deadlock (40001, 40P01), lock not
+# granted in time (55P03).
 _TRANSIENT = ("08", "53", "57P01", "57P02", "57P03", "57P04", "57P05", "40001", "40P01", "55P03")
 
-# Server-side limits, in milliseconds. The client's own limit is a deadline.
+# The server's own limits, in milliseconds. The client's limit is a deadline.
 _SERVER_SETTINGS = {
     "application_name": "order-service",
     "timezone": "UTC",
@@ -36,8 +38,8 @@ def _is_transient(error: DBAPIError) -> bool:
 
 
 @contextmanager
-def surroundings() -> Iterator[None]:
-    """Turn failures of the surroundings into `Unavailable`; leave all others as they are."""
+def unavailable_if_transient() -> Iterator[None]:
+    """Turn failures that may pass into `Unavailable`; leave all others as they are."""
     try:
         yield
     except (OSError, PoolTimeoutError) as error:  # TimeoutError is an OSError
@@ -54,8 +56,8 @@ def surroundings() -> Iterator[None]:
 
 class _Connection(asyncpg.Connection):
     async def close(self, *, timeout: float | None = None) -> None:
-        """SQLAlchemy closes what a deadline has cut off politely, for 2 s: too long if the server
-        hangs. After this limit asyncpg drops the socket."""
+        """SQLAlchemy gives a connection that a deadline has cut off 2 s to close politely, which is
+        too long if the server hangs. After this limit asyncpg drops the socket."""
         await super().close(timeout=_CLOSE_SECONDS)
 
 
@@ -68,16 +70,17 @@ def _if_started(method: _Ending) -> _Ending:
 
 
 class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
-    """Taken from the pool by its first statement: who is refused before that, needs no database.
+    """Taken from the pool by its first statement, so a request that is rejected before it needs no
+    database.
 
-    SQLAlchemy's AsyncSession waits for it as well; what it does besides is not needed here, and
-    costs as much as a round trip."""
+    SQLAlchemy's AsyncSession is lazy too, but what else it does is not needed here, and costs as
+    much CPU as a round trip."""
 
     async def start(self, is_ctxmanager: bool = False) -> AsyncConnection:
         return self if is_ctxmanager else await super().start()
 
     async def execute(self, *arguments: Any, **options: Any) -> Any:
-        """`scalar` and `scalars` come here too."""
+        """`scalar` and `scalars` call this too."""
         if self.sync_connection is None:
             await self.start()
         return await super().execute(*arguments, **options)
@@ -99,19 +102,24 @@ class Database:
                 "connection_class": _Connection,
             },
         )
-        # One statement, one snapshot, one round trip: for reads.
+        # One statement, one snapshot, one round trip.
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
 
     @asynccontextmanager
     async def transaction(self, deadline: float) -> AsyncIterator[AsyncConnection]:
-        """A connection whose end is a rollback unless its user commits. `deadline` in seconds."""
+        """A transaction that is rolled back at the end, unless its user commits.
+
+        `deadline` is in seconds. Raises `Unavailable`."""
         async with self._connected(self._engine, deadline) as connection:
             yield connection
 
     @asynccontextmanager
-    async def reading(self, deadline: float) -> AsyncIterator[AsyncConnection]:
-        """One without a transaction: every statement sees what is committed by then."""
+    async def autocommit(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[AsyncConnection]:
+        """Every statement is a transaction of its own, and sees what is committed by then.
+
+        For reads, and for housekeeping in single statements. `deadline` is in seconds. Raises
+        `Unavailable`."""
         async with self._connected(self._autocommit, deadline) as connection:
             yield connection
 
@@ -119,12 +127,13 @@ class Database:
     async def _connected(
         self, engine: AsyncEngine, deadline: float
     ) -> AsyncIterator[AsyncConnection]:
-        with surroundings():
+        with unavailable_if_transient():
             async with asyncio.timeout(deadline), _LazyConnection(engine) as connection:
                 yield connection
 
     async def ping(self) -> None:
-        async with self.reading(deadline=1) as connection:
+        """Raises `Unavailable` unless PostgreSQL answers within a second."""
+        async with self.autocommit(deadline=1) as connection:
             await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
@@ -132,6 +141,7 @@ class Database:
 
 
 def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
-    """Instead of a ping on every checkout: asyncio sees the socket close when a server stops."""
+    """Costs nothing, unlike a ping at each checkout: asyncio notices when a server closes the
+    socket."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError("closed by the server")

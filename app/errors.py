@@ -1,4 +1,8 @@
-"""What can go wrong, in the words of the shop."""
+"""What can go wrong, in the words of the shop.
+
+Nothing here depends on a status code or on what becomes of a message: each door has one table for
+that, `app/rest/errors.py` and `app/consumers/`. The docstrings say what these make of each error.
+"""
 
 from collections.abc import Sequence
 from datetime import date
@@ -6,7 +10,11 @@ from typing import Any
 
 
 class Refusal(Exception):
-    """The shop says no. Asking again changes nothing until the state of the shop changes."""
+    """The shop says no, and says it again until the state of the shop changes: do not just retry.
+
+    `reason` is a word for programs, `detail` a sentence for people, `facts` what it depends on.
+    Over HTTP it is a 4xx with these in the problem document. A queue message is recorded as
+    rejected, with the same three."""
 
     reason = "refused"
 
@@ -17,6 +25,8 @@ class Refusal(Exception):
 
 
 class NotFound(Refusal):
+    """What is asked for, or what the body names, does not exist. 404."""
+
     reason = "not-found"
 
     def __init__(self, what: str, identity: int | str) -> None:
@@ -24,6 +34,8 @@ class NotFound(Refusal):
 
 
 class Duplicate(Refusal):
+    """A username, email, sku or external_id is already taken. 400, with the `field`."""
+
     reason = "duplicate"
 
     def __init__(self, field: str) -> None:
@@ -31,6 +43,9 @@ class Duplicate(Refusal):
 
 
 class OutOfStock(Refusal):
+    """An order wants more of at least one product than there is, so all of it is rejected. 409;
+    `short` lists for each such product `product_id`, `wanted` and `in_stock`."""
+
     reason = "out-of-stock"
 
     def __init__(self, short: Sequence[dict[str, int]]) -> None:
@@ -42,6 +57,8 @@ class OutOfStock(Refusal):
 
 
 class IllegalStep(Refusal):
+    """An order's status cannot go from `now` to `wanted`. 409, with the present `status`."""
+
     reason = "illegal-step"
 
     def __init__(self, now: str, wanted: str) -> None:
@@ -49,6 +66,8 @@ class IllegalStep(Refusal):
 
 
 class NotYet(Refusal):
+    """The report of a future day is asked for. 409."""
+
     reason = "not-yet"
 
     def __init__(self, day: date) -> None:
@@ -56,6 +75,8 @@ class NotYet(Refusal):
 
 
 class StillNeeded(Refusal):
+    """Orders refer to the row that is to be deleted. 409."""
+
     reason = "still-needed"
 
     def __init__(self, what: str) -> None:
@@ -63,13 +84,19 @@ class StillNeeded(Refusal):
 
 
 class KeyReused(Refusal):
+    """An Idempotency-Key comes again with another method, path or body. 422."""
+
     reason = "key-reused"
 
     def __init__(self) -> None:
-        super().__init__("this Idempotency-Key came with another request: use a new one")
+        super().__init__(
+            "this Idempotency-Key was already used for another request: send a new one"
+        )
 
 
 class VersionMismatch(Refusal):
+    """`If-Match` names a version that is no longer the present one; nothing is written. 412."""
+
     reason = "version-mismatch"
 
     def __init__(self) -> None:
@@ -77,11 +104,18 @@ class VersionMismatch(Refusal):
 
 
 class Unavailable(Exception):
-    """The surroundings failed (database away, lock not granted): the call may succeed later."""
+    """A dependency failed, such as a database that is away or a lock that was not granted in time.
+    The same call may succeed later.
+
+    Over HTTP it is a 503 with Retry-After, and its text is the detail. A queue message is held and
+    tried again."""
 
 
 class Poison(Exception):
-    """A message that can never be applied. `field` is the path of what is wrong with it."""
+    """A message that can never be applied; it goes to `<queue>.dead`.
+
+    `reason` and `detail` become headers of the dead letter, and so does `field`: the path of the
+    invalid field, or empty."""
 
     def __init__(self, reason: str, detail: str, field: str = "") -> None:
         super().__init__(detail)

@@ -1,4 +1,4 @@
-"""One log format for all processes: a JSON object a line, or a readable line in a terminal."""
+"""One log format for all processes: one JSON object per line, or a readable line in a terminal."""
 
 import asyncio
 import io
@@ -15,7 +15,7 @@ from structlog.typing import EventDict, ExcInfo, WrappedLogger
 
 _LIBRARIES = {
     "aio_pika": logging.WARNING,
-    "aiormq": logging.CRITICAL,  # says what aio_pika says again
+    "aiormq": logging.CRITICAL,  # repeats what aio_pika says
     "alembic": logging.WARNING,
     "faststream": logging.WARNING,
     "uvicorn": logging.WARNING,
@@ -28,7 +28,7 @@ def _escaped(text: str) -> str:
 
 
 def _escape_control(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """JSON escapes these by itself; a terminal would obey them."""
+    """A terminal would obey control characters. JSON needs no such step: it escapes them itself."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = _escaped(value)
@@ -36,9 +36,11 @@ def _escape_control(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    """As json.dumps, but a tenth of its time where msgspec does the same: it leaves the letters
-    that are no ASCII as they are, C1 control characters too."""
-    with suppress(ValueError, TypeError):  # a lone surrogate, a strange key
+    """What json.dumps writes, in a tenth of its time where msgspec can do it.
+
+    msgspec writes non-ASCII characters as they are, C1 control characters among them: a line that
+    has any is left to json.dumps, which escapes them."""
+    with suppress(ValueError, TypeError):  # a lone surrogate, or a key that is not text
         line = msgspec.json.format(msgspec.json.encode(event, enc_hook=repr), indent=0)
         if line.isascii():
             return line.decode()
@@ -46,8 +48,9 @@ def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 
 class _Output:
-    """Flushes stderr once for all lines of a turn of the event loop, and before it waits again. As
-    for the libraries' records, a line that cannot be written is no reason to fail."""
+    """Writes lines to stderr, and flushes once for all lines of one iteration of the event loop,
+    before the loop waits again. A line that cannot be written raises nothing, as in the standard
+    library's logging."""
 
     def __init__(self) -> None:
         self._flushing: asyncio.AbstractEventLoop | None = None
@@ -57,7 +60,7 @@ class _Output:
             sys.stderr.buffer.write(line.encode(errors="backslashreplace") + b"\n")
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # a thread, or before and after the loop
+        except RuntimeError:  # in a thread, or while no loop runs
             self._flush()
         else:
             if loop is not self._flushing:
@@ -73,8 +76,9 @@ class _Output:
 _output = _Output()
 
 
-class _Lines:
-    """The end of our own events' way."""
+class _LineLogger:
+    """What structlog hands each rendered line of our own events to. The libraries' records go
+    through a handler of the standard library instead."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -86,7 +90,8 @@ class _Lines:
 
 
 def _traceback(out: TextIO, error: ExcInfo) -> None:
-    """Lines without local variables, which structlog shows by default, passwords among them."""
+    """Without the values of local variables, which structlog shows by default: some are
+    passwords."""
     text = io.StringIO()
     structlog.dev.plain_traceback(text, error)
     out.write("\n".join(map(_escaped, text.getvalue().split("\n"))))
@@ -107,7 +112,9 @@ def _renderers(fmt: str) -> list[structlog.typing.Processor]:
 
 
 def configure(level: str, fmt: str | None, process: str) -> None:
-    """Send everything, the libraries' records too, to stderr. `process` goes into every line."""
+    """Send our events and the libraries' records to stderr; every line names the `process`.
+
+    `fmt` is `json` or `console`; None chooses by whether stderr is a terminal."""
     fmt = fmt or ("console" if sys.stderr.isatty() else "json")
 
     def name_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -132,7 +139,7 @@ def configure(level: str, fmt: str | None, process: str) -> None:
     structlog.configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=_Lines,
+        logger_factory=_LineLogger,
         cache_logger_on_first_use=True,
     )
     for name, its_level in _LIBRARIES.items():

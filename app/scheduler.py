@@ -1,8 +1,8 @@
 """Processes 3 and 4: `taskiq scheduler app.scheduler:scheduler`, and its worker,
 `taskiq worker app.scheduler:broker`.
 
-The clock only wakes the report task: which days are owed, the database knows. So a night without a
-scheduler, two schedulers, or a change of the clocks all give every day one closed run.
+The clock only wakes the report task; the database knows which days are owed. So each day gets one
+closed run, also after a night without a scheduler, with two schedulers, or when clocks change.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from taskiq_redis import ListRedisScheduleSource, RedisAsyncResultBackend
 from app import logs
 from app.container import Container
 from app.messaging.amqp import explain
-from app.runtime.loops import Step, heartbeat, running
+from app.runtime.loops import Loop, heartbeat, running
 from app.settings import load_settings
 
 settings = load_settings()
@@ -37,7 +37,8 @@ CATCH_UP_SECONDS = 600
 _BUILD_SECONDS = 300
 _REDIS_LIMITS: dict[str, Any] = {"socket_timeout": 2, "socket_connect_timeout": 2}
 
-# JSON everywhere: the default serializer unpickles, so whoever can write to Redis could run code.
+# JSON everywhere: TaskIQ's default serializer unpickles, so anyone who can write to Redis could run
+# code here.
 results: RedisAsyncResultBackend[None] = RedisAsyncResultBackend(
     settings.results_url,
     serializer=JSONSerializer(),
@@ -55,14 +56,14 @@ schedules = ListRedisScheduleSource(
 
 class Broker(AioPikaBroker):
     async def startup(self) -> None:
-        """Without RabbitMQ say so in one line and end: whoever started us starts us again."""
+        """Without RabbitMQ, end with one line that says so. A supervisor starts us again."""
         try:
             await super().startup()
         except (AMQPError, OSError) as error:
             raise SystemExit(explain(error, f"{self.url}".rpartition("@")[2])) from None
 
 
-# A classic queue: a quorum queue that loses its broker right after its creation never recovers.
+# Classic queues: a quorum queue whose broker dies right after its creation never recovers.
 broker = Broker(
     settings.rabbitmq_url,
     task_queues=[Queue(name="taskiq", type=QueueType.CLASSIC)],
@@ -73,22 +74,29 @@ broker = Broker(
 
 
 async def ensure_reports(container: Container) -> None:
-    """Build every day that is owed, each in a transaction of its own, and send what tells of it."""
+    """Build every day that is owed, each in a transaction of its own; then send their messages.
+
+    Raises Unavailable: without PostgreSQL the days stay owed, and without RabbitMQ all of them are
+    built, and the messages stay in the outbox for the relay."""
     async with container.reading() as uow:
         days = await uow.reports.days_owed()
-    for day in days:
-        async with container.unit_of_work(_BUILD_SECONDS) as uow:
-            await uow.reports.build(day)
-        await container.relay.send(uow.changes.outbox_ids)
+    enqueued: list[int] = []
+    try:
+        for day in days:
+            async with container.unit_of_work(_BUILD_SECONDS) as uow:
+                await uow.reports.build(day)
+            enqueued += uow.after_commit.outbox_ids
+    finally:
+        await container.relay.send(enqueued)
 
 
-def catch_up(container: Container) -> tuple[Step, float]:
+def catch_up(container: Container) -> Loop:
     """Makes up for nights without a scheduler or a worker: at the start, and from time to time."""
 
-    async def step() -> None:
+    async def tick() -> None:
         await ensure_reports(container)
 
-    return step, CATCH_UP_SECONDS
+    return tick, CATCH_UP_SECONDS
 
 
 def get_container(context: Annotated[Context, TaskiqDepends()]) -> Container:
@@ -120,7 +128,7 @@ async def start_worker(state: TaskiqState) -> None:
     logs.configure(settings.log_level, settings.log_format, "taskiq_worker")
     state.stack = AsyncExitStack()
     state.container = await state.stack.enter_async_context(Container.open(settings))
-    loops = [*state.container.loops_of_publisher, *heartbeat(settings.heartbeat_file)]
+    loops = [*state.container.publishing_loops, *heartbeat(settings.heartbeat_file)]
     await state.stack.enter_async_context(running(catch_up(state.container), *loops))
 
 
@@ -138,11 +146,10 @@ async def stop(state: TaskiqState) -> None:
 
 @asynccontextmanager
 async def in_process(container: Container) -> AsyncIterator[None]:
-    """The scheduler and its worker inside one process: the embedded mode, without RabbitMQ."""
+    """The scheduler and its worker inside this process, without RabbitMQ: all tasks of `broker`."""
     local = InMemoryBroker()
-    local.register_task(
-        nightly_reports.original_func, nightly_reports.task_name, **nightly_reports.labels
-    )
+    for name, task in broker.get_all_tasks().items():
+        local.register_task(task.original_func, name, **task.labels)
     local.state.container = container
     clock = TaskiqScheduler(local, sources=[LabelScheduleSource(local)])
     async with running(catch_up(container)):

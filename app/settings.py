@@ -1,4 +1,4 @@
-"""Every environment variable, once, with its default."""
+"""Every environment variable and its default, in one place."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _known_zone(name: str) -> str:
+def _check_time_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
@@ -23,7 +23,10 @@ Port = Annotated[int, Field(gt=0, lt=65536)]
 
 
 class Settings(BaseSettings):
-    """Read from the environment, then from `.env` in the repository's root."""
+    """Read from the environment, and what is not there from `.env` in the repository's root.
+
+    An empty variable counts as unset: docker-compose.yml sets some that `.env` lacks to nothing.
+    """
 
     model_config = SettingsConfigDict(
         env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", frozen=True
@@ -33,8 +36,9 @@ class Settings(BaseSettings):
     port: Port = 8000
     env: Literal["development", "production"] = "development"
     api_key: SecretStr | None = None
-    # With commas between them. The defaults are this machine, and the containers of compose.
+    # Separated by commas. The defaults are this machine and the two names of the API's container.
     allowed_hosts: str = "localhost,127.0.0.1,[::1],app,app_lab3"
+    # Seconds.
     shutdown_delay: Annotated[float, Field(ge=0, le=60)] = 0
 
     database_url: str | None = None
@@ -62,10 +66,10 @@ class Settings(BaseSettings):
 
     queue_transport: Literal["rabbitmq", "streams"] = "rabbitmq"
     worker_concurrency: Annotated[int, Field(ge=1, le=64)] = 8
-    report_timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    report_timezone: Annotated[str, AfterValidator(_check_time_zone)] = "UTC"
     data_dir: Path = ROOT / ".data"
     heartbeat_file: Path | None = None
-    # For tests only: see infra/failpoints.py.
+    # For tests only: see app/runtime/failpoints.py.
     fail_at: str | None = None
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -73,17 +77,17 @@ class Settings(BaseSettings):
 
     @property
     def has_database(self) -> bool:
-        """False means that nothing is configured and the embedded servers are wanted."""
+        """False means the one-process mode: main.py starts servers of its own."""
         return bool(self.database_url or self.db_host)
 
     @property
     def is_exposed(self) -> bool:
-        """Whether other machines can reach the API."""
+        """Whether other machines may reach the API."""
         return self.host not in ("127.0.0.1", "localhost", "::1")
 
     @property
     def default_passwords(self) -> list[str]:
-        """The variables that still have the password that everybody knows."""
+        """The variables in use whose password is still the public default."""
         passwords = {
             "POSTGRES_PASSWORD": (not self.database_url, self.postgres_password, "admin"),
             "RABBITMQ_PASSWORD": (
@@ -135,7 +139,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """The settings, or SystemExit with one readable line per wrong variable."""
+    """The settings, or SystemExit with one line that names each invalid variable and why."""
     try:
         return Settings()
     except ValidationError as error:

@@ -45,7 +45,7 @@ def create_app(container: Container) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with running(*container.loops_of_reader):
+        async with running(*container.reading_loops):
             yield
 
     litestar = Litestar(

@@ -50,7 +50,7 @@ async def run(settings: Settings) -> None:
 async def _work(settings: Settings) -> None:
     async with (
         Container.open(settings) as container,
-        running(*container.loops_of_publisher, *heartbeat(settings.heartbeat_file)),
+        running(*container.publishing_loops, *heartbeat(settings.heartbeat_file)),
         consuming(container),
     ):
         tune_gc()

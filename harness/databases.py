@@ -47,11 +47,13 @@ async def no_database(container: Container) -> AsyncIterator[None]:
     """The container asks at an address where nobody listens."""
     url = make_url(container.settings.postgresql_url).set(host="127.0.0.1", port=9)
     nowhere = Database(url.render_as_string(hide_password=False), pool_size=1)
-    container.database, kept = nowhere, container.database
+    # All that the container has made know its Database, so its inside is exchanged.
+    kept = vars(container.database).copy()
+    vars(container.database).update(vars(nowhere))
     try:
         yield
     finally:
-        container.database = kept  # the container closes what it has at its end
+        vars(container.database).update(kept)  # the container closes its own pool at its end
         await nowhere.close()
 
 

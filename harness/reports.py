@@ -17,7 +17,7 @@ async def build(container: Container, day: date = DAY) -> ReportBuilt:
     """As the nightly task does it: build, commit, send."""
     async with container.unit_of_work() as uow:
         built = await uow.reports.build(day)
-    await container.relay.send(uow.changes.outbox_ids)
+    await container.relay.send(uow.after_commit.outbox_ids)
     return built
 
 

@@ -8,6 +8,7 @@ from app.schemas.addresses import AddressCreate
 from app.schemas.orders import OrderCreate, OrderDetail, OrderStatus
 from app.schemas.products import ProductCreate, ProductRead
 from app.schemas.users import UserCreate
+from app.services.products import PRODUCT
 
 _numbers = itertools.count(1)
 
@@ -54,7 +55,7 @@ class Shop:
                 await uow.orders.change_status(order_id, status)
 
     async def read_product(self, product_id: int) -> ProductRead:
-        row = await self._container.product_reads.read(product_id)
+        row = await self._container.caches[PRODUCT].read(product_id)
         return ProductRead.model_validate_json(row)
 
     async def stock(self, product_id: int) -> int:

@@ -1,101 +1,89 @@
-"""Which keys may be read from the cache, and for how long that answer holds.
+"""The deletions that Redis has not confirmed, and when a process may trust its cache.
 
-Rows of `cache_invalidations` are the keys whose deletion Redis has not confirmed. Each reading
-process polls them; while its last poll is younger than LEASE it may use the cache for all other
-keys. A writer whose deletion fails waits longer than LEASE before it acknowledges, so by then every
-process either has seen the row or has stopped using its cache.
+A row of `cache_invalidations` is a key whose deletion is not confirmed. A writer inserts it in its
+own transaction, and it is deleted when Redis has confirmed. Each reading process looks at the table
+every POLL_SECONDS; a look opens its trust window for TRUST_SECONDS, for all other keys. A writer
+whose deletion fails waits longer than TRUST_SECONDS before it acknowledges: by then every process
+has seen the row, or no longer trusts its cache.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+
+from app.cache.reads import TRUST_SECONDS, TrustWindow, now
+from app.cache.store import CacheStore
+from app.database import Database
+from app.repositories.invalidations import InvalidationRepository, Pending
 
 POLL_SECONDS = 0.1
-LEASE_SECONDS = 0.4
 MARGIN_SECONDS = 0.02
-RELAY_AFTER_SECONDS = 0.15
+FINISH_AFTER_SECONDS = 0.15
 MOST_DIRTY_KEYS = 1000
 COMPACT_SECONDS = 10
-# A suspended machine must not come back with a lease that looks young.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def now() -> float:
-    return time.clock_gettime(_CLOCK)
-
-
-class Pending(NamedTuple):
-    id: int
-    key: str
-    age: float
-
-
-Poll = Callable[[int], Awaitable[Sequence[Pending]]]
-
-
-class Freshness:
-    def __init__(self) -> None:
-        self._lease_until = 0.0
-        self._dirty: frozenset[str] = frozenset()
-        self._all_dirty = False
-
-    def allows(self, key: str) -> bool:
-        return now() < self._lease_until and not self._all_dirty and key not in self._dirty
-
-    async def poll(self, fetch: Poll) -> Sequence[Pending]:
-        began = now()
-        async with asyncio.timeout(LEASE_SECONDS / 2):
-            rows = await fetch(MOST_DIRTY_KEYS + 1)
-        self._dirty = frozenset(row.key for row in rows)
-        self._all_dirty = len(rows) > MOST_DIRTY_KEYS
-        self._lease_until = began + LEASE_SECONDS
-        return rows
 
 
 async def acknowledge_late(committed_at: float) -> None:
-    """Wait until no process can hold a lease from before the commit."""
-    # The loop's clock is another one than ours, and its timers may fire early.
-    while (left := committed_at + LEASE_SECONDS + MARGIN_SECONDS - now()) > 0:
+    """Wait until every trust window from before the commit has closed."""
+    # The event loop's clock is not ours, and its timers may fire early.
+    while (left := committed_at + TRUST_SECONDS + MARGIN_SECONDS - now()) > 0:
         await asyncio.sleep(left)
 
 
-class InvalidationRelay:
-    """Polls for this process, and finishes the deletions that their writers could not confirm."""
+class Unconfirmed:
+    """The table of the deletions that Redis has not confirmed."""
 
-    def __init__(
-        self,
-        freshness: Freshness,
-        fetch: Poll,
-        delete: Callable[[Sequence[str]], Awaitable[bool]],
-        forget: Callable[[Sequence[int]], Awaitable[None]],
-        compact: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._freshness = freshness
-        self._fetch = fetch
-        self._delete = delete
-        self._forget = forget
-        self._compact = compact
-        self._thin_out_at = 0.0
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    async def step(self) -> None:
-        rows = await self._freshness.poll(self._fetch)
-        old = [row for row in rows if row.age > RELAY_AFTER_SECONDS]
+    async def pending(self, limit: int) -> Sequence[Pending]:
+        async with self._database.autocommit() as connection:
+            return await InvalidationRepository(connection).pending(limit)
+
+    async def forget(self, ids: Sequence[int]) -> None:
+        async with self._database.autocommit() as connection:
+            await InvalidationRepository(connection).forget(ids)
+
+    async def compact(self) -> None:
+        async with self._database.autocommit() as connection:
+            await InvalidationRepository(connection).compact()
+
+
+class Invalidator:
+    """Keeps the trust window of a reading process open, and finishes the deletions that their
+    writers could not confirm."""
+
+    def __init__(self, trust: TrustWindow, unconfirmed: Unconfirmed, store: CacheStore) -> None:
+        self._trust = trust
+        self._unconfirmed = unconfirmed
+        self._store = store
+        self._compact_at = 0.0
+
+    async def look(self) -> Sequence[Pending]:
+        """The oldest unconfirmed deletions. Raises TimeoutError if that takes too long for the
+        window to stay open."""
+        looked_at = now()
+        async with asyncio.timeout(TRUST_SECONDS / 2):
+            rows = await self._unconfirmed.pending(MOST_DIRTY_KEYS + 1)
+        self._trust.open(looked_at, {row.key for row in rows}, len(rows) > MOST_DIRTY_KEYS)
+        return rows
+
+    async def tick(self) -> None:
+        old = [row for row in await self.look() if row.age > FINISH_AFTER_SECONDS]
         if not old:
             return
-        if await self._delete(sorted({row.key for row in old})):
-            async with asyncio.timeout(LEASE_SECONDS / 2):  # or the next poll comes too late
-                await self._forget([row.id for row in old])
-        elif now() >= self._thin_out_at:
-            self._thin_out_at = now() + COMPACT_SECONDS
-            await self._compact()
+        if await self._store.delete(sorted({row.key for row in old})):
+            async with asyncio.timeout(TRUST_SECONDS / 2):  # or the next look comes too late
+                await self._unconfirmed.forget([row.id for row in old])
+        elif now() >= self._compact_at:
+            self._compact_at = now() + COMPACT_SECONDS
+            await self._unconfirmed.compact()
 
 
 class InvalidationCleaner:
-    """Deletes confirmed rows in the background: they are only a hint by then."""
+    """Deletes the rows of confirmed deletions in the background: nobody waits for that."""
 
-    def __init__(self, forget: Callable[[Sequence[int]], Awaitable[None]]) -> None:
-        self._forget = forget
+    def __init__(self, unconfirmed: Unconfirmed) -> None:
+        self._unconfirmed = unconfirmed
         self._ids: list[int] = []
         self._wake = asyncio.Event()
 
@@ -103,8 +91,8 @@ class InvalidationCleaner:
         self._ids.extend(ids)
         self._wake.set()
 
-    async def step(self) -> None:
+    async def tick(self) -> None:
         await self._wake.wait()
         self._wake.clear()
         ids, self._ids = self._ids, []
-        await self._forget(ids)
+        await self._unconfirmed.forget(ids)

@@ -1,80 +1,107 @@
-"""Cache-aside without stale reads.
+"""Reading through the cache without ever reading a stale value.
 
-A value enters the cache in one way only: filled under a lease, from a database read that began
-after the lease was granted. A write deletes value and lease together, so a reader that loaded the
-old row can no longer fill. While a deletion is not confirmed by Redis, `Freshness` makes every
-process read that key from the database. docs/cache.md has the whole argument.
+A value enters the cache in one way only: it is filled under a lease, from a database read that
+began after the lease was granted. A write deletes value and lease together, so a reader that loaded
+the old row can no longer fill. While Redis has not confirmed a deletion, the trust window makes
+every process read that key from the database. docs/cache.md has the whole argument.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import msgspec
 import structlog
 
-from app.cache.redis import RedisDown
-from app.cache.store import Cache
+from app.cache.entities import CachedEntity
+from app.cache.store import CacheStore, RedisDown
+from app.database import Database
+from app.errors import NotFound
 from app.metrics import CACHE_READS
 from app.runtime.data_loader import DataLoader
 from app.runtime.micro_batcher import MicroBatcher
 
 log = structlog.get_logger(__name__)
 
-# How long, and how often, to look for the value that another reader is about to put there.
+TRUST_SECONDS = 0.4
+# How long, and how often, to look for the value that another reader is about to fill in.
 _PATIENCE_SECONDS = 0.06
 _LOOK_SECONDS = 0.01
 # In place of a row: another reader has its lease.
 _TAKEN = b""
+# It goes on while the machine is suspended, so a window does not look young after that.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-@dataclass(frozen=True)
-class CachedEntity:
-    """What is cached under `name:{id}`. `load` reads committed rows, each as its JSON."""
+def now() -> float:
+    """Seconds on the clock of the trust window."""
+    return time.clock_gettime(_CLOCK)
 
-    name: str
-    ttl: int
-    load: Callable[[list[int]], Awaitable[dict[int, bytes]]]
 
-    def key(self, identity: int) -> str:
-        return f"{self.name}:{identity}"
+class TrustWindow:
+    """Until when this process may trust its cache, and for which keys it may not.
+
+    Each look at the table of unconfirmed deletions opens it for TRUST_SECONDS; see
+    invalidation.py."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._dirty: frozenset[str] = frozenset()
+        self._all_dirty = False
+
+    def allows(self, key: str) -> bool:
+        return now() < self._until and not self._all_dirty and key not in self._dirty
+
+    def open(self, looked_at: float, dirty: Collection[str], all_dirty: bool) -> None:
+        """`dirty` are the keys with a deletion that was unconfirmed at `looked_at`."""
+        self._dirty = frozenset(dirty)
+        self._all_dirty = all_dirty
+        self._until = looked_at + TRUST_SECONDS
 
 
 class ReadThroughCache:
-    """The cache-aside reads of one kind."""
+    """The rows of one entity: from Redis where that is safe, else from the database."""
 
-    def __init__(self, cache: Cache, kind: CachedEntity) -> None:
-        self._cache = cache
-        self._kind = kind
+    def __init__(
+        self, entity: CachedEntity, store: CacheStore, trust: TrustWindow, database: Database
+    ) -> None:
+        self._entity = entity
+        self._store = store
+        self._trust = trust
+        self._database = database
         self._rows = DataLoader(self._select)
         self._misses = DataLoader(self._load_and_fill)
         self._refreshes = MicroBatcher(self._refresh_all, most=100)
         self._fields: set[str] | None = None
         self._count = {
-            result: CACHE_READS.labels(kind.name, result).inc
+            result: CACHE_READS.labels(entity.name, result).inc
             for result in ("hit", "miss", "bypass", "error")
         }
 
-    def key(self, identity: int) -> str:
-        return self._kind.key(identity)
+    async def read(self, identity: int) -> bytes:
+        """The row as JSON, never older than the last acknowledged write. Raises NotFound, and
+        Unavailable."""
+        row = await self._read(identity)
+        if row is None:
+            raise NotFound(self._entity.name, identity)
+        return row
 
-    async def read(self, identity: int) -> bytes | None:
-        """The row as JSON, never older than the last acknowledged write; None if there is none."""
-        key = self._kind.key(identity)
-        if not self._cache.may_use(key):
+    async def _read(self, identity: int) -> bytes | None:
+        key = self._entity.key(identity)
+        if not self._trust.allows(key):
             return await self._load(identity, "bypass")
         try:
             value = await self._hit(identity, key)
             if value is None:
                 log.info("cache miss", key=key)
                 value = await self._misses.get(identity)
-            return await self._wait_for_other(identity) if value == _TAKEN else value
+            return await self._wait_for_other(identity, key) if value == _TAKEN else value
         except RedisDown:
             return await self._load(identity, "error")
 
     async def _hit(self, identity: int, key: str) -> bytes | None:
-        value = await self._cache.value(key)
+        value = await self._store.value(key)
         if value is None or not self._is_row(value, identity):
             return None
         self._count["hit"]()
@@ -82,8 +109,8 @@ class ReadThroughCache:
         return value
 
     def _is_row(self, value: bytes, identity: int) -> bool:
-        """Whether it has the fields of the rows that we load. Somebody may have written the key by
-        hand, or another release of this service."""
+        """Whether it has the fields of the rows that we load. A person may have written the key, or
+        another release of this service."""
         try:
             row = msgspec.json.decode(value)
         except (ValueError, RecursionError):
@@ -91,31 +118,31 @@ class ReadThroughCache:
         return isinstance(row, dict) and row.get("id") == identity and row.keys() == self._fields
 
     async def _load_and_fill(self, ids: list[int]) -> dict[int, bytes]:
-        """The rows whose leases are free. DataLoader lets nobody join once this has begun."""
-        token, granted = await self._cache.take_leases([self.key(id) for id in ids])
+        """The rows whose leases are free. Nothing joins once this has begun, so the leases are
+        older than the SELECT for every caller."""
+        token, granted = await self._store.take_leases([self._entity.key(id) for id in ids])
         ours = [id for id, is_ours in zip(ids, granted, strict=True) if is_ours]
         others = {id: _TAKEN for id, is_ours in zip(ids, granted, strict=True) if not is_ours}
         if not ours:
             return others
         self._count["miss"](len(ours))
         rows = await self._select(ours)
-        await self._fill({self.key(id): rows.get(id) for id in ours}, token)
+        await self._fill({self._entity.key(id): rows.get(id) for id in ours}, token)
         return rows | others
 
     async def _select(self, ids: list[int]) -> dict[int, bytes]:
-        rows = await self._kind.load(ids)
+        rows = await self._entity.load(self._database, ids)
         if self._fields is None and rows:
             self._fields = set(msgspec.json.decode(next(iter(rows.values()))))
         return rows
 
     async def _fill(self, values: dict[str, bytes | None], token: str) -> None:
         try:
-            await self._cache.fill(values, token, self._kind.ttl)
+            await self._store.fill(values, token, self._entity.ttl)
         except RedisDown:
             log.debug("cache not filled", keys=list(values))
 
-    async def _wait_for_other(self, identity: int) -> bytes | None:
-        key = self.key(identity)
+    async def _wait_for_other(self, identity: int, key: str) -> bytes | None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 while True:
@@ -135,15 +162,15 @@ class ReadThroughCache:
         return await self._refreshes.submit(identity)
 
     async def _refresh_all(self, ids: Sequence[int]) -> Sequence[bool]:
-        keys = {id: self.key(id) for id in ids}
+        keys = {id: self._entity.key(id) for id in ids}
         try:
-            token = await self._cache.delete_and_lease(list(keys.values()))
+            token = await self._store.delete_and_lease(list(keys.values()))
         except RedisDown:  # a full Redis grants no lease, but deletes
-            return [await self._cache.delete(list(keys.values()))] * len(ids)
+            return [await self._store.delete(list(keys.values()))] * len(ids)
         try:
             rows = await self._select(list(keys))
             values = {key: rows.get(id) for id, key in keys.items()}
-            await self._cache.fill(values, token, self._kind.ttl)
-        except Exception as error:  # the changes stand, and the old values are gone
+            await self._store.fill(values, token, self._entity.ttl)
+        except Exception as error:  # the change is committed, and the old values are gone
             log.warning("cache not filled", keys=list(keys.values()), error=repr(error))
         return [True] * len(ids)

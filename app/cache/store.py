@@ -1,22 +1,35 @@
-"""The commands of the cache: see cached_reads.py for what they make together."""
+"""The cache's commands: each within a time limit, and none while Redis is known to be ill.
 
+`reads.py` and `invalidation.py` make the protocol of them; docs/cache.md has the argument for it.
+"""
+
+import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from redis.asyncio import Redis
+import structlog
+from redis.asyncio import BlockingConnectionPool, Redis
 
-from app.cache.invalidation import Freshness
-from app.cache.redis import CacheRedis, RedisDown
+from app.cache.guard import CLIENT_OPTIONS, RunIdGuard
 from app.errors import Unavailable
 from app.metrics import CACHE_INVALIDATIONS
+from app.runtime.cancellation import is_our_end
 from app.runtime.data_loader import DataLoader
 from app.runtime.micro_batcher import MicroBatcher
 
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+# For a whole call: waiting for a connection, making it, checking it, and the command.
+CALL_SECONDS = 0.07
+_FAILURES_TO_OPEN = 3
+_OPEN_SECONDS = 0.5
 _LEASE_MS = 3000
 _PROBE_KEY = "cache:probe"
 _PROBE_MS = 1000
-# For all keys of one moment; each lease still only if nobody has it.
+# For all keys that are missed together: each lease is granted only if it is free.
 _LEASE = """
 local granted = {}
 for i, lease in ipairs(KEYS) do
@@ -24,7 +37,7 @@ for i, lease in ipairs(KEYS) do
 end
 return granted
 """
-# Pairs of value and lease. An empty value: the row does not exist.
+# Pairs of value and lease. An empty value means that the row does not exist.
 _FILL = """
 for i = 1, #KEYS, 2 do
   local value = ARGV[2 + (i + 1) / 2]
@@ -37,63 +50,122 @@ end
 """
 
 
+class RedisDown(Exception):
+    """Redis failed, or has just failed so often that it was not asked."""
+
+
 def _lease(key: str) -> str:
     return f"lease:{key}"
 
 
-class Cache:
-    def __init__(self, redis: CacheRedis, freshness: Freshness) -> None:
-        self._redis = redis
-        self._freshness = freshness
+class CacheStore:
+    """`names` are the first part of the keys that are stored here, such as `user` of `user:1`."""
+
+    def __init__(self, url: str, names: Iterable[str]) -> None:
+        prefixes = tuple(f"{prefix}:".encode() for prefix in (*names, "lease"))
+        self._guard = RunIdGuard(url, prefixes)
+        self._client: Redis = Redis(
+            connection_pool=BlockingConnectionPool.from_url(
+                url,
+                max_connections=16,
+                timeout=None,  # `call` has the only limit
+                socket_timeout=None,
+                socket_connect_timeout=CALL_SECONDS,
+                redis_connect_func=self._guard.check,
+                **CLIENT_OPTIONS,
+            )
+        )
+        self._failures = 0
+        self._failed_at = 0.0
+        self._open_until = 0.0
         self._values = DataLoader(self._get_many)
-        # Who joins a deletion joins one that has not begun, so it is later than his commit.
+        # A deletion joins only a call that is not sent yet, so it happens after its own commit.
         self._deletions = MicroBatcher(self._delete_all, most=1000)
 
-    async def ping(self) -> None:
-        """Fails too if Redis is full or read-only: then it answers, but is no help to anyone."""
+    @property
+    def healthy(self) -> bool:
+        return self._failures < _FAILURES_TO_OPEN
+
+    async def call(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
+        """The operation's result. Raises RedisDown within CALL_SECONDS."""
+        if not self.healthy and time.monotonic() < self._open_until:
+            raise RedisDown
+        if not self.healthy:  # one caller tries; the others go on without Redis
+            self._open_until = time.monotonic() + _OPEN_SECONDS
         try:
-            await self._redis.call(lambda redis: redis.set(_PROBE_KEY, 1, px=_PROBE_MS))
+            async with asyncio.timeout(CALL_SECONDS):
+                result = await operation(self._client)
+        # RedisError and OSError are not all: uvloop raises RuntimeError on a connection that was
+        # reset, and redis-py raises anything if the other side does not speak its protocol.
+        except (Exception, asyncio.CancelledError) as error:
+            if is_our_end(error):
+                raise
+            self._failed(error)
+            raise RedisDown from error
+        if self._failures:
+            self._recovered()
+        return result
+
+    def _failed(self, error: BaseException) -> None:
+        now = time.monotonic()
+        self._open_until = now + _OPEN_SECONDS
+        if now - self._failed_at < CALL_SECONDS:
+            return  # one hiccup fails all calls that are in flight: it counts once
+        self._failed_at = now
+        self._failures += 1
+        if self._failures == _FAILURES_TO_OPEN:
+            log.warning("cache unavailable, reading from the database", error=repr(error))
+
+    def _recovered(self) -> None:
+        if not self.healthy:
+            log.warning("cache available again")
+        self._failures = 0
+
+    async def ping(self) -> None:
+        """Raises Unavailable, also if Redis is full or read-only: then it answers, but cannot
+        help."""
+        try:
+            await self.call(lambda redis: redis.set(_PROBE_KEY, 1, px=_PROBE_MS))
         except RedisDown as error:
             raise Unavailable("Redis does not take a value") from error
 
-    def may_use(self, key: str) -> bool:
-        return self._freshness.allows(key)
-
     async def value(self, key: str) -> bytes | None:
+        """Raises RedisDown."""
         return await self._values.get(key)
 
     async def _get_many(self, keys: list[str]) -> dict[str, bytes]:
-        values: list[Any] = await self._redis.call(lambda redis: redis.mget(keys))
+        values: list[Any] = await self.call(lambda redis: redis.mget(keys))
         return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
 
     async def take_leases(self, keys: Sequence[str]) -> tuple[str, list[int]]:
-        """A token, and for each key 1 if its lease holds the token now."""
+        """A token, and for each key 1 if its lease holds the token now. Raises RedisDown."""
         token = secrets.token_hex(8)
         leases = [_lease(key) for key in keys]
 
         async def run(redis: Redis) -> Any:
             return await redis.eval(_LEASE, len(keys), *leases, token, _LEASE_MS)
 
-        return token, await self._redis.call(run)
+        return token, await self.call(run)
 
     async def fill(self, values: Mapping[str, bytes | None], token: str, ttl: int) -> None:
-        """Those whose lease the token still holds."""
+        """Store the values whose lease the token still holds, for `ttl` seconds. Raises
+        RedisDown."""
         keys = [name for key in values for name in (key, _lease(key))]
 
         async def run(redis: Redis) -> None:
             found = (value or b"" for value in values.values())
             await redis.eval(_FILL, len(keys), *keys, token, ttl, *found)
 
-        await self._redis.call(run)
+        await self.call(run)
 
     async def delete(self, keys: Sequence[str]) -> bool:
-        """True when Redis has confirmed that neither value nor lease is left."""
+        """True when Redis has confirmed that neither values nor leases are left."""
         return await self._deletions.submit(keys)
 
     async def _delete_all(self, wanted: Sequence[Sequence[str]]) -> Sequence[bool]:
         keys = {key for some in wanted for key in some}
         try:
-            await self._redis.call(lambda redis: redis.delete(*keys, *map(_lease, keys)))
+            await self.call(lambda redis: redis.delete(*keys, *map(_lease, keys)))
         except RedisDown:
             CACHE_INVALIDATIONS.labels("unconfirmed").inc(len(wanted))
             return [False] * len(wanted)
@@ -101,7 +173,8 @@ class Cache:
         return [True] * len(wanted)
 
     async def delete_and_lease(self, keys: Sequence[str]) -> str:
-        """A token that all their leases hold, whoever had them."""
+        """Delete the values and take all their leases, from any holder. Their token; raises
+        RedisDown."""
         token = secrets.token_hex(8)
 
         async def run(redis: Redis) -> None:
@@ -111,9 +184,11 @@ class Cache:
                     pipe.set(_lease(key), token, px=_LEASE_MS)
                 await pipe.execute()
 
-        await self._redis.call(run)
+        await self.call(run)
         CACHE_INVALIDATIONS.labels("confirmed").inc(len(keys))
         return token
 
     async def close(self) -> None:
-        await self._redis.close()
+        await self._guard.close()
+        await self._client.aclose()
+        await self._client.connection_pool.disconnect()

@@ -120,7 +120,7 @@ async def _serve_everything(settings: Settings) -> None:
             await asyncio.to_thread(migrate, settings.postgresql_url)
             async with (
                 Container.open(settings) as container,
-                running((servers.supervise, 1), *container.loops_of_publisher),
+                running((servers.supervise, 1), *container.publishing_loops),
                 worker.consuming(container),
                 scheduler.in_process(container),
             ):

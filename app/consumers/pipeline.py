@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from pydantic import BaseModel
 
-from app.container import Container, UnitOfWork
+from app.container import Container
 from app.errors import Poison, Refusal, Unavailable
 from app.messaging.broker import Delivery, Outgoing
 from app.metrics import MESSAGE_HOLDS, MESSAGES
@@ -24,6 +24,7 @@ from app.schemas.bodies import parse
 from app.schemas.messages import CONSUMED, MessageRead, MessageStatus, Queue
 from app.schemas.orders import OrderCreate, OrderUpdateMessage
 from app.schemas.products import ProductCreate, ProductUpdateMessage
+from app.unit_of_work import UnitOfWork
 
 log = structlog.get_logger(__name__)
 

@@ -5,6 +5,7 @@ from litestar.params import JSONBody
 
 from app.rest.dependencies import Addresses, ExactlyOnce
 from app.rest.errors import error_responses
+from app.rest.etags import parse_if_match
 from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
 from app.rest.responses import as_json_of, json_of, not_modified_or
 from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
@@ -61,7 +62,9 @@ class AddressController(Controller):
         data: JSONBody[AddressUpdate],
         if_match: IfMatch = None,
     ) -> Response[AddressRead]:
-        return as_json_of(AddressRead, json_of(await addresses.update(address_id, data, if_match)))
+        return as_json_of(
+            AddressRead, json_of(await addresses.update(address_id, data, parse_if_match(if_match)))
+        )
 
     @delete(
         "/addresses/{address_id:int}",

@@ -3,6 +3,7 @@ from litestar.params import JSONBody
 
 from app.rest.dependencies import ExactlyOnce, Orders
 from app.rest.errors import error_responses
+from app.rest.etags import parse_if_match
 from app.rest.parameters import (
     Count,
     IfMatch,
@@ -63,5 +64,6 @@ class OrderController(Controller):
         if_match: IfMatch = None,
     ) -> Response[OrderDetail]:
         return as_json_of(
-            OrderDetail, json_of(await orders.change_status(order_id, data.status, if_match))
+            OrderDetail,
+            json_of(await orders.change_status(order_id, data.status, parse_if_match(if_match))),
         )

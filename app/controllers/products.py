@@ -3,8 +3,9 @@ from typing import Annotated
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
-from app.rest.dependencies import ExactlyOnce, Products, Reads
+from app.rest.dependencies import ExactlyOnce, Products
 from app.rest.errors import error_responses
+from app.rest.etags import parse_if_match
 from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
 from app.rest.responses import as_json_of, json_of, not_modified_or
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
@@ -23,9 +24,9 @@ class ProductController(Controller):
 
     @get("/{product_id:int}", summary="One product", responses=error_responses(304, 404, 422))
     async def read(
-        self, product_reads: Reads, product_id: PathId, if_none_match: IfNoneMatch = None
+        self, products: Products, product_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[ProductRead]:
-        return not_modified_or(if_none_match, ProductRead, await product_reads.read(product_id))
+        return not_modified_or(if_none_match, ProductRead, await products.read(product_id))
 
     @post(summary="Create a product", responses=error_responses(400, 413, 415, 422))
     async def create(
@@ -45,7 +46,9 @@ class ProductController(Controller):
         data: JSONBody[ProductUpdate],
         if_match: IfMatch = None,
     ) -> Response[ProductRead]:
-        return as_json_of(ProductRead, json_of(await products.update(product_id, data, if_match)))
+        return as_json_of(
+            ProductRead, json_of(await products.update(product_id, data, parse_if_match(if_match)))
+        )
 
     @delete(
         "/{product_id:int}",

@@ -3,8 +3,9 @@ from typing import Annotated
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
-from app.rest.dependencies import ExactlyOnce, Reads, Users
+from app.rest.dependencies import ExactlyOnce, Users
 from app.rest.errors import error_responses
+from app.rest.etags import parse_if_match
 from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
 from app.rest.responses import as_json_of, json_of, not_modified_or
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
@@ -23,9 +24,9 @@ class UserController(Controller):
 
     @get("/{user_id:int}", summary="One user", responses=error_responses(304, 404, 422))
     async def read(
-        self, user_reads: Reads, user_id: PathId, if_none_match: IfNoneMatch = None
+        self, users: Users, user_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[UserRead]:
-        return not_modified_or(if_none_match, UserRead, await user_reads.read(user_id))
+        return not_modified_or(if_none_match, UserRead, await users.read(user_id))
 
     @post(summary="Create a user", responses=error_responses(400, 413, 415, 422))
     async def create(self, once: ExactlyOnce, data: JSONBody[UserCreate]) -> Response[UserRead]:
@@ -43,7 +44,9 @@ class UserController(Controller):
         data: JSONBody[UserUpdate],
         if_match: IfMatch = None,
     ) -> Response[UserRead]:
-        return as_json_of(UserRead, json_of(await users.update(user_id, data, if_match)))
+        return as_json_of(
+            UserRead, json_of(await users.update(user_id, data, parse_if_match(if_match)))
+        )
 
     @delete(
         "/{user_id:int}",

@@ -3,13 +3,13 @@
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
-from sqlalchemy import Row
 
 from app.messaging.broker import Broker, Outgoing
 from app.metrics import PUBLISHED
+from app.models import OutboxMessage
 from app.runtime.failpoints import Failpoints
 from app.schemas.messages import Queue
 
@@ -26,7 +26,7 @@ class Outbox(Protocol):
 
     async def take(self, ids: Sequence[int]) -> Sequence[int]: ...
     async def take_oldest(self, limit: int, older_than: timedelta) -> Sequence[int]: ...
-    async def remove(self, row_id: int) -> Row[Any]: ...
+    async def remove(self, row_id: int) -> OutboxMessage: ...
 
 
 class Relay:
@@ -57,7 +57,7 @@ class Relay:
                 self._failpoints.reach("relay.after_confirm")
         return len(ids)
 
-    async def _publish(self, row: Row[Any]) -> None:
+    async def _publish(self, row: OutboxMessage) -> None:
         await self._broker.publish(
             Outgoing(row.queue, row.body.encode(), row.message_id, row.headers)
         )

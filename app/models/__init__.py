@@ -1,7 +1,7 @@
 """All tables."""
 
 from app.models.addresses import Address
-from app.models.base import Base
+from app.models.base import Base, Counted
 from app.models.idempotency import IdempotencyKey
 from app.models.messages import CacheInvalidation, Message, OutboxMessage
 from app.models.orders import Order, OrderItem
@@ -14,6 +14,7 @@ __all__ = [
     "Address",
     "Base",
     "CacheInvalidation",
+    "Counted",
     "IdempotencyKey",
     "Installation",
     "Message",

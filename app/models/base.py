@@ -10,8 +10,13 @@ Key = Annotated[int, mapped_column(Identity(), primary_key=True)]
 Created = Annotated[datetime, mapped_column(server_default=func.now())]
 
 
+class Counted:
+    """A table whose total is kept in `row_counts` by triggers: see its migration."""
+
+
 class Base(DeclarativeBase):
-    # Named constraints: migrations can drop them, and a violation tells which rule it broke.
+    # Names for all constraints: a migration can drop one, and a violation tells which rule it broke
+    # (app/repositories/constraints.py).
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -5,7 +5,10 @@ from app.models.base import Base, Created
 
 
 class IdempotencyKey(Base):
-    """What was answered to a POST that carried a key, so that a repeat gets the same."""
+    """The response to a POST that carried an Idempotency-Key, so that a repeat gets the same one.
+
+    `fingerprint` is a hash of the request; `answer` is the response's body, null until it is known.
+    """
 
     __tablename__ = "idempotency_keys"
 

@@ -9,7 +9,7 @@ from app.models.base import Base, Created
 
 
 class Message(Base):
-    """The inbox: a message's effect and this row are one transaction, so it acts once."""
+    """The inbox. A message's effect and its row here are one transaction, so that it acts once."""
 
     __tablename__ = "messages"
 
@@ -30,7 +30,7 @@ class Message(Base):
 
 
 class OutboxMessage(Base):
-    """A message to publish, written in the transaction that it tells of."""
+    """A message for the relay to publish, written in the same transaction as what it reports."""
 
     __tablename__ = "outbox"
 
@@ -43,7 +43,7 @@ class OutboxMessage(Base):
 
 
 class CacheInvalidation(Base):
-    """A key whose cached value is older than the database, until Redis confirms its deletion."""
+    """A cache key whose value may be older than the row, until Redis has confirmed its deletion."""
 
     __tablename__ = "cache_invalidations"
 

@@ -4,10 +4,10 @@ from decimal import Decimal
 from sqlalchemy import CheckConstraint, ForeignKey, Numeric, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Created, Key
+from app.models.base import Base, Counted, Created, Key
 
 
-class Order(Base):
+class Order(Counted, Base):
     __tablename__ = "orders"
 
     id: Mapped[Key]

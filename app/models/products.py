@@ -4,10 +4,10 @@ from decimal import Decimal
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Created, Key
+from app.models.base import Base, Counted, Created, Key
 
 
-class Product(Base):
+class Product(Counted, Base):
     __tablename__ = "products"
 
     id: Mapped[Key]
@@ -26,7 +26,7 @@ class Product(Base):
 
 
 class StockMovement(Base):
-    """The ledger: for every product the sum of its movements is its stock."""
+    """The ledger: every change of a stock. The sum of a product's movements is its stock."""
 
     __tablename__ = "stock_movements"
 

@@ -22,9 +22,9 @@ class Report(Base):
 
 
 class ReportRun(Base):
-    """One row a day: how many batches of rows it was built in, and when it was closed.
-
-    A run closes only when it was built after its day had ended."""
+    """One row per report day. `batches` counts its run parts: the first, and one more whenever
+    building the day again finds late orders. A run closes when it is built after its day has ended.
+    """
 
     __tablename__ = "report_runs"
 
@@ -34,7 +34,7 @@ class ReportRun(Base):
 
 
 class Installation(Base):
-    """One row, written by the first migration: reports are owed from this day on."""
+    """One row, written by the first migration: reports are owed from the day of `started_at` on."""
 
     __tablename__ = "installation"
 

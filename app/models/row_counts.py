@@ -5,9 +5,10 @@ from app.models.base import Base
 
 
 class RowCount(Base):
-    """How many rows a table has: the sum of its slots. Triggers keep it, whoever writes.
+    """How many rows a table has: the sum of its slots. Triggers keep the count, so that rows which
+    psql writes are counted too; the migration `2026_11_26_row_counts.py` creates them.
 
-    A connection has a slot of its own, so that writers seldom wait for each other."""
+    Each connection writes to a slot of its own, so that writers seldom wait for each other."""
 
     __tablename__ = "row_counts"
 

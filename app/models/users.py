@@ -3,10 +3,10 @@ from datetime import datetime
 from sqlalchemy import Index, func
 from sqlalchemy.orm import Mapped
 
-from app.models.base import Base, Created, Key
+from app.models.base import Base, Counted, Created, Key
 
 
-class User(Base):
+class User(Counted, Base):
     __tablename__ = "users"
 
     id: Mapped[Key]

@@ -1,7 +1,7 @@
 from datetime import timedelta
-from typing import Any
+from typing import cast
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,7 +15,7 @@ class IdempotencyRepository:
         self._connection = connection
 
     async def claim(self, key: str, fingerprint: bytes) -> bool:
-        """False if the key is in use. A repeat waits here for the first one's transaction."""
+        """False if the key is in use. A repeat waits here for the first request's transaction."""
         values = {"fingerprint": fingerprint, "answer": None, "created_at": func.now()}
         statement = (
             insert(IdempotencyKey)
@@ -29,9 +29,9 @@ class IdempotencyRepository:
         )
         return (await self._connection.scalar(statement)) is not None
 
-    async def get(self, key: str) -> Row[Any]:
+    async def get(self, key: str) -> IdempotencyKey:
         query = select(IdempotencyKey).where(IdempotencyKey.key == key)
-        return (await self._connection.execute(query)).one()
+        return cast(IdempotencyKey, (await self._connection.execute(query)).one())
 
     async def store(self, key: str, answer: str) -> None:
         statement = update(IdempotencyKey).where(IdempotencyKey.key == key).values(answer=answer)

@@ -1,18 +1,19 @@
 import json
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ARRAY, Row, Text, case, func, literal, select, text
+from sqlalchemy import ARRAY, Text, case, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models import Message
 from app.schemas.messages import MessageRead, MessageStatus, Queue
 
-# A dead message may be sent again, a failing one is being tried; the others are settled.
+# A dead message may be sent again, and a failing one is being tried; all others have an outcome.
 _UNSETTLED = Message.status.in_([MessageStatus.FAILING, MessageStatus.DEAD])
-# For the rest of the transaction: plans that were made while the tables were empty would be kept,
-# and read all of them.
+# For the rest of the transaction: a plan that was made while the tables were empty would be kept,
+# and would read whole tables.
 _PLAN_EACH_TIME = func.set_config("plan_cache_mode", "force_custom_plan", True)
 _RECORD = text("""
 UPDATE messages m SET
@@ -26,30 +27,37 @@ WHERE m.queue = :queue AND m.message_id = o.message_id
 """)
 
 
+class Claimed(NamedTuple):
+    message_id: str
+    attempts: int
+    first_seen_at: datetime
+    finished_at: datetime
+
+
 class MessageRepository:
     """The inbox."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def latest(self, message_id: str) -> Row[Any] | None:
-        """An id is unique in its queue; of two queues' messages with one id, the newer."""
+    async def latest(self, message_id: str) -> Message | None:
+        """Ids are unique in each queue. If two queues have a message with this id: the newer one."""
         query = (
             select(Message)
             .where(Message.message_id == message_id)
             .order_by(Message.first_seen_at.desc())
             .limit(1)
         )
-        return (await self._connection.execute(query)).one_or_none()
+        return cast(Message | None, (await self._connection.execute(query)).one_or_none())
 
-    async def get(self, queue: Queue, message_id: str) -> Row[Any]:
+    async def get(self, queue: Queue, message_id: str) -> Message:
         query = select(Message).where(Message.message_id == message_id, Message.queue == queue)
-        return (await self._connection.execute(query)).one()
+        return cast(Message, (await self._connection.execute(query)).one())
 
     async def settle(
         self, queue: Queue, message_id: str, status: MessageStatus, **fields: Any
     ) -> bool:
-        """Write what became of the message; False if that stands already.
+        """Write the message's outcome. False if it has one already.
 
         A second delivery of the same message waits here for the first one's transaction."""
         values = {"reason": None, "detail": None, "facts": None, **fields, "status": status}
@@ -65,10 +73,10 @@ class MessageRepository:
         )
         return (await self._connection.scalar(statement)) is not None
 
-    async def claim(self, queue: Queue, message_ids: Sequence[str]) -> Sequence[dict[str, Any]]:
-        """As `settle`, for many at once: written as applied, those that were not settled before.
+    async def claim(self, queue: Queue, message_ids: Sequence[str]) -> Sequence[Claimed]:
+        """As `settle`, for many messages: write those that have no outcome yet as applied.
 
-        In the order of the ids: two transactions with the same ones must not deadlock."""
+        In the order of the ids, so that two transactions with the same ids do not deadlock."""
         found = func.unnest(literal(message_ids, ARRAY(Text))).column_valued("found")
         settled = {"status": MessageStatus.APPLIED, "finished_at": func.now()}
         fresh = select(found, literal(queue), literal(MessageStatus.APPLIED), func.now())
@@ -88,11 +96,11 @@ class MessageRepository:
                 _PLAN_EACH_TIME,
             )
         )
-        answer = await self._connection.execute(statement)
-        return [row._asdict() for row in answer]
+        claimed = await self._connection.execute(statement)
+        return [Claimed(*row[:4]) for row in claimed]
 
     async def record(self, outcomes: Sequence[MessageRead]) -> None:
-        """What became of claimed messages of one queue."""
+        """Write the outcomes of claimed messages of one queue."""
         columns = ("message_id", "status", "result_id", "reason", "detail")
         values = {name: [getattr(outcome, name) for outcome in outcomes] for name in columns}
         facts = [outcome.facts and json.dumps(outcome.facts) for outcome in outcomes]
@@ -101,7 +109,7 @@ class MessageRepository:
         )
 
     async def count_failure(self, queue: Queue, message_id: str, detail: str) -> int:
-        """How often the message has failed now. Counting begins anew when a dead one is retried."""
+        """How often the message has failed by now. A dead message that is sent again starts at 1."""
         values = {"status": MessageStatus.FAILING, "reason": "failure", "detail": detail}
         statement = (
             insert(Message)

@@ -1,7 +1,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import cast
 
 from sqlalchemy import RowMapping, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,8 +10,8 @@ from app.models import Order, OrderItem
 from app.repositories.pages import Page, page_of
 from app.schemas.orders import OrderCreate
 
-# Locks the products in id order, so that two transactions cannot deadlock on them, and before the
-# orders are written: their foreign keys take share locks on the same rows.
+# Locks the products in the order of their ids, so that two transactions cannot deadlock on them, and
+# before the orders are written, because their foreign keys take share locks on the same rows.
 _LOCK = text("""
 WITH locked AS MATERIALIZED (
     SELECT id, price, stock_quantity FROM products
@@ -30,8 +30,8 @@ SELECT
         WHERE external_id = ANY (CAST(:external_ids AS text[]))) AS external_ids
 """)
 
-# Orders, lines, stock and ledger in one statement, however many orders. `nextval` numbers them in
-# their order, and so tells which lines are whose.
+# Orders, lines, stock and ledger in one statement, for any number of orders. `nextval` gives each
+# order its id here, so that its lines can name it.
 _ADD = text("""
 WITH numbered AS MATERIALIZED (
     SELECT nextval('orders_id_seq') AS id, o.* FROM unnest(
@@ -81,7 +81,7 @@ SELECT id FROM restocked
 
 @dataclass(frozen=True)
 class NewOrder:
-    """`quantities` by product, the lines of each summed."""
+    """`quantities` are by product id; several lines of one product are summed."""
 
     body: OrderCreate
     quantities: Mapping[int, int]
@@ -89,7 +89,8 @@ class NewOrder:
 
 @dataclass
 class LockedStock:
-    """By id: the products' stock and prices, and the addresses' owners."""
+    """What a batch of orders needs to be decided: the locked products' stock and prices by product
+    id, the users who own the addresses by address id, and which users and external ids exist."""
 
     stock: dict[int, int]
     prices: dict[int, Decimal]
@@ -102,21 +103,21 @@ class OrderRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def find(self, order_id: int) -> dict[str, Any] | None:
-        """With its `items`."""
-        order = await self._connection.execute(select(Order).where(Order.id == order_id))
-        if (row := order.mappings().one_or_none()) is None:
-            return None
-        query = select(OrderItem).where(OrderItem.order_id == order_id)
-        items = await self._connection.execute(query.order_by(OrderItem.product_id))
-        return {**row, "items": items.all()}
+    async def find(self, order_id: int) -> RowMapping | None:
+        query = select(Order).where(Order.id == order_id)
+        return (await self._connection.execute(query)).mappings().one_or_none()
 
-    async def page(self, filters: Mapping[str, Any], limit: int, offset: int) -> Page:
+    async def items(self, order_id: int) -> Sequence[OrderItem]:
+        query = select(OrderItem).where(OrderItem.order_id == order_id)
+        found = await self._connection.execute(query.order_by(OrderItem.product_id))
+        return cast(Sequence[OrderItem], found.all())
+
+    async def page(self, filters: Mapping[str, object], limit: int, offset: int) -> Page[Order]:
         return await page_of(self._connection, Order, filters, limit, offset)
 
     async def lock_for(self, orders: Sequence[NewOrder]) -> LockedStock:
-        """What the orders need, as it is now; the products stay as they are until the commit."""
-        answer = await self._connection.execute(
+        """Lock the products of the orders until the commit."""
+        found = await self._connection.execute(
             _LOCK,
             {
                 "product_ids": list({id for order in orders for id in order.quantities}),
@@ -125,7 +126,7 @@ class OrderRepository:
                 "external_ids": [o.body.external_id for o in orders if o.body.external_id],
             },
         )
-        row = answer.one()
+        row = found.one()
         return LockedStock(
             stock=dict(zip(row.products, row.stock, strict=True)),
             prices=dict(zip(row.products, row.prices, strict=True)),
@@ -135,12 +136,13 @@ class OrderRepository:
         )
 
     async def add(self, orders: Sequence[NewOrder]) -> Sequence[RowMapping]:
-        """Write the orders and take their products, which must be locked and there."""
+        """Write the orders and take their products, which must be locked and in stock. The new rows
+        of `orders`, in the order given."""
         lines = [
             (n, *line) for n, order in enumerate(orders, 1) for line in order.quantities.items()
         ]
         numbers, product_ids, quantities = zip(*lines, strict=True)
-        answer = await self._connection.execute(
+        added = await self._connection.execute(
             _ADD,
             {
                 "user_ids": [order.body.user_id for order in orders],
@@ -152,7 +154,7 @@ class OrderRepository:
                 "quantities": quantities,
             },
         )
-        return answer.mappings().all()
+        return added.mappings().all()
 
     async def lock_status(self, order_id: int) -> str | None:
         query = select(Order.status).where(Order.id == order_id).with_for_update(key_share=True)
@@ -165,5 +167,5 @@ class OrderRepository:
         await self._connection.execute(statement)
 
     async def restock(self, order_id: int) -> Sequence[int]:
-        """Give the order's pieces back; the ids of the products that got some."""
+        """Give the order's products back to the stock; their ids."""
         return (await self._connection.scalars(_RESTOCK, {"order_id": order_id})).all()

@@ -1,16 +1,16 @@
-"""A page of a table, and how many rows all its pages have: one statement, so one snapshot."""
+"""A page of a table and its total, in one statement, so from one snapshot."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
-from sqlalchemy import Row, TextClause, text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import Base
+from app.models import Base, Counted
 
-# OFFSET walks over what it skips: so over the ids in an index, from the nearer end, and only the
-# page's own rows are fetched. As an array: the planner would take a join for a large one.
+# OFFSET reads all that it skips. So it skips ids in an index, from the nearer end, and only the
+# page's own rows are fetched. The ids are an array, because the planner would join a subquery.
 _PAGE = """
 WITH total AS MATERIALIZED (
     {total}
@@ -27,15 +27,20 @@ FROM total LEFT JOIN {table} page ON page.id = ANY (ARRAY (SELECT id FROM ids))
 ORDER BY page.id
 """
 
-# Of a whole table `count(*)` would read a whole index.
+# `count(*)` of a whole table would read a whole index, so triggers keep the totals.
 _KEPT_TOTAL = (
     "SELECT coalesce(sum(rows), 0)::bigint AS n FROM row_counts WHERE table_name = '{table}'"
 )
 _TOTAL = "SELECT count(*) AS n FROM {table} WHERE {condition}"
 
 
-class Page(NamedTuple):
-    rows: Sequence[Row[Any]]
+M = TypeVar("M", bound=Base)
+
+
+class Page(NamedTuple, Generic[M]):
+    """`total` counts the rows on all pages."""
+
+    rows: Sequence[M]
     total: int
 
 
@@ -48,14 +53,21 @@ def _statement(table: str, filters: tuple[str, ...]) -> TextClause:
 
 async def page_of(
     connection: AsyncConnection,
-    model: type[Base],
+    model: type[M],
     filters: Mapping[str, Any],
     limit: int,
     offset: int,
-) -> Page:
-    """In the order of the ids. `filters` are columns and their values; without any, `model` must be
-    one of those that `RowCount` keeps the totals of."""
-    statement = _statement(model.__tablename__, tuple(filters))
-    found = await connection.execute(statement, {**filters, "limit": limit, "offset": offset})
-    rows = found.all()
-    return Page([row for row in rows if row.id is not None], rows[0].total)
+) -> Page[M]:
+    """In the order of the ids. `filters` are columns and their values.
+
+    Raises LookupError if there are no filters and nobody keeps the table's total."""
+    table = model.__tablename__
+    if not filters and not issubclass(model, Counted):
+        raise LookupError(
+            f"nobody counts the rows of {table}: filter them, or let a migration add the triggers "
+            "of `row_counts` to the table and derive its model from Counted"
+        )
+    arguments = {**filters, "limit": limit, "offset": offset}
+    rows = (await connection.execute(_statement(table, tuple(filters)), arguments)).all()
+    found = [row for row in rows if row.id is not None]
+    return Page(cast(Sequence[M], found), rows[0].total)

@@ -2,7 +2,7 @@ from datetime import date, datetime
 from math import ceil
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import CursorResult, DateTime, Row, bindparam, func, select, text
+from sqlalchemy import CursorResult, DateTime, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,8 +11,8 @@ from app.models import Installation, Report, ReportRun
 ROWS_PER_MESSAGE = 10_000
 ROWS_PER_PAGE = 5_000
 
-# The rows never travel to us. The builders of a day wait for each other, so NOT EXISTS is enough;
-# ON CONFLICT would look every row up twice.
+# No row leaves the database. The builders of a day wait for each other, so NOT EXISTS is enough: ON
+# CONFLICT would look up each row twice.
 _BUILD = text("""
 INSERT INTO reports (report_at, order_id, count_product)
 SELECT :day, o.id, sum(i.quantity)
@@ -24,8 +24,8 @@ GROUP BY o.id ORDER BY o.id
     bindparam("day_begins", type_=DateTime(timezone=True)),
     bindparam("day_ends", type_=DateTime(timezone=True)),
 )
-# Other days may take ids meanwhile, but no row of this day can have a smaller one. To ask the new
-# rows themselves, by RETURNING, would keep all of them in memory.
+# The run part's new rows are those of the day with this id or a greater one: other days may take
+# ids in between. RETURNING would tell the ids too, but keeps all of them in memory.
 _FIRST_ID = text("SELECT last_value + is_called::int FROM reports_id_seq")
 _CLOSE = text("""
 UPDATE report_runs
@@ -35,10 +35,10 @@ WHERE report_date = :day
 RETURNING batches
 """).bindparams(bindparam("day_ends", type_=DateTime(timezone=True)))
 
-# One message, of the batch's next rows: those of the day from `first_id` on. The index has them in
-# order; the subtraction keeps the planner from the index of ids, the rest of which it would sort
-# for each message. In the JSON are numbers and dates: nothing needs to be escaped.
-_TELL = text("""
+# One message of a run part's next rows, which are those of the day from `first_id` on. The index
+# has them in order. The subtraction keeps the planner from using the index of ids, whose rest it
+# would sort for each message. The JSON holds numbers and dates: nothing needs escaping.
+_ENQUEUE = text("""
 WITH next AS (
     SELECT * FROM reports WHERE report_at = :day AND order_id > :after AND id - :first_id >= 0
     ORDER BY order_id LIMIT :rows_per_message
@@ -60,8 +60,8 @@ WITH next AS (
 SELECT sent.id, body.last FROM sent, body
 """)
 
-# The JSON of `ReportRead`, made where the rows are: nothing in it needs to be escaped.
-# Each row has its comma before it, so that pages can follow one another as they are.
+# The JSON of `ReportRead`, made where the rows are: nothing in it needs escaping.
+# Each row begins with a comma, so that pages can follow one another unchanged.
 _PAGE = text("""
 WITH page AS (
     SELECT * FROM reports WHERE report_at = :day AND order_id > :after
@@ -76,63 +76,73 @@ FROM page
 """)
 
 
-class Batch(NamedTuple):
-    """The `number`th of a day: so many new rows, with ids from `first_id` on."""
+class RunPart(NamedTuple):
+    """What one building of a day added: the day's `number`th part has `created` new rows, with ids
+    from `first_id` on."""
 
     number: int
     created: int
     first_id: int
 
 
+class ReportPage(NamedTuple):
+    """`rows` are JSON objects, each with a comma before it. `more_after` is the `after` of the next
+    page, None at the end."""
+
+    rows: str
+    more_after: int | None
+
+
 class ReportRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def page(self, day: date, after: int) -> Row[Any]:
-        """`rows` beyond the order `after` as JSON, and where the next page begins if there may be
-        one."""
+    async def page(self, day: date, after: int) -> ReportPage:
+        """The day's rows of orders with an id above `after`."""
         arguments = {"day": day, "after": after, "limit": ROWS_PER_PAGE}
-        return (await self._connection.execute(_PAGE, arguments)).one()
+        return ReportPage(*(await self._connection.execute(_PAGE, arguments)).one())
 
     async def count(self, day: date) -> int:
         query = select(func.count()).select_from(Report).where(Report.report_at == day)
         return await self._connection.scalar(query) or 0
 
     async def lock_run(self, day: date) -> int:
-        """Two builders of one day work one after the other. Returns the batches built so far."""
+        """Wait for any other builder of this day. The number of run parts built so far."""
         await self._connection.execute(
             insert(ReportRun).values(report_date=day).on_conflict_do_nothing()
         )
         query = select(ReportRun.batches).where(ReportRun.report_date == day).with_for_update()
         return (await self._connection.scalars(query)).one()
 
-    async def build(self, day: date, day_begins: datetime, day_ends: datetime) -> Batch:
-        # A large day takes longer than a request may.
+    async def build(self, day: date, day_begins: datetime, day_ends: datetime) -> RunPart:
+        # A large day takes longer than the limit of other statements.
         await self._connection.execute(text("SET LOCAL statement_timeout = '5min'"))
         first_id = (await self._connection.scalars(_FIRST_ID)).one()
         times = {"day_begins": day_begins, "day_ends": day_ends}
         built = await self._connection.execute(_BUILD, {"day": day, **times})
         created = cast(CursorResult[Any], built).rowcount
         arguments = {"day": day, "day_ends": day_ends, "created": created}
-        return Batch((await self._connection.scalars(_CLOSE, arguments)).one(), created, first_id)
+        return RunPart((await self._connection.scalars(_CLOSE, arguments)).one(), created, first_id)
 
-    async def tell(self, day: date, batch: Batch) -> list[int]:
-        """Write the messages that tell of a batch; their ids. Even an empty batch has one."""
-        parts = max(1, ceil(batch.created / ROWS_PER_MESSAGE))
+    async def enqueue_messages(self, day: date, part: RunPart) -> list[int]:
+        """Write the messages about a run part into the outbox; their ids there. An empty part has
+        one message."""
+        messages = max(1, ceil(part.created / ROWS_PER_MESSAGE))
         after, ids = 0, []
-        for part in range(1, parts + 1):
+        for number in range(1, messages + 1):
             arguments = {
                 "day": day,
                 "date": str(day),
                 "after": after,
-                "first_id": batch.first_id,
+                "first_id": part.first_id,
                 "rows_per_message": ROWS_PER_MESSAGE,
-                "message_id": f"report:{day}:{batch.number}" + (f":{part}" if parts > 1 else ""),
-                "part": f',"part":{part},"parts":{parts}' if parts > 1 else "",
+                "message_id": f"report:{day}:{part.number}"
+                + (f":{number}" if messages > 1 else ""),
+                "part": f',"part":{number},"parts":{messages}' if messages > 1 else "",
             }
-            sent = (await self._connection.execute(_TELL, arguments)).one()
-            after = sent.last
-            ids.append(sent.id)
+            enqueued = (await self._connection.execute(_ENQUEUE, arguments)).one()
+            after = enqueued.last
+            ids.append(enqueued.id)
         return ids
 
     async def first_start(self) -> datetime:

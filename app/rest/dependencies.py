@@ -11,24 +11,24 @@ from litestar.di import NamedDependency, Provide
 from litestar.exceptions import ValidationException
 from litestar.params import SkipValidation
 
-from app.container import REQUEST_SECONDS, Container, UnitOfWork
+from app.container import Container
 from app.rest.parameters import KEY_PATTERN, IdempotencyKey
 from app.rest.responses import json_of
+from app.runtime.deadlines import REQUEST_SECONDS
 from app.schemas.types import View
 from app.services.addresses import AddressService
 from app.services.health import HealthService
 from app.services.messages import MessageService
 from app.services.orders import OrderService
 from app.services.products import ProductService
-from app.services.reads import ReadService
 from app.services.reports import ReportService
 from app.services.users import UserService
+from app.unit_of_work import UnitOfWork
 
 Users = NamedDependency[SkipValidation[UserService]]
 Addresses = NamedDependency[SkipValidation[AddressService]]
 Products = NamedDependency[SkipValidation[ProductService]]
 Orders = NamedDependency[SkipValidation[OrderService]]
-Reads = NamedDependency[SkipValidation[ReadService]]
 Reports = NamedDependency[SkipValidation[ReportService]]
 Messages = NamedDependency[SkipValidation[MessageService]]
 Health = NamedDependency[SkipValidation[HealthService]]
@@ -75,16 +75,6 @@ def provide_health(state: State) -> HealthService:
     return container.health
 
 
-def provide_user_reads(state: State) -> ReadService:
-    container: Container = state.container
-    return container.user_reads
-
-
-def provide_product_reads(state: State) -> ReadService:
-    container: Container = state.container
-    return container.product_reads
-
-
 class Once:
     """Runs an effect, unless a POST with this Idempotency-Key has: then its answer comes again.
 
@@ -120,10 +110,8 @@ def provide_once(
 DEPENDENCIES = {
     "uow": Provide(provide_unit_of_work),
     "users": Provide(provide_users, sync_to_thread=False),
-    "user_reads": Provide(provide_user_reads, sync_to_thread=False),
     "addresses": Provide(provide_addresses, sync_to_thread=False),
     "products": Provide(provide_products, sync_to_thread=False),
-    "product_reads": Provide(provide_product_reads, sync_to_thread=False),
     "orders": Provide(provide_orders, sync_to_thread=False),
     "reports": Provide(provide_reports, sync_to_thread=False),
     "messages": Provide(provide_messages, sync_to_thread=False),

@@ -6,8 +6,8 @@ from typing import TypeVar, cast
 from litestar import Response
 from litestar.response import Stream
 
+from app.rest.etags import etag, matches
 from app.schemas.types import View
-from app.services.versions import etag, matches
 
 V = TypeVar("V", bound=View)
 

@@ -1,4 +1,4 @@
-"""Join the questions that concurrent requests have in one turn of the event loop into one call."""
+"""Concurrent look-ups of one turn of the event loop become one call."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,8 +9,10 @@ V = TypeVar("V")
 
 
 class DataLoader(Generic[K, V]):
-    """A caller joins only a call that has not been sent: what it gets is never older than its own
-    question, which the cache protocol needs."""
+    """Joins look-ups until their call is sent, and no later.
+
+    So a result is never older than the look-up that asked for it: the cache protocol needs that.
+    """
 
     def __init__(self, fetch: Callable[[list[K]], Awaitable[dict[K, V]]]) -> None:
         self._fetch = fetch
@@ -18,30 +20,31 @@ class DataLoader(Generic[K, V]):
         self._calls: set[asyncio.Task[None]] = set()
 
     async def get(self, key: K) -> V | None:
+        """None where `fetch` found nothing. Raises what `fetch` raises."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             call = loop.create_task(self._send())
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
-        # Each its own: the end of one request must not take the answer from the others.
-        answer: asyncio.Future[V | None] = loop.create_future()
-        self._waiting.setdefault(key, []).append(answer)
-        return await answer
+        # A future for each look-up: cancelling one request must not cancel the others' results.
+        result: asyncio.Future[V | None] = loop.create_future()
+        self._waiting.setdefault(key, []).append(result)
+        return await result
 
     async def _send(self) -> None:
         waiting, self._waiting = self._waiting, {}
         try:
             found = await self._fetch(list(waiting))
         except BaseException as error:
-            for answers in waiting.values():
-                for answer in answers:
-                    if not answer.done():
-                        answer.set_exception(error)
+            for results in waiting.values():
+                for result in results:
+                    if not result.done():
+                        result.set_exception(error)
             if not isinstance(error, Exception):
                 raise
         else:
-            for key, answers in waiting.items():
+            for key, results in waiting.items():
                 value = found.get(key)
-                for answer in answers:
-                    if not answer.done():  # its request is over
-                        answer.set_result(value)
+                for result in results:
+                    if not result.done():  # its request has ended
+                        result.set_result(value)

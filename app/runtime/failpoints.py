@@ -1,10 +1,10 @@
-"""Crashes at exact places, so that tests can see what a restart makes of them."""
+"""Crashes at exact places, so that tests can see how a restart recovers."""
 
 import os
 
 
 class Failpoints:
-    """FAIL_AT names the one that kills the process as `kill -9` would; unset, none does."""
+    """FAIL_AT names the failpoint that kills the process as `kill -9` would; unset, none does."""
 
     def __init__(self, active: str | None) -> None:
         self._active = active

@@ -1,11 +1,12 @@
-"""How often the process looks for garbage that is tied in circles."""
+"""How often the process searches for reference cycles."""
 
 import gc
 
 
 def tune_gc() -> None:
-    """For a process that has just started: what is here now lives as long as it does, so nobody
-    need go through it again. A request or message holds far fewer objects than the threshold."""
+    """Call it when a process has started: what exists by then lives as long as the process, so
+    later collections skip it. A request or message allocates far fewer objects than the threshold.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000)

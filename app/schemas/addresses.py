@@ -20,7 +20,7 @@ class AddressCreate(Body):
 
 
 class AddressUpdate(Body):
-    """Absent fields stay; `null` clears state and zip_code."""
+    """Absent fields stay as they are; `null` clears state and zip_code."""
 
     street: Street = ABSENT
     city: City = ABSENT

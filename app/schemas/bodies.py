@@ -6,7 +6,7 @@ from pydantic_core import from_json
 from app.errors import Poison
 from app.schemas.messages import Queue
 from app.schemas.orders import OrderCreate, OrderUpdateMessage
-from app.schemas.problems import words_of
+from app.schemas.problems import error_text
 from app.schemas.products import ProductCreate, ProductUpdateMessage
 
 _SCHEMAS: dict[Queue, type[BaseModel]] = {
@@ -29,7 +29,7 @@ def parse(queue: Queue, body: bytes) -> BaseModel:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = _line(".".join(map(str, first["loc"])))
-        detail = f"{field}: {words_of(first)}" if field else words_of(first)
+        detail = f"{field}: {error_text(first)}" if field else error_text(first)
         raise Poison("validation", detail, field) from None
 
 

@@ -12,7 +12,7 @@ class Liveness(View):
 
 
 class Readiness(View):
-    """Only PostgreSQL is needed; the other parts may be degraded while the service is ready."""
+    """The service is ready when PostgreSQL answers; the other parts may be degraded meanwhile."""
 
     status: Literal["ok", "unavailable"]
     parts: Annotated[

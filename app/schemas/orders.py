@@ -18,7 +18,7 @@ from app.schemas.types import (
 )
 
 ExternalId = Annotated[SingleLine, Field(max_length=64, examples=["web-1001"])]
-# Small enough that the summed lines of one order fit a 32-bit integer.
+# So small that the sum of an order's 1,000 lines fits a 32-bit column.
 Quantity = Annotated[int, Field(strict=True, gt=0, le=1_000_000, examples=[2]), WHOLE]
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from app.schemas.types import WORDS, View
+from app.schemas.types import PATTERN_MESSAGES, View
 
-# What a client calls a field is told back to it, unless it is no name of a field.
-_NAME = re.compile(r"\w{1,64}", re.ASCII)
+# An unknown field's name is the client's own input. It is repeated only if it looks like a name.
+_FIELD_NAME = re.compile(r"\w{1,64}", re.ASCII)
 
 
 class FieldError(View):
@@ -16,10 +16,10 @@ class FieldError(View):
 
 
 class Problem(View):
-    """An error, as RFC 9457 writes it.
+    """An error in the form of RFC 9457.
 
-    `reason` is a word for programs, `errors` names the invalid fields, `facts` what the refusal
-    depends on: `short` for an order that asks for more than there is."""
+    `reason` is a word for programs and `errors` lists the invalid fields. `facts` says what a
+    refusal depends on: for an order of more than is in stock, `short` lists the products."""
 
     type: str = "about:blank"
     title: str
@@ -32,17 +32,17 @@ class Problem(View):
 
 
 def field_errors(found: Sequence[ErrorDetails]) -> list[FieldError]:
-    return [FieldError(field=_path(error), message=words_of(error)) for error in found]
+    return [FieldError(field=_path(error), message=error_text(error)) for error in found]
 
 
-def words_of(error: ErrorDetails) -> str:
-    """pydantic's message, without what only programmers understand."""
+def error_text(error: ErrorDetails) -> str:
+    """pydantic's message in words for people: no pattern, no Python type, no `Value error`."""
     if error["type"] == "string_pattern_mismatch":
-        return WORDS[error["ctx"]["pattern"]]
+        return PATTERN_MESSAGES[error["ctx"]["pattern"]]
     if error["type"] == "model_type":
         return "must be a JSON object"
     return error["msg"].removeprefix("Value error, ")
 
 
 def _path(error: ErrorDetails) -> str:
-    return ".".join(part if _NAME.fullmatch(part) else "?" for part in map(str, error["loc"]))
+    return ".".join(part if _FIELD_NAME.fullmatch(part) else "?" for part in map(str, error["loc"]))

@@ -32,7 +32,7 @@ class ProductCreate(Body):
 
 
 class ProductUpdate(Body):
-    """Absent fields stay; `null` clears sku and description."""
+    """Absent fields stay as they are; `null` clears sku and description."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"price": "17.50", "stock_quantity": 100}]}
@@ -49,6 +49,7 @@ class ProductUpdateMessage(ProductUpdate):
     product_id: IdInput
 
     def changes(self) -> ProductUpdate:
+        """What was sent, without the id: a field that was left out stays unset."""
         fields = self.model_fields_set - {"product_id"}
         return ProductUpdate.model_construct(fields, **{f: getattr(self, f) for f in fields})
 

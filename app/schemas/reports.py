@@ -14,7 +14,7 @@ class ReportRead(View):
 
 
 class ReportBuilt(View):
-    """`created` rows are new; `reports_count` is how many the day has now."""
+    """`created` counts the rows that are new, `reports_count` all rows of the day."""
 
     report_date: Day
     created: Annotated[int, Field(examples=[1])]

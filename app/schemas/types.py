@@ -1,4 +1,5 @@
-"""The shared field types. Each rule stands in the JSON schema too, so that clients can check it."""
+"""The field types that schemas share. Each rule is also in the JSON schema, so that clients can
+check a value before they send it."""
 
 import re
 from datetime import UTC, date, datetime
@@ -18,41 +19,43 @@ from pydantic import (
 
 INT4_MAX = 2_147_483_647
 
-# PostgreSQL cannot store NUL in text. Lone surrogates are no valid UTF-8 and fail in the parser.
-_TEXT = r"^[^\u0000]*$"
-# One line: no control characters, no blank at either end.
-_LINE = (
+# PostgreSQL cannot store NUL in text. Lone surrogates need no rule: the JSON parser rejects them.
+_TEXT_PATTERN = r"^[^\u0000]*$"
+# No control characters, no space at either end, not empty.
+_SINGLE_LINE_PATTERN = (
     r"^[^\u0000-\u0020\u007f-\u00a0]"
     r"([^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u0020\u007f-\u00a0])?$"
 )
-# The rule of the HTML living standard for <input type=email>, with at least one dot in the domain.
-_EMAIL = (
+# The HTML standard's rule for <input type=email>, and at least one dot in the domain.
+_EMAIL_PATTERN = (
     r"^[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
     r"(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)+$"
 )
-# The schema has the pattern, people get the words.
-WORDS = {
-    _TEXT: "must be text without NUL characters",
-    _LINE: "must be one line of text, not empty, without blanks at its ends",
-    _EMAIL: "must be an e-mail address such as jane@example.com",
+# What a person reads when a pattern does not match; the pattern itself is in the JSON schema.
+PATTERN_MESSAGES = {
+    _TEXT_PATTERN: "must be text without NUL characters",
+    _SINGLE_LINE_PATTERN: "must be one line of text, not empty, without spaces at either end",
+    _EMAIL_PATTERN: "must be an e-mail address such as jane@example.com",
 }
-Text = Annotated[str, StringConstraints(strict=True, pattern=_TEXT)]
-SingleLine = Annotated[str, StringConstraints(strict=True, pattern=_LINE)]
-Email = Annotated[str, StringConstraints(strict=True, max_length=254, pattern=_EMAIL)]
+Text = Annotated[str, StringConstraints(strict=True, pattern=_TEXT_PATTERN)]
+SingleLine = Annotated[str, StringConstraints(strict=True, pattern=_SINGLE_LINE_PATTERN)]
+Email = Annotated[str, StringConstraints(strict=True, max_length=254, pattern=_EMAIL_PATTERN)]
 
 
-def _whole(value: Any) -> Any:
-    """JSON has one kind of number, and JSON Schema calls 1.0 an integer."""
+def _to_int(value: Any) -> Any:
+    """Turn 1.0 into 1: JSON has one type of number, and JSON Schema calls 1.0 an integer."""
     if isinstance(value, float | Decimal) and 0 <= value <= INT4_MAX and value == int(value):
         return int(value)
     return value
 
 
-# After the bounds, which else would not reach the JSON schema.
-WHOLE = BeforeValidator(_whole)
+# Takes 1.0 as 1. In an Annotated it must follow the bounds: otherwise pydantic writes them into the
+# JSON schema under names that JSON Schema does not know.
+WHOLE = BeforeValidator(_to_int)
+# Ids are checked when they come in; what goes out is from the database and has no bounds to state.
 IdInput = Annotated[int, Field(strict=True, gt=0, le=INT4_MAX, examples=[1]), WHOLE]
 IdOutput = Annotated[int, Field(examples=[1])]
-Total = Annotated[int, Field(examples=[1], description="rows on all pages together")]
+Total = Annotated[int, Field(examples=[1], description="the number of rows on all pages together")]
 Day = Annotated[date, Field(examples=["2025-12-16"])]
 
 _MONEY = re.compile(r"\d{1,10}(\.\d{1,2})?", re.ASCII)
@@ -61,16 +64,16 @@ MONEY_MAX = Decimal("9999999999.99")
 
 
 def _parse_money(value: Any) -> Decimal:
-    """A string such as "19.90", or a JSON number with at most two decimal places."""
+    """The amount with two decimal places, from a string such as "19.90" or a JSON number."""
     if isinstance(value, str) and _MONEY.fullmatch(value):
         return Decimal(value).quantize(_CENT)
     if not isinstance(value, Decimal | int | float) or isinstance(value, bool):
         raise ValueError('must be an amount of money, such as "19.90"')
-    # str() of a float gives its shortest form, so 19.9 is read as 19.9 and not 19.8999...
+    # str() gives a float's shortest form: 19.9 becomes 19.9, where Decimal(19.9) is 19.8999...
     amount = Decimal(str(value))
     if amount.is_nan() or not 0 <= amount <= MONEY_MAX:
         raise ValueError(f"must be between 0 and {MONEY_MAX}")
-    # What sums of floats are off by: 0.1 + 0.2 is 0.30000000000000004.
+    # Tolerates the error of float arithmetic: 0.1 + 0.2 is 0.30000000000000004, and means 0.30.
     if abs(amount - amount.quantize(_CENT)) > amount * Decimal("1e-14"):
         raise ValueError("must have at most two decimal places")
     return amount.quantize(_CENT)
@@ -93,25 +96,26 @@ Money = Annotated[
 ]
 
 
-# RFC 3339, but for the offset. `fromisoformat` alone would take week dates and bare hours too.
-# The years are those that an offset cannot move out of what Python and ISO 8601 can write.
-_MOMENT = re.compile(
+# RFC 3339 with an optional offset; `fromisoformat` alone would also take week dates and bare hours.
+# The years stop at 1000 and 8999 so that no offset moves a time out of the range that Python and
+# ISO 8601 can write.
+_DATE_TIME = re.compile(
     r"[1-8]\d{3}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})?",
     re.ASCII | re.IGNORECASE,
 )
 
 
-def _from_text(value: Any) -> datetime:
+def _parse_date_time(value: Any) -> datetime:
     if isinstance(value, datetime):
         return value
     try:
-        if isinstance(value, str) and _MOMENT.fullmatch(value):
+        if isinstance(value, str) and _DATE_TIME.fullmatch(value):
             return datetime.fromisoformat(value.upper())
     except ValueError:
         pass
     raise ValueError(
         "must be a time such as 2025-12-16T12:50:00 or 2025-12-16T12:50:00Z, "
-        "of the years 1000 to 8999"
+        "in the years 1000 to 8999"
     )
 
 
@@ -119,23 +123,23 @@ def _to_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-# A time that comes in: with an offset, or without one, which means UTC.
+# A time in a request or message: with an offset, or without one, which means UTC.
 DateTimeInput = Annotated[
     datetime,
-    BeforeValidator(_from_text),
+    BeforeValidator(_parse_date_time),
     AfterValidator(_to_utc),
     WithJsonSchema(
         {
             "type": "string",
             "format": "date-time",
             "pattern": "^[1-8]",
-            "description": "UTC if it has no offset; of the years 1000 to 8999",
+            "description": "UTC if it has no offset; in the years 1000 to 8999",
             "examples": ["2025-12-16T12:50:00Z"],
         },
         mode="validation",
     ),
 ]
-# A time that goes out: UTC without an offset.
+# A time in a response: UTC, without an offset.
 DateTimeOutput = Annotated[
     datetime,
     PlainSerializer(
@@ -152,17 +156,20 @@ DateTimeOutput = Annotated[
 ]
 
 
-# The default of a field that may be left out but not be null: a dump of the set fields skips it.
+# The default of a field that may be left out but not be null. Its None is never read: updates dump
+# only the fields that were set (`exclude_unset`).
 ABSENT: Any = Field(default=None)
 
 
 class Body(BaseModel):
-    """What comes in. An unknown field is an error: it would be lost without a word."""
+    """The body of a request or message, or a row of a file to load. An unknown field is an error:
+    if it were ignored, what the sender meant by it would be lost silently."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class View(BaseModel):
-    """What goes out. What the database holds is not judged again: hence SkipValidation."""
+    """The body of a response or reply. Its values come from the database and are not validated
+    again: a field with an input type has SkipValidation."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)

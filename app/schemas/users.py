@@ -26,7 +26,7 @@ class UserCreate(Body):
 
 
 class UserUpdate(Body):
-    """Absent fields stay; `null` clears the description."""
+    """Absent fields stay as they are; `null` clears the description."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"email": "newemail@example.com"}]})
 

@@ -2,10 +2,12 @@ from app.errors import NotFound
 from app.repositories.addresses import AddressRepository
 from app.repositories.users import UserRepository
 from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
-from app.services.versions import require_match
+from app.services.preconditions import Precondition
 
 
 class AddressService:
+    """Raises NotFound for an unknown address or user."""
+
     def __init__(self, addresses: AddressRepository, users: UserRepository) -> None:
         self._addresses = addresses
         self._users = users
@@ -20,24 +22,28 @@ class AddressService:
     async def create(self, user_id: int, body: AddressCreate) -> AddressRead:
         if not await self._users.exists(user_id):
             raise NotFound("user", user_id)
-        return AddressRead.model_validate(await self._addresses.add(user_id, body.model_dump()))
+        return AddressRead.model_validate(
+            await self._addresses.add({"user_id": user_id, **body.model_dump()})
+        )
 
     async def read(self, address_id: int) -> AddressRead:
-        address = await self._addresses.find(address_id)
-        if address is None:
+        found = await self._addresses.find([address_id])
+        if not found:
             raise NotFound("address", address_id)
-        return AddressRead.model_validate(address)
+        return AddressRead.model_validate(found[0])
 
     async def update(
-        self, address_id: int, body: AddressUpdate, if_match: str | None = None
+        self, address_id: int, body: AddressUpdate, precondition: Precondition | None = None
     ) -> AddressRead:
-        if if_match is not None and (current := await self._addresses.lock(address_id)):
-            require_match(if_match, AddressRead.model_validate(current))
+        """Raises VersionMismatch if the precondition does not hold."""
+        if precondition and (current := await self._addresses.lock(address_id)):
+            precondition.require(AddressRead.model_validate(current))
         address = await self._addresses.change(address_id, body.model_dump(exclude_unset=True))
         if address is None:
             raise NotFound("address", address_id)
         return AddressRead.model_validate(address)
 
     async def delete(self, address_id: int) -> None:
+        """Raises StillNeeded while an order goes to this address."""
         if not await self._addresses.remove(address_id):
             raise NotFound("address", address_id)

@@ -1,30 +1,45 @@
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
+from app.database import Database
 from app.errors import KeyReused
 from app.repositories.idempotency import IdempotencyRepository
 from app.schemas.types import View
-from app.services.after_commit import RECENT, Changes
+from app.services.after_commit import AfterCommit
+
+_CLEANING_SECONDS = 60
 
 
 class IdempotencyService:
-    """A POST with an Idempotency-Key acts once; a repeat within 24 hours gets the same answer."""
+    """A request with a key acts once; a repeat within 24 hours gets the same response."""
 
-    def __init__(self, keys: IdempotencyRepository, changes: Changes) -> None:
+    def __init__(self, keys: IdempotencyRepository, after_commit: AfterCommit) -> None:
         self._keys = keys
-        self._changes = changes
+        self._after_commit = after_commit
 
     async def once(
         self, key: str, fingerprint: bytes, effect: Callable[[], Awaitable[View]]
     ) -> bytes:
-        """The answer as JSON. `fingerprint` stands for the request; a refusal is not kept."""
+        """The effect's result as JSON, now or when the key was first used. A refusal is not kept.
+
+        Raises KeyReused if the key came with another `fingerprint`, which stands for the request.
+        """
         if await self._keys.claim(key, fingerprint):
-            answer = (await effect()).model_dump_json()
-            await self._keys.store(key, answer)
-            return answer.encode()
+            result = (await effect()).model_dump_json()
+            await self._keys.store(key, result)
+            return result.encode()
         stored = await self._keys.get(key)
         if stored.fingerprint != fingerprint or stored.answer is None:
             raise KeyReused
-        self._changes.repeated = datetime.now(UTC) - stored.created_at < RECENT
-        kept: str = stored.answer
-        return kept.encode()
+        self._after_commit.repeated(stored.created_at)
+        return stored.answer.encode()
+
+
+class KeyCleaner:
+    """Deletes keys that are older than 24 hours."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def tick(self) -> None:
+        async with self._database.autocommit(_CLEANING_SECONDS) as connection:
+            await IdempotencyRepository(connection).forget_old()

@@ -1,23 +1,22 @@
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 from app.errors import NotFound, Refusal
-from app.repositories.messages import MessageRepository
+from app.repositories.messages import Claimed, MessageRepository
 from app.schemas.messages import MessageRead, MessageStatus, Queue
-from app.services.after_commit import RECENT, Changes
+from app.services.after_commit import AfterCommit
 
 Effects = Callable[[Sequence[str]], Awaitable[Sequence[int | Refusal]]]
 
 
 class MessageService:
-    """What became of every queue message, written with its effect or not at all."""
+    """The outcome of every queue message, written in the transaction of its effect."""
 
-    def __init__(self, messages: MessageRepository, changes: Changes) -> None:
+    def __init__(self, messages: MessageRepository, after_commit: AfterCommit) -> None:
         self._messages = messages
-        self._changes = changes
+        self._after_commit = after_commit
 
     async def read(self, message_id: str) -> MessageRead:
+        """Raises NotFound."""
         message = await self._messages.latest(message_id)
         if message is None:
             raise NotFound("message", "of this id")
@@ -26,8 +25,8 @@ class MessageService:
     async def apply(
         self, queue: Queue, message_id: str, effect: Callable[[], Awaitable[int]]
     ) -> MessageRead:
-        """Run the effect unless an earlier delivery of this message has; it returns the id of what
-        it made or changed."""
+        """Run the effect, unless an earlier delivery of this message has. The effect returns the id
+        of what it made or changed. Raises what the effect raises."""
 
         async def effects(_: Sequence[str]) -> Sequence[int]:
             return [await effect()]
@@ -35,24 +34,24 @@ class MessageService:
         if applied := await self.apply_all(queue, [message_id], effects):
             return applied[message_id]
         outcome = await self._outcome(queue, message_id)
-        settled_at = outcome.finished_at or datetime.now(UTC)
-        is_recent = datetime.now(UTC) - settled_at < RECENT
-        self._changes.repeated = is_recent and outcome.status is MessageStatus.APPLIED
+        if outcome.status is MessageStatus.APPLIED and outcome.finished_at:
+            self._after_commit.repeated(outcome.finished_at)
         return outcome
 
     async def apply_all(
         self, queue: Queue, message_ids: Sequence[str], effects: Effects
     ) -> dict[str, MessageRead]:
-        """As `apply`, in one go for those that no earlier delivery has settled; others are absent.
+        """As `apply`, for many messages at once. Those that an earlier delivery has settled are
+        absent from the result.
 
-        The effects answer every id they are given, in this order, with an id or a refusal; one that
-        is refused has changed nothing."""
-        claimed = {row["message_id"]: row for row in await self._messages.claim(queue, message_ids)}
+        The effects return an id or a Refusal for each message id they are given, in its order. What
+        they refuse has changed nothing."""
+        claimed = {row.message_id: row for row in await self._messages.claim(queue, message_ids)}
         ids = [message_id for message_id in message_ids if message_id in claimed]
         if not ids:
             return {}
-        answers = zip(ids, await effects(ids), strict=True)
-        outcomes = [_settled(queue, claimed[id], answer) for id, answer in answers]
+        results = zip(ids, await effects(ids), strict=True)
+        outcomes = [_outcome_of(queue, claimed[id], result) for id, result in results]
         await self._messages.record(outcomes)
         return {outcome.message_id: outcome for outcome in outcomes}
 
@@ -80,14 +79,14 @@ class MessageService:
         return MessageRead.model_validate(await self._messages.get(queue, message_id))
 
 
-def _settled(queue: Queue, claimed: Mapping[str, Any], answer: int | Refusal) -> MessageRead:
-    if not isinstance(answer, Refusal):
-        return MessageRead(queue=queue, status=MessageStatus.APPLIED, result_id=answer, **claimed)
+def _outcome_of(queue: Queue, claimed: Claimed, result: int | Refusal) -> MessageRead:
+    common = {"queue": queue, **claimed._asdict()}
+    if not isinstance(result, Refusal):
+        return MessageRead(status=MessageStatus.APPLIED, result_id=result, **common)
     return MessageRead(
-        queue=queue,
         status=MessageStatus.REJECTED,
-        reason=answer.reason,
-        detail=answer.detail,
-        facts=answer.facts or None,
-        **claimed,
+        reason=result.reason,
+        detail=result.detail,
+        facts=result.facts or None,
+        **common,
     )

@@ -5,17 +5,17 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from app.cache.reads import ReadThroughCache
 from app.errors import Duplicate, IllegalStep, NotFound, OutOfStock, Refusal
+from app.facts import Fact
 from app.metrics import ORDERS
 from app.repositories.orders import LockedStock, NewOrder, OrderRepository
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderRead, OrderStatus
-from app.services.after_commit import Changes
-from app.services.versions import require_match
+from app.services.after_commit import AfterCommit
+from app.services.preconditions import Precondition
 
 log = structlog.get_logger(__name__)
 
-# What an order may become. A cancelled or delivered order stays what it is.
+# What may become of an order. A delivered or cancelled order stays as it is.
 _STEPS = {
     OrderStatus.PENDING: {OrderStatus.PROCESSING, OrderStatus.CANCELLED},
     OrderStatus.PROCESSING: {OrderStatus.SHIPPED, OrderStatus.CANCELLED},
@@ -39,12 +39,11 @@ class _Placed(NamedTuple):
 
 
 class OrderService:
-    def __init__(
-        self, orders: OrderRepository, cached_products: ReadThroughCache, changes: Changes
-    ) -> None:
+    """Raises NotFound for an unknown order."""
+
+    def __init__(self, orders: OrderRepository, after_commit: AfterCommit) -> None:
         self._orders = orders
-        self._cached_products = cached_products
-        self._changes = changes
+        self._after_commit = after_commit
 
     async def list(
         self, user_id: int | None, status: OrderStatus | None, count: int, page: int
@@ -59,60 +58,63 @@ class OrderService:
         order = await self._orders.find(order_id)
         if order is None:
             raise NotFound("order", order_id)
-        return OrderDetail.model_validate(order)
+        items = await self._orders.items(order_id)
+        return OrderDetail.model_validate({**order, "items": items})
 
     async def place(self, body: OrderCreate) -> OrderDetail:
-        [answer] = await self._place([body])
-        if isinstance(answer, Refusal):
-            raise answer
-        return answer.detail()
+        """All of the order, at the products' own prices, or nothing.
+
+        Raises NotFound for an unknown user, address or product, OutOfStock, and Duplicate if
+        another order has this external_id."""
+        [result] = await self._place([body])
+        if isinstance(result, Refusal):
+            raise result
+        return result.detail()
 
     async def place_all(self, bodies: Sequence[OrderCreate]) -> Sequence[int | Refusal]:
-        """Ids. One order after the other, each all or nothing: what one takes, the next does not
-        find."""
-        answers = await self._place(bodies)
-        return [answer if isinstance(answer, Refusal) else answer.row["id"] for answer in answers]
+        """As `place`, one order after the other: what one takes, the next does not find. The id of
+        each order, or the Refusal that `place` would raise."""
+        results = await self._place(bodies)
+        return [result if isinstance(result, Refusal) else result.row["id"] for result in results]
 
     async def _place(self, bodies: Sequence[OrderCreate]) -> Sequence[_Placed | Refusal]:
         orders = [NewOrder(body, _summed(body)) for body in bodies]
-        situation = await self._orders.lock_for(orders)
-        refusals = [_take(order, situation) for order in orders]
+        locked = await self._orders.lock_for(orders)
+        refusals = [_take(order, locked) for order in orders]
         accepted = [order for order, refusal in zip(orders, refusals, strict=True) if not refusal]
-        added = iter(await self._add(accepted, situation))
+        added = iter(await self._add(accepted, locked))
         return [refusal or next(added) for refusal in refusals]
 
-    async def _add(self, orders: Sequence[NewOrder], situation: LockedStock) -> Sequence[_Placed]:
-        """Prices are the products' own."""
+    async def _add(self, orders: Sequence[NewOrder], locked: LockedStock) -> Sequence[_Placed]:
         if not orders:
             return []
         rows = await self._orders.add(orders)
         ORDERS.labels("accepted").inc(len(rows))
         taken = {product_id for order in orders for product_id in order.quantities}
-        self._stock_changed(taken)
+        self._after_commit.record(Fact.STOCK_CHANGED, taken)
         for product_id in taken:
-            if situation.stock[product_id] == 0:
+            if locked.stock[product_id] == 0:
                 log.warning("product is out of stock", product_id=product_id)
-        prices = situation.prices
-        return [_Placed(row, order, prices) for row, order in zip(rows, orders, strict=True)]
+        return [_Placed(row, order, locked.prices) for row, order in zip(rows, orders, strict=True)]
 
     async def change_status(
-        self, order_id: int, status: OrderStatus, if_match: str | None = None
+        self, order_id: int, status: OrderStatus, precondition: Precondition | None = None
     ) -> OrderDetail:
-        """One step at a time; cancelling gives the stock back."""
+        """One step at a time; cancelling gives the products back to the stock.
+
+        Raises IllegalStep, and VersionMismatch if the precondition does not hold."""
         now = await self._orders.lock_status(order_id)
         if now is None:
             raise NotFound("order", order_id)
-        if if_match is not None:
-            require_match(if_match, await self.read(order_id))
+        if precondition:
+            precondition.require(await self.read(order_id))
         if status not in _STEPS[OrderStatus(now)]:
             raise IllegalStep(now, status)
         await self._orders.set_status(order_id, status)
         if status is OrderStatus.CANCELLED:
-            self._stock_changed(await self._orders.restock(order_id))
+            restocked = await self._orders.restock(order_id)
+            self._after_commit.record(Fact.STOCK_CHANGED, restocked)
         return await self.read(order_id)
-
-    def _stock_changed(self, product_ids: Any) -> None:
-        self._changes.deleted.update(self._cached_products.key(id) for id in product_ids)
 
 
 def _summed(body: OrderCreate) -> Counter[int]:
@@ -122,23 +124,23 @@ def _summed(body: OrderCreate) -> Counter[int]:
     return quantities
 
 
-def _take(order: NewOrder, situation: LockedStock) -> Refusal | None:
-    """Take what the order wants, or nothing and say why."""
-    if refusal := _why_not(order, situation):
+def _take(order: NewOrder, locked: LockedStock) -> Refusal | None:
+    """Take what the order wants from the locked stock; or nothing, and say why."""
+    if refusal := _why_not(order, locked):
         ORDERS.labels("refused").inc()
         return refusal
     for product_id, quantity in order.quantities.items():
-        situation.stock[product_id] -= quantity
+        locked.stock[product_id] -= quantity
     if order.body.external_id is not None:
-        situation.external_ids.add(order.body.external_id)
+        locked.external_ids.add(order.body.external_id)
     return None
 
 
-def _why_not(order: NewOrder, situation: LockedStock) -> Refusal | None:
-    body, stock = order.body, situation.stock
-    if body.user_id not in situation.users:
+def _why_not(order: NewOrder, locked: LockedStock) -> Refusal | None:
+    body, stock = order.body, locked.stock
+    if body.user_id not in locked.users:
         return NotFound("user", body.user_id)
-    if situation.owners.get(body.delivery_address_id) != body.user_id:
+    if locked.owners.get(body.delivery_address_id) != body.user_id:
         return NotFound("address", f"{body.delivery_address_id} of user {body.user_id}")
     if unknown := order.quantities.keys() - stock.keys():
         return NotFound("product", min(unknown))
@@ -149,4 +151,4 @@ def _why_not(order: NewOrder, situation: LockedStock) -> Refusal | None:
     ]
     if short:
         return OutOfStock(short)
-    return Duplicate("external_id") if body.external_id in situation.external_ids else None
+    return Duplicate("external_id") if body.external_id in locked.external_ids else None

@@ -1,27 +1,56 @@
+from collections.abc import Sequence
+
 import structlog
 
+from app.cache.entities import CachedEntity
 from app.cache.reads import ReadThroughCache
+from app.database import Database
 from app.errors import NotFound
+from app.facts import Fact
 from app.repositories.products import ProductRepository
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
-from app.services.after_commit import Changes
-from app.services.versions import require_match
+from app.services.after_commit import AfterCommit
+from app.services.preconditions import Precondition
 
 log = structlog.get_logger(__name__)
 
 
+async def load_products(database: Database, ids: Sequence[int]) -> dict[int, bytes]:
+    """What the cache fills in: the committed rows as JSON. Raises Unavailable."""
+    async with database.autocommit() as connection:
+        products = await ProductRepository(connection).find(ids)
+    return {p.id: ProductRead.model_validate(p).model_dump_json().encode() for p in products}
+
+
+PRODUCT = CachedEntity(
+    name="product",
+    ttl=600,
+    load=load_products,
+    deleted_by=frozenset({Fact.PRODUCT_DELETED, Fact.STOCK_CHANGED}),
+    refreshed_by=frozenset({Fact.PRODUCT_UPDATED}),
+)
+
+
 class ProductService:
+    """Raises NotFound for an unknown product. At the commit of a create or an update, Duplicate if
+    another product has this sku."""
+
     def __init__(
-        self, products: ProductRepository, cached: ReadThroughCache, changes: Changes
+        self, products: ProductRepository, cache: ReadThroughCache, after_commit: AfterCommit
     ) -> None:
         self._products = products
-        self._cached = cached
-        self._changes = changes
+        self._cache = cache
+        self._after_commit = after_commit
 
     async def list(self, count: int, page: int) -> ProductList:
         found = await self._products.page(count, (page - 1) * count)
         rows = [ProductRead.model_validate(row) for row in found.rows]
         return ProductList(products=rows, total=found.total)
+
+    async def read(self, product_id: int) -> bytes:
+        """The product as JSON, most often from the cache, and never older than the last
+        acknowledged write."""
+        return await self._cache.read(product_id)
 
     async def create(self, body: ProductCreate) -> ProductRead:
         product = await self._products.add(body.model_dump())
@@ -30,14 +59,16 @@ class ProductService:
         return ProductRead.model_validate(product)
 
     async def update(
-        self, product_id: int, body: ProductUpdate, if_match: str | None = None
+        self, product_id: int, body: ProductUpdate, precondition: Precondition | None = None
     ) -> ProductRead:
+        """A new stock is a movement in the ledger. Raises VersionMismatch if the precondition does
+        not hold."""
         fields = body.model_dump(exclude_unset=True)
         before = None
-        if if_match is not None or "stock_quantity" in fields:
+        if precondition or "stock_quantity" in fields:
             before = await self._products.lock(product_id)
-        if if_match is not None and before:
-            require_match(if_match, ProductRead.model_validate(before))
+        if precondition and before:
+            precondition.require(ProductRead.model_validate(before))
         product = await self._products.change(product_id, fields)
         if product is None:
             raise NotFound("product", product_id)
@@ -45,11 +76,11 @@ class ProductService:
             await self._products.record_movement(product_id, "adjustment", adjusted)
         if product.stock_quantity == 0:
             log.warning("product is out of stock", product_id=product_id)
-        self._changes.refreshed_products.add(product_id)
+        self._after_commit.record(Fact.PRODUCT_UPDATED, [product_id])
         return ProductRead.model_validate(product)
 
     async def delete(self, product_id: int) -> None:
-        """Refused while orders need the product."""
+        """Raises StillNeeded while an order has the product."""
         if not await self._products.remove(product_id):
             raise NotFound("product", product_id)
-        self._changes.deleted.add(self._cached.key(product_id))
+        self._after_commit.record(Fact.PRODUCT_DELETED, [product_id])

@@ -1,89 +1,76 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
-from zoneinfo import ZoneInfo
+from collections.abc import AsyncIterator
+from datetime import date, timedelta
 
 import structlog
 
+from app.database import Database
 from app.errors import NotYet
 from app.metrics import REPORT_ROWS
-from app.repositories.reports import ReportRepository
+from app.repositories.reports import ReportPage, ReportRepository
 from app.schemas.reports import ReportBuilt
-from app.services.after_commit import Changes
+from app.services.after_commit import AfterCommit
+from app.services.calendar import Calendar
 
 log = structlog.get_logger(__name__)
 
 
-class Calendar:
-    """Report days: from one local midnight to the next, 23 to 25 hours."""
-
-    def __init__(self, zone: str) -> None:
-        self._zone = ZoneInfo(zone)
-
-    def day_of(self, moment: datetime) -> date:
-        return moment.astimezone(self._zone).date()
-
-    def begins(self, day: date) -> datetime:
-        # Where a clock change skips midnight, this is the first moment after the gap.
-        midnight = datetime.combine(day, time(), self._zone)
-        try:
-            return midnight.astimezone(UTC)
-        except OverflowError:  # east of Greenwich the first of all days begins before it
-            return datetime.min.replace(tzinfo=UTC)
-
-    def ends(self, day: date) -> datetime:
-        return self.begins(day + timedelta(days=1))
-
-
 class ReportService:
-    """`read_page` reads outside the Work, which has ended when an answer is sent."""
+    """`database` is for reading pages after the unit of work, which ends before a response is sent."""
 
     def __init__(
         self,
         reports: ReportRepository,
         calendar: Calendar,
-        changes: Changes,
-        read_page: Callable[[date, int], Awaitable[Any]],
+        after_commit: AfterCommit,
+        database: Database,
     ) -> None:
         self._reports = reports
         self._calendar = calendar
-        self._changes = changes
-        self._read_page = read_page
+        self._after_commit = after_commit
+        self._database = database
 
     def today(self) -> date:
-        return self._calendar.day_of(datetime.now(UTC))
+        return self._calendar.today()
 
     async def of_day(self, day: date) -> AsyncIterator[str]:
-        """The day's rows as one JSON list, in pieces: every row that is committed by now, once.
+        """The day's rows as one JSON list, in pieces: each row that is committed by now, once.
 
-        The first page is read at once, so that a failure comes before the answer begins."""
-        return self._as_list(day, await self._read_page(day, 0))
+        The first page is read at once, so that a failure comes before the response begins. Raises
+        Unavailable, also between two pieces."""
+        return self._as_list(day, await self._page(day, 0))
 
-    async def _as_list(self, day: date, page: Any) -> AsyncIterator[str]:
+    async def _as_list(self, day: date, page: ReportPage) -> AsyncIterator[str]:
         yield "[" + page.rows[1:]
         while page.more_after is not None:
-            page = await self._read_page(day, page.more_after)
+            page = await self._page(day, page.more_after)
             yield page.rows
         yield "]"
 
+    async def _page(self, day: date, after: int) -> ReportPage:
+        """On a connection of its own, so that a slow client holds none."""
+        async with self._database.autocommit() as connection:
+            return await ReportRepository(connection).page(day, after)
+
     async def build(self, day: date) -> ReportBuilt:
-        """Write the day's missing rows and the message that tells of them. Repeatable."""
+        """Write the day's missing rows, and the message about them into the outbox. Repeatable.
+
+        Raises NotYet for a day in the future."""
         if day > self.today():
             raise NotYet(day)
         log.info(f"Starting report generation for date: {day}")
-        batches_before = await self._reports.lock_run(day)
-        batch = await self._reports.build(day, self._calendar.begins(day), self._calendar.ends(day))
-        if batch.created or not batches_before:  # a day without orders is told once
-            self._changes.outbox_ids.extend(await self._reports.tell(day, batch))
-        REPORT_ROWS.inc(batch.created)
-        log.info(f"Created {batch.created} reports for date {day}")
+        parts_before = await self._reports.lock_run(day)
+        part = await self._reports.build(day, self._calendar.begins(day), self._calendar.ends(day))
+        if part.created or not parts_before:  # a day without orders has one message
+            self._after_commit.enqueued(await self._reports.enqueue_messages(day, part))
+        REPORT_ROWS.inc(part.created)
+        log.info(f"Created {part.created} reports for date {day}")
         return ReportBuilt(
-            report_date=day, created=batch.created, reports_count=await self._reports.count(day)
+            report_date=day, created=part.created, reports_count=await self._reports.count(day)
         )
 
     async def days_owed(self) -> list[date]:
         """Yesterday, always, for orders that came late; and every ended day since the first start
-        that was not closed, whatever kept the clock from ringing."""
+        whose run is not closed, whatever kept the clock from ringing."""
         today = self.today()
         first = self._calendar.day_of(await self._reports.first_start())
         closed = await self._reports.closed_days(first)

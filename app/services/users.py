@@ -1,36 +1,70 @@
+from collections.abc import Sequence
+
+from app.cache.entities import CachedEntity
 from app.cache.reads import ReadThroughCache
+from app.database import Database
 from app.errors import NotFound
+from app.facts import Fact
 from app.repositories.users import UserRepository
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
-from app.services.after_commit import Changes
-from app.services.versions import require_match
+from app.services.after_commit import AfterCommit
+from app.services.preconditions import Precondition
+
+
+async def load_users(database: Database, ids: Sequence[int]) -> dict[int, bytes]:
+    """What the cache fills in: the committed rows as JSON. Raises Unavailable."""
+    async with database.autocommit() as connection:
+        users = await UserRepository(connection).find(ids)
+    return {user.id: UserRead.model_validate(user).model_dump_json().encode() for user in users}
+
+
+USER = CachedEntity(
+    name="user",
+    ttl=3600,
+    load=load_users,
+    deleted_by=frozenset({Fact.USER_CHANGED, Fact.USER_DELETED}),
+)
 
 
 class UserService:
-    def __init__(self, users: UserRepository, cached: ReadThroughCache, changes: Changes) -> None:
+    """Raises NotFound for an unknown user. At the commit of a create or an update, Duplicate if
+    another user has this username or e-mail address."""
+
+    def __init__(
+        self, users: UserRepository, cache: ReadThroughCache, after_commit: AfterCommit
+    ) -> None:
         self._users = users
-        self._cached = cached
-        self._changes = changes
+        self._cache = cache
+        self._after_commit = after_commit
 
     async def list(self, count: int, page: int) -> UserList:
         found = await self._users.page(count, (page - 1) * count)
         rows = [UserRead.model_validate(row) for row in found.rows]
         return UserList(users=rows, total=found.total)
 
+    async def read(self, user_id: int) -> bytes:
+        """The user as JSON, most often from the cache, and never older than the last acknowledged
+        write."""
+        return await self._cache.read(user_id)
+
     async def create(self, body: UserCreate) -> UserRead:
         return UserRead.model_validate(await self._users.add(body.model_dump()))
 
-    async def update(self, user_id: int, body: UserUpdate, if_match: str | None = None) -> UserRead:
-        if if_match is not None and (current := await self._users.lock(user_id)):
-            require_match(if_match, UserRead.model_validate(current))
+    async def update(
+        self, user_id: int, body: UserUpdate, precondition: Precondition | None = None
+    ) -> UserRead:
+        """Raises VersionMismatch if the precondition does not hold."""
+        if precondition and (current := await self._users.lock(user_id)):
+            precondition.require(UserRead.model_validate(current))
         user = await self._users.change(user_id, body.model_dump(exclude_unset=True))
         if user is None:
             raise NotFound("user", user_id)
-        self._changes.deleted.add(self._cached.key(user_id))
+        self._after_commit.record(Fact.USER_CHANGED, [user_id])
         return UserRead.model_validate(user)
 
     async def delete(self, user_id: int) -> None:
-        """With the user's addresses; refused while orders need the user."""
+        """Delete the user with the user's addresses. Raises StillNeeded while the user has
+        orders."""
         if not await self._users.remove(user_id):
             raise NotFound("user", user_id)
-        self._changes.deleted.add(self._cached.key(user_id))
+        self._after_commit.record(Fact.USER_DELETED, [user_id])

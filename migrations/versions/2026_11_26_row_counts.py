@@ -12,8 +12,8 @@ depends_on: Sequence[str] | None = None
 
 _TABLES = ("users", "products", "orders")
 
-# Two connections whose process ids agree in the last bits share a slot: then one waits for the
-# other's commit, as all would if there were a single row.
+# The slot is the last seven bits of the backend's process id. Two connections that agree in them
+# share a slot, and one waits for the other's commit; with a single row, all would.
 _FUNCTION = """
 CREATE FUNCTION count_rows() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -42,7 +42,7 @@ def upgrade() -> None:
         sa.Column("slot", sa.SmallInteger(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("table_name", "slot", name=op.f("pk_row_counts")),
-        # Room beside each row for its next version, so that the index is not written.
+        # Leaves room in the page for a row's next version, so that updates do not write the index.
         postgresql_with={"fillfactor": 50},
     )
     op.execute(_FUNCTION)
@@ -52,7 +52,7 @@ def upgrade() -> None:
                 f"CREATE TRIGGER count_{name} {when.format(table=table)} "
                 "FOR EACH STATEMENT EXECUTE FUNCTION count_rows()"
             )
-        # The triggers have locked the table until the end: nothing is missed or counted twice.
+        # CREATE TRIGGER locks the table until the commit, so no row is missed or counted twice.
         op.execute(f"INSERT INTO row_counts SELECT '{table}', 0, count(*) FROM {table}")
 
 

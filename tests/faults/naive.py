@@ -9,19 +9,20 @@ from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from app import cli, container
-from app.cache.invalidation import Freshness
-from app.cache.reads import CachedEntity
-from app.errors import Unavailable
+from app import cli
+from app.cache import caches
+from app.cache.entities import CachedEntity
+from app.database import Database
+from app.errors import NotFound, Unavailable
 from app.metrics import CACHE_READS
 
 _LIMIT = 0.05
 
 
-class NaiveRedis:
+class NaiveStore:
     """The same short limits, but neither a breaker nor the run-id guard."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, _: Any) -> None:
         self.client: Redis = Redis(
             connection_pool=BlockingConnectionPool.from_url(
                 url,
@@ -31,11 +32,6 @@ class NaiveRedis:
                 socket_connect_timeout=_LIMIT,
             )
         )
-
-
-class NaiveCache:
-    def __init__(self, redis: NaiveRedis, _: Freshness) -> None:
-        self.client = redis.client
 
     async def attempt(self, operation: Awaitable[Any]) -> Any:
         try:
@@ -57,23 +53,27 @@ class NaiveCache:
 
 
 class NaiveReads:
-    def __init__(self, cache: NaiveCache, kind: CachedEntity) -> None:
-        self._cache = cache
-        self._kind = kind
+    def __init__(
+        self, entity: CachedEntity, store: NaiveStore, _trust: Any, database: Database
+    ) -> None:
+        self._entity = entity
+        self._store = store
+        self._database = database
 
-    def key(self, identity: int) -> str:
-        return self._kind.key(identity)
-
-    async def read(self, identity: int) -> bytes | None:
-        value: bytes | None = await self._cache.attempt(self._cache.client.get(self.key(identity)))
-        CACHE_READS.labels(self._kind.name, "miss" if value is None else "hit").inc()
-        return value or await self._load_and_set(identity)
+    async def read(self, identity: int) -> bytes:
+        reading = self._store.client.get(self._entity.key(identity))
+        value: bytes | None = await self._store.attempt(reading)
+        CACHE_READS.labels(self._entity.name, "miss" if value is None else "hit").inc()
+        value = value or await self._load_and_set(identity)
+        if value is None:
+            raise NotFound(self._entity.name, identity)
+        return value
 
     async def _load_and_set(self, identity: int) -> bytes | None:
-        value = (await self._kind.load([identity])).get(identity)
+        value = (await self._entity.load(self._database, [identity])).get(identity)
         if value is not None:
-            setting = self._cache.client.set(self.key(identity), value, ex=self._kind.ttl)
-            await self._cache.attempt(setting)
+            key, ttl = self._entity.key(identity), self._entity.ttl
+            await self._store.attempt(self._store.client.set(key, value, ex=ttl))
         return value
 
     async def refresh(self, identity: int) -> bool:
@@ -81,22 +81,21 @@ class NaiveReads:
         return True
 
 
-class NoRelay:
+class NoInvalidator:
     def __init__(self, *_: Any) -> None:
         pass
 
-    async def step(self) -> None:
+    async def tick(self) -> None:
         pass
 
 
 def main() -> None:
     for name, substitute in [
-        ("CacheRedis", NaiveRedis),
-        ("Cache", NaiveCache),
+        ("CacheStore", NaiveStore),
         ("ReadThroughCache", NaiveReads),
-        ("InvalidationRelay", NoRelay),
+        ("Invalidator", NoInvalidator),
     ]:
-        setattr(container, name, substitute)
+        setattr(caches, name, substitute)
     cli.main(sys.argv[1:])
 
 

@@ -1,4 +1,4 @@
-"""CacheRedis: its time limit, its breaker, and its guard against values from before a restart."""
+"""CacheStore: its time limit, its breaker, and its guard against values from before a restart."""
 
 import asyncio
 import gc
@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from app.cache.redis import CALL_SECONDS, RUN_ID_KEY, CacheRedis, RedisDown
+from app.cache.guard import RUN_ID_KEY
+from app.cache.store import CALL_SECONDS, CacheStore, RedisDown
 from app.embedded import Valkey
 from harness.waiting import eventually
 from tests.faults.proxy import Proxy, Way, proxy_to
@@ -24,13 +25,13 @@ async def link(valkey: Valkey) -> AsyncIterator[Proxy]:
 
 
 @pytest.fixture
-async def cache(link: Proxy) -> AsyncIterator[CacheRedis]:
-    cache = CacheRedis(f"redis://{link.host}:{link.port}/0")
+async def cache(link: Proxy) -> AsyncIterator[CacheStore]:
+    cache = CacheStore(f"redis://{link.host}:{link.port}/0", ["user", "product"])
     yield cache
     await cache.close()
 
 
-async def get(cache: CacheRedis, key: str) -> bytes | str | None:
+async def get(cache: CacheStore, key: str) -> bytes | str | None:
     """b"down" if Redis gave no answer."""
     try:
         return await cache.call(lambda redis: redis.get(key))
@@ -38,11 +39,11 @@ async def get(cache: CacheRedis, key: str) -> bytes | str | None:
         return b"down"
 
 
-async def works(cache: CacheRedis) -> bool:
+async def works(cache: CacheStore) -> bool:
     return await get(cache, "nothing") is None
 
 
-async def test_an_answer_is_never_taken_for_another_ones(cache: CacheRedis, link: Proxy) -> None:
+async def test_an_answer_is_never_taken_for_another_ones(cache: CacheStore, link: Proxy) -> None:
     """Calls give up with their answers still on the way."""
     async with Redis(port=link.target[1]) as redis:
         await redis.mset({f"k{number}": number for number in range(50)})
@@ -64,7 +65,7 @@ async def test_an_answer_is_never_taken_for_another_ones(cache: CacheRedis, link
 
 @pytest.mark.parametrize("way", [Way.TO_SERVER, Way.TO_CLIENT])
 async def test_a_call_ends_in_time_and_the_breaker_spares_the_next_ones(
-    way: Way, cache: CacheRedis, link: Proxy
+    way: Way, cache: CacheStore, link: Proxy
 ) -> None:
     assert await works(cache)
     link.hang(way)
@@ -86,7 +87,7 @@ async def test_a_call_ends_in_time_and_the_breaker_spares_the_next_ones(
 
 
 async def test_after_a_restart_no_old_value_is_read(
-    cache: CacheRedis, link: Proxy, valkey: Valkey
+    cache: CacheStore, link: Proxy, valkey: Valkey
 ) -> None:
     """However often a connection is given up before it was checked."""
     assert await works(cache)
@@ -106,7 +107,7 @@ async def test_after_a_restart_no_old_value_is_read(
         assert sorted(await redis.keys()) == [RUN_ID_KEY.encode(), b"mine"]
 
 
-async def test_a_long_purge_holds_up_nobody(cache: CacheRedis, link: Proxy, valkey: Valkey) -> None:
+async def test_a_long_purge_holds_up_nobody(cache: CacheStore, link: Proxy, valkey: Valkey) -> None:
     async with Redis(port=valkey.port) as redis:
         for kind in ("user", "product", "foreign"):
             await redis.mset({f"{kind}:{number}": "old" for number in range(60_000)})
@@ -124,7 +125,7 @@ async def test_a_long_purge_holds_up_nobody(cache: CacheRedis, link: Proxy, valk
 
 
 async def test_a_full_redis_that_was_never_purged_is_not_used_until_it_has_room(
-    cache: CacheRedis, valkey: Valkey
+    cache: CacheStore, valkey: Valkey
 ) -> None:
     """Nobody knows what is in there, and that it was emptied could not be noted."""
     async with Redis(port=valkey.port) as redis:
@@ -149,7 +150,7 @@ async def redis_is_purged(valkey: Valkey) -> bool:
 
 
 async def test_a_purge_that_fails_after_its_caller_has_left_is_no_error(
-    cache: CacheRedis, link: Proxy
+    cache: CacheStore, link: Proxy
 ) -> None:
     complaints: list[dict[str, object]] = []
     loop = asyncio.get_running_loop()
@@ -167,7 +168,7 @@ async def test_a_purge_that_fails_after_its_caller_has_left_is_no_error(
     assert not complaints
 
 
-async def test_a_restart_between_two_calls_fails_neither(cache: CacheRedis, valkey: Valkey) -> None:
+async def test_a_restart_between_two_calls_fails_neither(cache: CacheStore, valkey: Valkey) -> None:
     assert await works(cache)
     await valkey.stop()
     await valkey.start()

@@ -2,15 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from app.cache.invalidation import Freshness, Pending
-from app.cache.reads import CachedEntity, ReadThroughCache
-from app.cache.redis import CacheRedis
-from app.cache.store import Cache
+from app.cache.entities import CachedEntity
+from app.cache.reads import ReadThroughCache, TrustWindow, now
+from app.cache.store import CacheStore
 from app.embedded import Valkey
 from app.runtime.data_loader import DataLoader
 from harness.waiting import eventually
@@ -25,7 +26,7 @@ class Rows:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def load(self, ids: list[int]) -> dict[int, bytes]:
+    async def load(self, _: Any, ids: Sequence[int]) -> dict[int, bytes]:
         found = {id: json.dumps({"id": id, "value": self.value}).encode() for id in ids}
         self.loads += 1
         await self.gate.wait()
@@ -33,17 +34,16 @@ class Rows:
 
 
 class Shop:
-    def __init__(self, cache: Cache, freshness: Freshness) -> None:
+    def __init__(self, store: CacheStore) -> None:
         self.rows = Rows()
-        self.cache = cache
-        self.freshness = freshness
-        self.reads = ReadThroughCache(cache, CachedEntity("user", 60, self.rows.load))
+        self.store = store
+        self.trust = TrustWindow()
+        user = CachedEntity("user", 60, self.rows.load, deleted_by=frozenset())
+        no_database: Any = None
+        self.reads = ReadThroughCache(user, store, self.trust, no_database)
 
-    async def poll(self, *dirty: str) -> None:
-        async def fetch(_: int) -> list[Pending]:
-            return [Pending(1, key, 0) for key in dirty]
-
-        await self.freshness.poll(fetch)
+    def look(self, *dirty: str) -> None:
+        self.trust.open(now(), dirty, all_dirty=False)
 
     async def read(self) -> int:
         value = await self.reads.read(1)
@@ -61,18 +61,17 @@ class Shop:
 
 @pytest.fixture
 async def shop(valkey: Valkey) -> AsyncIterator[Shop]:
-    freshness = Freshness()
-    cache = Cache(CacheRedis(f"{valkey.url}/0"), freshness)
-    shop = Shop(cache, freshness)
-    await shop.poll()
+    store = CacheStore(f"{valkey.url}/0", ["user"])
+    shop = Shop(store)
+    shop.look()
     await shop.read()
-    await cache.delete(["user:1"])
+    await store.delete(["user:1"])
     yield shop
-    await cache.close()
+    await store.close()
 
 
 async def _delete(shop: Shop) -> None:
-    assert await shop.cache.delete(["user:1"])
+    assert await shop.store.delete(["user:1"])
 
 
 async def _refresh(shop: Shop) -> None:
@@ -85,11 +84,11 @@ async def _refresh(shop: Shop) -> None:
 async def test_a_read_after_the_acknowledgement_gives_the_new_value(
     dirty: tuple[str, ...], acknowledge: Callable[[Shop], asyncio.Future[None]], shop: Shop
 ) -> None:
-    await shop.poll(*dirty)
+    shop.look(*dirty)
     early = await shop.slow_read()
     shop.rows.value = 2
     await acknowledge(shop)
-    await shop.poll(*dirty)
+    shop.look(*dirty)
     late = asyncio.create_task(shop.read())
     await asyncio.sleep(0.02)
     shop.rows.gate.set()
@@ -123,7 +122,7 @@ async def test_readers_of_one_moment_share_one_load_and_a_leaver_takes_it_from_n
 async def test_misses_of_one_moment_load_together_and_wait_for_no_lease_of_others(
     shop: Shop, valkey: Valkey
 ) -> None:
-    await shop.cache.take_leases(["user:1"])  # by another process
+    await shop.store.take_leases(["user:1"])  # by another process
     loads = shop.rows.loads
     waiting, *free = [asyncio.create_task(shop.reads.read(id)) for id in (1, 2, 3, 2)]
     await asyncio.gather(*free)
@@ -137,14 +136,14 @@ async def test_misses_of_one_moment_load_together_and_wait_for_no_lease_of_other
 
 async def test_a_fill_is_for_those_whose_lease_is_left(shop: Shop, valkey: Valkey) -> None:
     """Of those that were taken together one is deleted by a writer, and one taken by another."""
-    token, granted = await shop.cache.take_leases(["user:1", "user:2", "user:3", "user:4"])
+    token, granted = await shop.store.take_leases(["user:1", "user:2", "user:3", "user:4"])
     assert granted == [1, 1, 1, 1]
-    assert await shop.cache.delete(["user:1", "user:2"])
-    assert (await shop.cache.take_leases(["user:2", "user:3"]))[1] == [1, 0]
+    assert await shop.store.delete(["user:1", "user:2"])
+    assert (await shop.store.take_leases(["user:2", "user:3"]))[1] == [1, 0]
     values = {"user:1": b"old", "user:2": b"old", "user:3": b"new", "user:4": None}
     async with Redis(port=valkey.port) as redis:
         await redis.set("user:4", "what was a row once")
-        await shop.cache.fill(values, token, 60)
+        await shop.store.fill(values, token, 60)
         assert await redis.keys("user:*") == [b"user:3"]
         assert await redis.get("user:3") == b"new" and 58 <= await redis.ttl("user:3") <= 60
         assert await redis.keys("lease:*") == [b"lease:user:2"]
@@ -152,7 +151,7 @@ async def test_a_fill_is_for_those_whose_lease_is_left(shop: Shop, valkey: Valke
 
 async def test_gather_asks_again_for_whoever_comes_while_it_asks() -> None:
     rows = Rows()
-    gather = DataLoader(rows.load)
+    gather = DataLoader(partial(rows.load, None))
     rows.gate.clear()
     early = asyncio.create_task(gather.get(1))
     await eventually(lambda: rows.loads == 1)

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from app.container import Container
 from app.scheduler import ensure_reports
 from app.schemas.messages import Queue
-from app.services import reports
+from app.services import calendar
 from harness.reports import rows_of
 from harness.shop import Shop
 from harness.waiting import eventually
@@ -99,7 +99,7 @@ async def test_a_clock_that_is_put_back_over_midnight(
         product_id = await shop.product()
         for minutes in (10, -50, -30, 20):
             now = midnight + timedelta(minutes=minutes)
-            monkeypatch.setattr(reports, "datetime", _clock_at(now))
+            monkeypatch.setattr(calendar, "datetime", _clock_at(now))
             if now < midnight:
                 await shop.order((product_id, 1), ordered_at=now.isoformat())
             await ensure_reports(container)

@@ -41,7 +41,7 @@ async def test_it_finds_that_the_inbox_is_ignored() -> None:
 
 @pytest.mark.long
 async def test_it_finds_that_the_cache_is_not_invalidated() -> None:
-    deleting = "confirmed &= await self.cache.delete(sorted(changes.deleted))"
-    broken = _without("app/container.py", deleting, "pass")
+    deleting = "confirmed &= await self._store.delete(sorted(invalidation.deletions))"
+    broken = _without("app/cache/caches.py", deleting, "pass")
     summary = await soak("streams", 10, _SEED, broken)
     assert "answers: " in "".join(summary.violations), str(summary)

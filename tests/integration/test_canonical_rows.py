@@ -12,6 +12,8 @@ from app.models import Product, User
 from app.schemas.products import ProductRead
 from app.schemas.types import View
 from app.schemas.users import UserRead
+from app.services.products import PRODUCT
+from app.services.users import USER
 
 TEXTS = [
     '"\\\b\f\n\r\t/', "\x01\x1f\x7f\x80\x9f", "é ß € 日本 🍵 \u2028\u2029\ufeff\uffff", "</script>", "",
@@ -51,8 +53,8 @@ async def test_a_row_is_read_as_its_model_writes_it(container: Container) -> Non
         for row in products:
             await connection.execute(insert(Product).values(row))
         await connection.commit()
-    await _compare(container, User, UserRead, container.user_reads.read)
-    await _compare(container, Product, ProductRead, container.product_reads.read)
+    await _compare(container, User, UserRead, container.caches[USER].read)
+    await _compare(container, Product, ProductRead, container.caches[PRODUCT].read)
 
 
 async def _compare(
@@ -61,7 +63,7 @@ async def _compare(
     view: type[View],
     read: Callable[[int], Awaitable[bytes]],
 ) -> None:
-    async with container.database.reading(5) as connection:
+    async with container.database.autocommit(5) as connection:
         rows = (await connection.execute(select(table))).all()
     assert len(rows) == len(TEXTS) + len(MOMENTS)
     for row in rows:

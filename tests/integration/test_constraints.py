@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 
-from app.container import Container, UnitOfWork
+from app.container import Container
 from app.errors import Duplicate, NotFound, Refusal, StillNeeded
 from app.schemas.addresses import AddressCreate
 from app.schemas.products import ProductCreate, ProductUpdate
 from app.schemas.users import UserCreate, UserUpdate
+from app.unit_of_work import UnitOfWork
 from harness.databases import connected
 from harness.shop import Shop
 

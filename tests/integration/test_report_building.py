@@ -8,8 +8,9 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from app.container import REQUEST_SECONDS, Container
+from app.container import Container
 from app.repositories import reports
+from app.runtime.deadlines import REQUEST_SECONDS
 from app.schemas.orders import OrderStatus
 from app.schemas.reports import ReportBuilt
 from harness.invariants import check_invariants

@@ -40,7 +40,7 @@ def test_there_is_one_commit() -> None:
         for path in SOURCES
         for _ in re.finditer(r"\.commit\(", path.read_text(encoding="utf-8"))
     ]
-    assert found == ["app/container.py"]
+    assert found == ["app/unit_of_work.py"]
 
 
 def test_nothing_is_loaded_by_surprise() -> None:

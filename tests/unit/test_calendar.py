@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from app.services.reports import Calendar
+from app.services.calendar import Calendar
 
 ZONES = ["UTC", "Europe/Berlin", "Africa/Cairo", "America/Havana", "Pacific/Apia", "Asia/Kathmandu"]
 MICROSECOND = timedelta(microseconds=1)

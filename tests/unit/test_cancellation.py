@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from app.cache.redis import CacheRedis, RedisDown
-from app.database import surroundings
+from app.cache.store import CacheStore, RedisDown
+from app.database import unavailable_if_transient
 from app.errors import Unavailable
 
 _NOWHERE = "redis://127.0.0.1:9/0"
@@ -18,22 +18,22 @@ async def _wait_for_a_cancelled_future() -> None:
 
 
 async def test_the_database_drivers_is_an_absence_of_the_database() -> None:
-    with pytest.raises(Unavailable), surroundings():
+    with pytest.raises(Unavailable), unavailable_if_transient():
         await _wait_for_a_cancelled_future()
 
 
 async def test_the_cache_drivers_is_an_absence_of_the_cache() -> None:
-    redis = CacheRedis(_NOWHERE)
+    redis = CacheStore(_NOWHERE, [])
     with pytest.raises(RedisDown):
         await redis.call(lambda _: _wait_for_a_cancelled_future())
     await redis.close()
 
 
 async def test_ours_ends_the_task() -> None:
-    redis = CacheRedis(_NOWHERE)
+    redis = CacheStore(_NOWHERE, [])
 
     async def in_both() -> None:
-        with surroundings():
+        with unavailable_if_transient():
             await redis.call(lambda _: asyncio.sleep(9))
 
     task = asyncio.create_task(in_both())

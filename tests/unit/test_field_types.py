@@ -1,4 +1,4 @@
-"""What bodies may hold: the same rules at both doors."""
+"""What the bodies of requests and messages may hold: both doors have the same rules."""
 
 import json
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ from harness.bodies import ORDER, PRODUCT, USER, wrong_fields
         (9999999999.99, "9999999999.99"),
     ],
 )
-def test_money(given: Any, amount: str) -> None:
+def test_an_amount_of_money(given: Any, amount: str) -> None:
     product = ProductCreate.model_validate_json(json.dumps(PRODUCT | {"price": given}))
     assert product.price == Decimal(amount)
     assert json.loads(product.model_dump_json())["price"] == amount
@@ -47,14 +47,14 @@ def test_money(given: Any, amount: str) -> None:
         *([], {}, ["1"], float("nan"), float("-inf")),
     ],
 )
-def test_no_money(given: Any) -> None:
+def test_what_is_not_an_amount_of_money(given: Any) -> None:
     assert wrong_fields(ProductCreate, PRODUCT | {"price": given}) == ["price"]
 
 
 @pytest.mark.parametrize(
     "name", ["x", "Żółw", "日本茶", "a b", "O'Neil; DROP TABLE", "%_\\", "😀" * 200]
 )
-def test_a_line(name: str) -> None:
+def test_a_single_line(name: str) -> None:
     assert ProductCreate.model_validate(PRODUCT | {"name": name}).name == name
 
 
@@ -78,11 +78,11 @@ def test_a_line(name: str) -> None:
         *("a\u0085b", "x" * 201, 1, True, None, ["x"], {"x": 1}),
     ],
 )
-def test_no_line(name: Any) -> None:
+def test_what_is_not_a_single_line(name: Any) -> None:
     assert wrong_fields(ProductCreate, PRODUCT | {"name": name}) == ["name"]
 
 
-def test_a_lone_surrogate_is_no_text() -> None:
+def test_a_lone_surrogate_is_invalid() -> None:
     for schema, body in ((UserCreate, USER), (ProductCreate, PRODUCT)):
         with pytest.raises(ValidationError, match="hex escape|surrogate"):
             schema.model_validate_json(json.dumps(body | {"description": "\ud800"}))
@@ -114,7 +114,7 @@ def test_an_email(email: str) -> None:
         *(f"{'a' * 65}@example.com", f"a@{'b' * 64}.com", f"{'a' * 60}@{'b.' * 97}com", 1, None),
     ],
 )
-def test_no_email(email: Any) -> None:
+def test_what_is_not_an_email(email: Any) -> None:
     assert wrong_fields(UserCreate, USER | {"email": email}) == ["email"]
 
 
@@ -128,7 +128,7 @@ def test_no_email(email: Any) -> None:
         ("2025-12-16T12:50:00.089033-05:30", datetime(2025, 12, 16, 18, 20, 0, 89033, UTC)),
     ],
 )
-def test_a_moment_without_an_offset_is_utc(given: str, moment: datetime) -> None:
+def test_a_time_without_an_offset_is_utc(given: str, moment: datetime) -> None:
     order = OrderCreate.model_validate_json(json.dumps(ORDER | {"ordered_at": given}))
     assert order.ordered_at == moment
     assert order.ordered_at.utcoffset() == UTC.utcoffset(None)
@@ -139,11 +139,11 @@ def test_a_moment_without_an_offset_is_utc(given: str, moment: datetime) -> None
     ["", "2025-12-16", "12:50", "2025-13-01T00:00:00", "2025-02-29T00:00:00", "yesterday"]
     + ["2025-12-16T25:00:00", "2025-12-16 12:50:00", 1765889400, True, "0000-01-01T00:00:00"],
 )
-def test_no_moment(given: Any) -> None:
+def test_what_is_not_a_time(given: Any) -> None:
     assert wrong_fields(OrderCreate, ORDER | {"ordered_at": given}) == ["ordered_at"]
 
 
-def test_a_moment_goes_out_as_utc_without_an_offset() -> None:
+def test_a_time_is_written_as_utc_without_an_offset() -> None:
     user = UserRead(
         id=1,
         username="jane",

@@ -1,4 +1,4 @@
-"""One line for each event, whatever is in it."""
+"""Each event is one line, whatever its values are."""
 
 import json
 import os
@@ -54,13 +54,13 @@ def test_an_event_is_a_line_and_obeys_nobody(fmt: str) -> None:
     assert "not shown" not in output
 
 
-def test_a_traceback_in_a_terminal_is_shown_and_obeys_nobody() -> None:
+def test_a_traceback_in_a_terminal_has_no_control_characters() -> None:
     output = written("console", "x")
     assert "Traceback" in output and "ValueError: a\\x0d\nb\\x1b[31mred" in output
     assert [char for char in CONTROL if char in output] == []
 
 
-def test_a_line_of_json() -> None:
+def test_a_json_line_has_every_field() -> None:
     lines: list[dict[str, Any]] = [json.loads(line) for line in written("json", "x").splitlines()]
     evil = "a\r\nb\x1b[31mred\x00\x9b2J\u2028c"
     first = lines[0]
@@ -88,7 +88,7 @@ def run(script: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-def test_whatever_comes_is_written() -> None:
+def test_values_that_json_does_not_know_are_written_as_text() -> None:
     done = run(
         "log.info('odd', half='\\ud800', error=ValueError('\u65e5'), big=10**30, obj={'k': object})",
         stderr=subprocess.PIPE,
@@ -99,7 +99,7 @@ def test_whatever_comes_is_written() -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
-def test_a_line_that_cannot_be_written_hurts_nobody() -> None:
+def test_a_line_that_cannot_be_written_raises_nothing() -> None:
     with open("/dev/full", "wb") as full:
         done = run("for n in range(10_000): log.info('x')\nprint('alive')", stdout=-1, stderr=full)
     assert done.stdout == b"alive\n"
@@ -119,8 +119,8 @@ asyncio.run(say())
 """
 
 
-def test_no_line_waits_longer_than_a_turn_of_the_loop() -> None:
-    """`os._exit` flushes nothing, as a crash does not."""
+def test_no_line_waits_longer_than_one_iteration_of_the_loop() -> None:
+    """Like a crash, `os._exit` flushes nothing."""
     done = run(LOOPS, stderr=subprocess.PIPE)
     assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == [
         "before the loop",

@@ -1,4 +1,4 @@
-"""Variables in, addresses out; what is wrong, in one line."""
+"""Variables become URLs, and an invalid one is reported in one line."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def test_the_defaults() -> None:
     assert found.data_dir == ROOT / ".data"
 
 
-def test_a_url_for_every_character_of_a_password() -> None:
+def test_a_password_may_have_any_character() -> None:
     found = settings(
         db_host="db",
         postgres_user="us/er",
@@ -64,8 +64,8 @@ def test_no_secret_is_shown() -> None:
     assert AWKWARD not in repr(found)
 
 
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As `VARIABLE=` in docker-compose.yml makes it."""
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """docker-compose.yml passes `VARIABLE=` for what is not set."""
     monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / "none")
     for name in ("DATABASE_URL", "DB_HOST", "PORT", "REDIS_HOST", "HEARTBEAT_FILE"):
         monkeypatch.setenv(name, "")
@@ -102,7 +102,7 @@ def test_a_wrong_value_is_one_line_that_names_it(
     assert f"{name}: " in line and "\n" not in line
 
 
-def test_the_file_lies_in_the_root_wherever_one_stands(
+def test_the_env_file_is_the_one_in_the_root_from_any_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)

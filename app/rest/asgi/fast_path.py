@@ -9,8 +9,10 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from app.container import Container
 from app.rest.errors import send_error
+from app.rest.etags import etag, matches
 from app.schemas.types import INT4_MAX
-from app.services.versions import etag, matches
+from app.services.products import PRODUCT
+from app.services.users import USER
 
 _ONE = re.compile(r"(/users/|/products/)([1-9]\d{0,9})", re.ASCII)
 
@@ -19,8 +21,8 @@ class FastPath:
     def __init__(self, app: ASGIApp, container: Container) -> None:
         self._app = app
         self._reads = {
-            "/users/": ("/users/{user_id}", container.user_reads),
-            "/products/": ("/products/{product_id}", container.product_reads),
+            "/users/": ("/users/{user_id}", container.caches[USER]),
+            "/products/": ("/products/{product_id}", container.caches[PRODUCT]),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,22 +1,23 @@
-"""Freshness: what a process may read from its cache, when the database or Redis hangs."""
+"""The trust window: what a process may read from its cache while the database or Redis hangs."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 
 from app.cache import invalidation
 from app.cache.invalidation import (
-    LEASE_SECONDS,
     MOST_DIRTY_KEYS,
-    Freshness,
-    InvalidationRelay,
-    Pending,
+    Invalidator,
+    Unconfirmed,
     acknowledge_late,
 )
+from app.cache.reads import TRUST_SECONDS, TrustWindow, now
 from app.container import Container
+from app.repositories.invalidations import Pending
 from app.runtime.loops import running
 from app.settings import Settings
 from harness.databases import connected
@@ -24,16 +25,18 @@ from harness.waiting import eventually
 from tests.faults.proxy import proxy_to
 
 
-class Table:
-    """What the relay sees of `cache_invalidations`, and of Redis."""
+class Table(Unconfirmed):
+    """What the invalidator sees of `cache_invalidations`, and of Redis."""
 
-    def __init__(self, *rows: Pending) -> None:
+    def __init__(self, *rows: Pending) -> None:  # pylint: disable=super-init-not-called
         self.rows = list(rows)
         self.deletions: list[list[str]] = []
         self.redis_answers = True
-        self.thinned_out = 0
+        self.compacted = 0
+        self.seconds = 0.0
 
-    async def fetch(self, limit: int) -> Sequence[Pending]:
+    async def pending(self, limit: int) -> Sequence[Pending]:
+        await asyncio.sleep(self.seconds)
         return self.rows[:limit]
 
     async def delete(self, keys: Sequence[str]) -> bool:
@@ -43,91 +46,84 @@ class Table:
     async def forget(self, ids: Sequence[int]) -> None:
         self.rows = [row for row in self.rows if row.id not in ids]
 
-    def relay(self) -> InvalidationRelay:
-        return InvalidationRelay(Freshness(), self.fetch, self.delete, self.forget, self.compact)
-
     async def compact(self) -> None:
-        self.thinned_out += 1
+        self.compacted += 1
+
+    def invalidator(self, trust: TrustWindow | None = None) -> Invalidator:
+        redis: Any = self
+        return Invalidator(trust or TrustWindow(), self, redis)
 
 
-async def test_nothing_may_be_read_before_the_first_poll() -> None:
-    assert not Freshness().allows("user:1")
+async def test_nothing_may_be_read_before_the_first_look() -> None:
+    assert not TrustWindow().allows("user:1")
 
 
-async def test_a_poll_that_hangs_ends_the_permission() -> None:
-    fresh = Freshness()
-    await fresh.poll(Table().fetch)
-    assert fresh.allows("user:1")
-
-    async def hang(_: int) -> Sequence[Pending]:
-        await asyncio.sleep(60)
-        return []
-
+async def test_a_look_that_hangs_lets_the_window_close() -> None:
+    trust, table = TrustWindow(), Table()
+    await table.invalidator(trust).look()
+    assert trust.allows("user:1")
+    table.seconds = 60
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        await fresh.poll(hang)
-    assert fresh.allows("user:1")
-    await asyncio.sleep(began + LEASE_SECONDS - time.monotonic())
-    assert not fresh.allows("user:1")
+        await table.invalidator(trust).look()
+    assert trust.allows("user:1")
+    await asyncio.sleep(began + TRUST_SECONDS - time.monotonic())
+    assert not trust.allows("user:1")
 
 
-async def test_the_permission_counts_from_the_begin_of_the_poll() -> None:
-    fresh = Freshness()
-
-    async def slow(_: int) -> Sequence[Pending]:
-        await asyncio.sleep(LEASE_SECONDS / 2 - 0.05)
-        return []
-
+async def test_the_window_counts_from_the_beginning_of_the_look() -> None:
+    trust, table = TrustWindow(), Table()
+    table.seconds = TRUST_SECONDS / 2 - 0.05
     began = time.monotonic()
-    await fresh.poll(slow)
-    await asyncio.sleep(began + LEASE_SECONDS - time.monotonic())
-    assert not fresh.allows("user:1")
+    await table.invalidator(trust).look()
+    await asyncio.sleep(began + TRUST_SECONDS - time.monotonic())
+    assert not trust.allows("user:1")
 
 
 async def test_keys_with_a_row_are_not_read_and_too_many_mean_all() -> None:
-    fresh = Freshness()
-    await fresh.poll(Table(Pending(1, "user:1", 0)).fetch)
-    assert not fresh.allows("user:1")
-    assert fresh.allows("user:2")
+    trust = TrustWindow()
+    await Table(Pending(1, "user:1", 0)).invalidator(trust).look()
+    assert not trust.allows("user:1")
+    assert trust.allows("user:2")
     rows = [Pending(number, "user:1", 0) for number in range(MOST_DIRTY_KEYS + 1)]
-    await fresh.poll(Table(*rows).fetch)
-    assert not fresh.allows("user:2")
+    await Table(*rows).invalidator(trust).look()
+    assert not trust.allows("user:2")
 
 
-async def test_the_relay_finishes_old_rows_only() -> None:
+async def test_the_invalidator_finishes_old_rows_only() -> None:
     table = Table(Pending(1, "user:1", 0.2), Pending(2, "user:2", 0.1))
-    await table.relay().step()
+    await table.invalidator().tick()
     assert table.deletions == [["user:1"]]
     assert [row.id for row in table.rows] == [2]
 
 
-async def test_while_redis_is_away_the_rows_are_thinned_out_now_and_then() -> None:
+async def test_while_redis_is_away_the_rows_are_compacted_now_and_then() -> None:
     table = Table(Pending(1, "user:1", 9.0))
     table.redis_answers = False
-    relay = table.relay()
+    invalidator = table.invalidator()
     for _ in range(3):
-        await relay.step()
-    assert table.rows and table.thinned_out == 1
+        await invalidator.tick()
+    assert table.rows and table.compacted == 1
     table.redis_answers = True
-    await relay.step()
+    await invalidator.tick()
     assert not table.rows
 
 
 async def test_an_acknowledgement_is_never_early() -> None:
     for _ in range(3):
-        committed_at = invalidation.now()
+        committed_at = now()
         await acknowledge_late(committed_at)
-        assert invalidation.now() - committed_at > LEASE_SECONDS
+        assert now() - committed_at > TRUST_SECONDS
 
 
 @asynccontextmanager
 async def reading(settings: Settings) -> AsyncIterator[Container]:
-    async with Container.open(settings) as container, running(*container.loops_of_reader):
+    async with Container.open(settings) as container, running(*container.reading_loops):
         yield container
 
 
 async def may_read(container: Container) -> bool:
-    return container.cache.may_use("user:1")
+    return container.caches.trust.allows("user:1")
 
 
 @pytest.mark.fault
@@ -138,7 +134,7 @@ async def test_polls_go_on_after_the_database_hung(settings: Settings) -> None:
         async with reading(settings.model_copy(update={"database_url": through})) as container:
             await eventually(lambda: may_read(container))
             link.hang()
-            await eventually(lambda: not container.cache.may_use("user:1"), seconds=1)
+            await eventually(lambda: not container.caches.trust.allows("user:1"), seconds=1)
             await asyncio.sleep(1)
             await link.heal()
             await eventually(lambda: may_read(container), seconds=3)
@@ -166,7 +162,7 @@ async def test_the_table_stays_small_while_redis_is_away(
 
 
 @pytest.mark.fault
-async def test_the_relay_works_though_the_pool_is_full(settings: Settings) -> None:
+async def test_the_invalidator_works_while_the_pool_is_full(settings: Settings) -> None:
     async with connected(settings.postgresql_url) as database, AsyncExitStack() as full:
         async with reading(settings) as container:
             for _ in range(10):

@@ -1,0 +1,70 @@
+"""What the tables of users, addresses and products have in common: rows with an id, read, added,
+locked, changed and removed one by one."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from sqlalchemy import (
+    ARRAY,
+    Executable,
+    Integer,
+    any_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.models import Base
+
+M = TypeVar("M", bound=Base)
+
+
+class EntityRepository(Generic[M]):
+    """A row has the columns of its model, so the model is its type, and mypy knows each column."""
+
+    _find: ClassVar[Executable]
+    _lock: ClassVar[Executable]
+    _add: ClassVar[Executable]
+    _change: ClassVar[Executable]
+    _remove: ClassVar[Executable]
+
+    def __init_subclass__(cls, model: type[M]) -> None:
+        """Each statement is built once."""
+        id = model.__table__.c.id
+        one = id == bindparam("row_id")
+        # ANY and not IN: for any number of ids it is the same statement, prepared once.
+        cls._find = select(model).where(id == any_(bindparam("ids", type_=ARRAY(Integer))))
+        cls._lock = select(model).where(one).with_for_update(key_share=True)
+        # These two set the columns that are among the arguments.
+        cls._add = insert(model).returning(model)
+        cls._change = update(model).where(one).values(updated_at=func.now()).returning(model)
+        cls._remove = delete(model).where(one).returning(id)
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def find(self, ids: Sequence[int]) -> Sequence[M]:
+        """The rows that exist, in any order."""
+        rows = (await self._connection.execute(self._find, {"ids": ids})).all()
+        return cast(Sequence[M], rows)
+
+    async def lock(self, id: int) -> M | None:
+        """The row, locked against other changes until the transaction ends."""
+        found = await self._connection.execute(self._lock, {"row_id": id})
+        return cast(M | None, found.one_or_none())
+
+    async def add(self, fields: dict[str, Any]) -> M:
+        return cast(M, (await self._connection.execute(self._add, fields)).one())
+
+    async def change(self, id: int, fields: dict[str, Any]) -> M | None:
+        """The row with its new values; None if there is none."""
+        changed = await self._connection.execute(self._change, {"row_id": id, **fields})
+        return cast(M | None, changed.one_or_none())
+
+    async def remove(self, id: int) -> bool:
+        """False if there is none."""
+        return (await self._connection.scalar(self._remove, {"row_id": id})) is not None

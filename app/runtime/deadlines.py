@@ -1,0 +1,3 @@
+"""How long a request may take, unless its route says otherwise."""
+
+REQUEST_SECONDS = 2.5
