@@ -10,7 +10,7 @@ from harness.rabbitmq import RabbitMQ
 
 @dataclass(frozen=True)
 class Dependencies:
-    """Without RabbitMQ the queues are Valkey's streams."""
+    """Without RabbitMQ the queues are streams in Valkey."""
 
     database_url: str
     valkey: Valkey

@@ -45,7 +45,9 @@ def outcome(client: httpx.AsyncClient) -> Outcome:
             known: dict[str, Any] | None = answer.json() if answer.status_code == 200 else None
             return known if known and known["status"] != "failing" else None
 
-        found: dict[str, Any] = await eventually(ask, story=lambda: f"{message_id} is not settled")
+        found: dict[str, Any] = await eventually(
+            ask, failure=lambda: f"{message_id} is not settled"
+        )
         return found
 
     return settled
