@@ -17,10 +17,10 @@ from benchmarks.load import Load, generate
 from benchmarks.results import Figures
 from benchmarks.usage import Meter
 from harness.databases import Databases
+from harness.dependencies import Dependencies
 from harness.processes import Process, finish
 from harness.rabbitmq import RabbitMQ
 from harness.service import PYTHON, Service
-from harness.surroundings import Surroundings
 from harness.tree import copy_tree
 from harness.waiting import eventually
 
@@ -108,8 +108,8 @@ class Lab:
         self, url: str, *names: str, rabbitmq: RabbitMQ | None = None, **variables: str
     ) -> AsyncIterator[Service]:
         """The service's processes, as their users start them."""
-        surroundings = Surroundings(url, self.valkey, rabbitmq)
-        variables = {**surroundings.variables, **variables}
+        dependencies = Dependencies(url, self.valkey, rabbitmq)
+        variables = {**dependencies.variables, **variables}
         async with Service(self.tree, self.folder("service"), variables) as service:
             await service.start(*names)
             yield service

@@ -1,4 +1,7 @@
-"""A message without a message id, as the management page sends it. Client libraries add one."""
+"""Publish a message without a message id, as RabbitMQ's management page does.
+
+Client libraries add an id to every message, so this speaks AMQP by itself.
+"""
 
 import io
 import socket
@@ -24,9 +27,9 @@ class _Wire:
         self._stream.write(b"".join(frame.marshal(one, channel) for one in frames))
         self._stream.flush()
 
-    def ask(self, channel: int, question: Any, answer: type[Any]) -> None:
-        self.send(channel, question)
-        self.expect(answer)
+    def call(self, channel: int, method: Any, reply: type[Any]) -> None:
+        self.send(channel, method)
+        self.expect(reply)
 
     def expect(self, kind: type[Any]) -> None:
         head = self._stream.read(7)
@@ -48,21 +51,21 @@ def _connected(url: str) -> Iterator[_Wire]:
         stream.flush()
         wire = _Wire(stream)
         wire.expect(Connection.Start)
-        wire.ask(0, Connection.StartOk({}, response=login), Connection.Tune)
+        wire.call(0, Connection.StartOk({}, response=login), Connection.Tune)
         wire.send(0, Connection.TuneOk(2047, 131_072, 0))
-        wire.ask(0, Connection.Open(unquote(parts.path[1:])), Connection.OpenOk)
+        wire.call(0, Connection.Open(unquote(parts.path[1:])), Connection.OpenOk)
         yield wire
-        wire.ask(0, Connection.Close(200, "", 0, 0), Connection.CloseOk)
+        wire.call(0, Connection.Close(200, "", 0, 0), Connection.CloseOk)
 
 
 def publish_bare(url: str, queue: str, body: bytes, reply_to: str = "") -> None:
-    """Returns when the broker has confirmed it."""
+    """Return once the broker has confirmed the message."""
     properties = Basic.Properties(
         content_type="application/json", delivery_mode=2, reply_to=reply_to or None
     )
     with _connected(url) as wire:
-        wire.ask(1, Channel.Open(), Channel.OpenOk)
-        wire.ask(1, Confirm.Select(), Confirm.SelectOk)
+        wire.call(1, Channel.Open(), Channel.OpenOk)
+        wire.call(1, Confirm.Select(), Confirm.SelectOk)
         chunks = [ContentBody(body[i : i + _CHUNK]) for i in range(0, len(body), _CHUNK)]
         head = ContentHeader(body_size=len(body), properties=properties)
         wire.send(1, Basic.Publish(routing_key=queue), head, *chunks)

@@ -1,4 +1,4 @@
-"""Valid bodies, and what is wrong with others."""
+"""Valid bodies, and a list of the fields that a schema rejects in another."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ ORDER = {"user_id": 1, "delivery_address_id": 1, "items": [LINE]}
 
 
 def wrong_fields(schema: type[BaseModel], body: Any) -> list[str]:
-    """The paths of what is wrong, after the way that a body takes over the wire."""
+    """The paths of the rejected fields; the body goes through JSON first, as over the wire."""
     try:
         schema.model_validate_json(json.dumps(body))
     except ValidationError as error:

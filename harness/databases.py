@@ -1,4 +1,4 @@
-"""Databases made from one that `alembic upgrade head` has migrated."""
+"""Databases copied from a template that `alembic upgrade head` has migrated."""
 
 import asyncio
 import itertools
@@ -29,7 +29,7 @@ async def connected(url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
 
 
 async def alembic(url: str, tree: Path, *arguments: str) -> str:
-    """Run alembic as README.md says, from inside `app/`; what it printed."""
+    """Run alembic as README.md says, from inside `app/`, and return its output."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "alembic", *arguments),
         cwd=tree / "app",
@@ -44,7 +44,7 @@ async def alembic(url: str, tree: Path, *arguments: str) -> str:
 
 @asynccontextmanager
 async def no_database(container: Container) -> AsyncIterator[None]:
-    """The container asks at an address where nobody listens."""
+    """Point the container at a port where nothing listens."""
     url = make_url(container.settings.postgresql_url).set(host="127.0.0.1", port=9)
     nowhere = Database(url.render_as_string(hide_password=False), pool_size=1)
     # All that the container has made know its Database, so its inside is exchanged.
@@ -77,7 +77,7 @@ class Databases:
             yield self.url(name)
         finally:
             await self._server.start()
-            # Not by force: after 5 s it refuses, if anybody has left a connection open.
+            # Without FORCE, so that a connection that somebody left open fails the test after 5 s.
             await self._execute(f"DROP DATABASE {name}")
 
     async def _execute(self, statement: str) -> None:

@@ -1,4 +1,4 @@
-"""Embedded servers started by hand, and what tells that their data are still there."""
+"""Embedded servers that a test starts itself, and ways to see whether their data survived."""
 
 import subprocess
 import sys
@@ -66,7 +66,7 @@ async def is_kept(server: Server) -> bool:
 
 @contextmanager
 def parent_of(directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs the servers and, when they answer, prints their pids."""
+    """A process that starts both servers and prints their pids once they are ready."""
     command = [sys.executable, "-c", _PARENT, str(directory)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -76,6 +76,7 @@ def parent_of(directory: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def left_over(directory: Path) -> list[int]:
+    """The pids of the servers that still run on these data."""
     return processes_in(directory / "postgres", "postgres") + processes_in(
         directory / "valkey", "valkey-server"
     )

@@ -1,4 +1,4 @@
-"""What must be true of the database at every moment. Called at the end of whatever a test does."""
+"""What must be true of the database at every moment; tests check it at their end."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from harness.databases import connected
 
 # Each query returns the rows that break the rule.
 _RULES = {
-    "the ledger's sum is the stock": """
+    "the ledger adds up to the stock": """
         SELECT p.id, p.stock_quantity, coalesce(sum(m.quantity), 0) AS ledger
         FROM products p LEFT JOIN stock_movements m ON m.product_id = p.id
         GROUP BY p.id HAVING p.stock_quantity <> coalesce(sum(m.quantity), 0)
@@ -19,7 +19,7 @@ _RULES = {
             SELECT order_id, product_id, quantity FROM stock_movements WHERE order_id IS NOT NULL
         ) AS movements GROUP BY order_id, product_id HAVING sum(quantity) <> 0
     """,
-    "an order is taken once and given back once at most": """
+    "an order takes stock once and returns it at most once": """
         SELECT order_id, product_id, reason FROM stock_movements WHERE order_id IS NOT NULL
         GROUP BY order_id, product_id, reason HAVING count(*) > 1
     """,
@@ -27,21 +27,21 @@ _RULES = {
     "every order has items": """
         SELECT id FROM orders o WHERE NOT EXISTS (SELECT FROM order_items WHERE order_id = o.id)
     """,
-    "every address of an order is its user's": """
+    "the delivery address of an order belongs to its user": """
         SELECT o.id FROM orders o JOIN addresses a ON a.id = o.delivery_address_id
         WHERE a.user_id <> o.user_id
     """,
-    "every report row counts its order's pieces": """
+    "a report row counts the pieces of its order": """
         SELECT r.id FROM reports r JOIN order_items i ON i.order_id = r.order_id
         GROUP BY r.id HAVING sum(i.quantity) <> r.count_product
     """,
-    "every order is once in the reports of a day at most": """
+    "an order is in the report of a day at most once": """
         SELECT report_at, order_id FROM reports GROUP BY 1, 2 HAVING count(*) > 1
     """,
     "every day with report rows has a run": """
         SELECT report_at FROM reports EXCEPT SELECT report_date FROM report_runs WHERE batches > 0
     """,
-    "the kept totals are the counts": """
+    "the kept totals equal the row counts": """
         SELECT name, count, rows FROM (
             SELECT 'users' AS name, count(*) FROM users
             UNION ALL SELECT 'products', count(*) FROM products
@@ -50,7 +50,7 @@ _RULES = {
             SELECT table_name AS name, sum(rows) AS rows FROM row_counts GROUP BY 1
         ) kept USING (name) WHERE count <> coalesce(rows, 0)
     """,
-    "every settled message has a moment and an applied one a result": """
+    "a settled message has a finish time, and an applied one a result": """
         SELECT message_id FROM messages
         WHERE (status = 'failing') <> (finished_at IS NULL)
             OR (status = 'applied') <> (result_id IS NOT NULL)

@@ -8,14 +8,14 @@ from litestar.types import ASGIApp
 
 @asynccontextmanager
 async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
-    """Start the application up and shut it down, as a server would."""
-    orders: asyncio.Queue[Any] = asyncio.Queue()
-    answers: asyncio.Queue[Any] = asyncio.Queue()
-    running = asyncio.create_task(app({"type": "lifespan"}, orders.get, answers.put))  # type: ignore
-    await orders.put({"type": "lifespan.startup"})
-    assert (await answers.get())["type"] == "lifespan.startup.complete"
+    """Run the application's startup and its shutdown, as a server would."""
+    events: asyncio.Queue[Any] = asyncio.Queue()
+    replies: asyncio.Queue[Any] = asyncio.Queue()
+    running = asyncio.create_task(app({"type": "lifespan"}, events.get, replies.put))  # type: ignore
+    await events.put({"type": "lifespan.startup"})
+    assert (await replies.get())["type"] == "lifespan.startup.complete"
     try:
         yield
     finally:
-        await orders.put({"type": "lifespan.shutdown"})
+        await events.put({"type": "lifespan.shutdown"})
         await running

@@ -1,4 +1,4 @@
-"""The real data, and the truths that were computed from it independently of this service."""
+"""The Northwind data, and the expected results that were computed without this service."""
 
 import csv
 import os
@@ -15,5 +15,6 @@ def require() -> None:
 
 
 def truth(name: str) -> list[dict[str, str]]:
+    """The rows of one file of expected results."""
     with (NORTHWIND / "truths" / f"{name}.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""Child processes of the tests: their output in a file, their end with ours."""
+"""Child processes of the tests: their output goes to a file, and they end when the tests do."""
 
 import asyncio
 import ctypes
@@ -12,17 +12,18 @@ from pathlib import Path
 from harness.waiting import eventually
 
 _PR_SET_PDEATHSIG = 1
-# Of our own environment only what programs need to run: a developer's settings stay outside.
-_KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
+# All that children inherit of our environment: a developer's settings must not reach them.
+_INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """For a child: the variables, and what every program needs."""
-    return {name: os.environ[name] for name in _KEPT if name in os.environ} | dict(variables)
+    """The environment of a child: these variables, and what every program needs."""
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return inherited | dict(variables)
 
 
 class Process:
-    """`variables` are all that the child gets besides what every program needs."""
+    """A child process; its environment is `variables` and what every program needs."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Process:
 
     @property
     def output(self) -> str:
-        """What it has written since its last start."""
+        """What the process has written since its last start."""
         return self.log.read_bytes()[self._log_begins :].decode(errors="replace")
 
     def start(self) -> None:
@@ -70,18 +71,18 @@ class Process:
             )
 
     async def says(self, *texts: str, seconds: float = 30) -> None:
-        """Wait until its output has all the texts; fail with the output if it ends before."""
+        """Wait until the output has all the texts; fail with it if the process ends first."""
 
         def said() -> bool:
             output = self.output
-            assert self.running or all(text in output for text in texts), self._story(texts)
+            assert self.running or all(text in output for text in texts), self._failure(texts)
             return all(text in output for text in texts)
 
-        await eventually(said, seconds, lambda: self._story(texts))
+        await eventually(said, seconds, lambda: self._failure(texts))
 
     async def ends(self, seconds: float = 20) -> int:
-        """Wait for its end; the exit code, negative for a signal."""
-        await eventually(lambda: not self.running, seconds, lambda: self._story(("its end",)))
+        """Wait for the process to end and return its exit code, negative for a signal."""
+        await eventually(lambda: not self.running, seconds, lambda: self._failure(("its end",)))
         assert self._child is not None
         return self._child.returncode
 
@@ -106,12 +107,12 @@ class Process:
     def resume(self) -> None:
         os.killpg(self.pid, signal.SIGCONT)
 
-    def _story(self, texts: Sequence[str]) -> str:
-        return f"{self.name}: waited for {texts}, and it wrote:\n{self.output[-8000:]}"
+    def _failure(self, texts: Sequence[str]) -> str:
+        return f"{self.name}: waited for {texts}, but it wrote:\n{self.output[-8000:]}"
 
 
 async def run(process: Process, seconds: float = 60) -> str:
-    """Run a program to its end, which must be a good one; its output."""
+    """Run a program, which must exit with 0, and return its output."""
     process.start()
     try:
         code = await process.ends(seconds)
@@ -122,7 +123,7 @@ async def run(process: Process, seconds: float = 60) -> str:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """However the tests end, a timeout's SIGKILL included, the child gets a SIGTERM."""
+    """The kernel sends the child a SIGTERM however the tests end, even if they are killed."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -130,7 +131,7 @@ def _die_with_parent() -> Callable[[], None] | None:
 
 
 async def finish(processes: Sequence[Process]) -> None:
-    """End them all, in order if they want to, else not."""
+    """Stop them all: SIGTERM first, and SIGKILL to those that still run after 10 s."""
     for process in processes:
         if process.running:
             os.kill(process.pid, signal.SIGTERM)
@@ -142,6 +143,6 @@ async def _finish(process: Process) -> None:
         if process.running:
             await process.ends(10)
     except AssertionError:
-        pass  # it does not listen; tests of the end itself use stop()
+        pass  # it ignored the SIGTERM; tests of the shutdown itself use stop()
     finally:
         process.kill()

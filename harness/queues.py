@@ -1,4 +1,4 @@
-"""A client of the queues that knows nothing of the service: one for each transport."""
+"""Clients of the queues that know nothing of the service: one for each transport."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from faststream.redis import BinaryMessageFormatV1
 from redis.asyncio import Redis
 
 from harness.bare_amqp import publish_bare
-from harness.surroundings import Surroundings
+from harness.dependencies import Dependencies
 from harness.waiting import eventually
 
 
@@ -44,7 +44,7 @@ class QueueClient(ABC):
     async def send(
         self, queue: str, body: Any, message_id: str | None = None, reply_to: str = ""
     ) -> None:
-        """`body`: bytes as they are, anything else as JSON. Without a `message_id` none is set."""
+        """Send bytes as they are and anything else as JSON; None leaves the message without id."""
         await self._send(queue, Sent(as_bytes(body), message_id, reply_to))
 
     async def take(self, queue: str, seconds: float = 10) -> Received:
@@ -62,19 +62,19 @@ class QueueClient(ABC):
 
     @abstractmethod
     async def count(self, queue: str) -> int:
-        """How many messages wait; on streams those that are being worked on count too."""
+        """How many messages wait; on streams those that are in progress count too."""
 
     @abstractmethod
     async def deliver_and_return(self, queue: str) -> None:
-        """Take a delivery and vanish with it, so that it will be delivered once more."""
+        """Take a delivery without acknowledging it, so that it will be delivered once more."""
 
     @abstractmethod
     async def declare(self, queue: str) -> None:
-        """As any client would: durable, without arguments."""
+        """Declare the queue as any client would: durable, without arguments."""
 
     @abstractmethod
     async def reply_address(self) -> tuple[str, "asyncio.Queue[bytes]"]:
-        """What to put into `reply_to`, and where the replies arrive."""
+        """The value for `reply_to`, and the bodies of the replies as they arrive there."""
 
 
 class RabbitMQClient(QueueClient):
@@ -183,12 +183,12 @@ class StreamsClient(QueueClient):
 
 
 @asynccontextmanager
-async def queue_client(surroundings: Surroundings) -> AsyncIterator[QueueClient]:
-    if surroundings.rabbitmq:
-        async with await aio_pika.connect(surroundings.rabbitmq.url) as connection:
-            yield RabbitMQClient(surroundings.rabbitmq.url, await connection.channel())
+async def queue_client(dependencies: Dependencies) -> AsyncIterator[QueueClient]:
+    if dependencies.rabbitmq:
+        async with await aio_pika.connect(dependencies.rabbitmq.url) as connection:
+            yield RabbitMQClient(dependencies.rabbitmq.url, await connection.channel())
     else:
-        async with Redis(port=surroundings.valkey.port, db=1) as redis:
+        async with Redis(port=dependencies.valkey.port, db=1) as redis:
             client = StreamsClient(redis)
             yield client
             await client.close()

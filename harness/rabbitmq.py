@@ -14,7 +14,7 @@ PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 MISSING = "RabbitMQ's server is missing: run `apt-get install -y rabbitmq-server`, or `tests/run`"
 VHOST, USER, PASSWORD = "local", "guest", "guest"
 
-# Whatever this service declares, TaskIQ's queues among it.
+# All that this service declares, including TaskIQ's queues.
 _QUEUES = [*Queue, *(queue.dead for queue in Queue), "taskiq", "taskiq.dead_letter"]
 _CONFIG = f"""\
 default_vhost = {VHOST}
@@ -25,7 +25,7 @@ listeners.tcp.1 = {LOOPBACK}:{{port}}
 
 
 class RabbitMQ:
-    """What is in `directory` outlives a stop and a kill."""
+    """A node whose data, in `directory`, survive a stop and a kill."""
 
     host = LOOPBACK
 
@@ -33,7 +33,8 @@ class RabbitMQ:
         self.port, epmd_port, distribution_port = _free_ports(3)
         self._directory = directory
         self._environment = _environment(directory, epmd_port, distribution_port)
-        # Erlang's name server would be started for all users of the machine, and stay.
+        # A name server of our own: the one that Erlang would start serves the whole machine and
+        # outlives the tests.
         self._epmd = Process(
             "epmd",
             ["epmd", "-port", str(epmd_port), "-address", LOOPBACK],
@@ -55,7 +56,7 @@ class RabbitMQ:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The settings that lead the application here."""
+        """The settings that point the application at this node."""
         return {
             "RABBITMQ_HOST": self.host,
             "RABBITMQ_PORT": str(self.port),
@@ -86,7 +87,7 @@ class RabbitMQ:
         self._epmd.kill()
 
     async def control(self, *arguments: str) -> str:
-        """rabbitmqctl"""
+        """Run rabbitmqctl, which must succeed, and return its output."""
         process = Process(
             "rabbitmqctl",
             [PROGRAMS / "rabbitmqctl", "--quiet", *arguments],
@@ -99,7 +100,7 @@ class RabbitMQ:
         return process.output
 
     async def delete_queues(self) -> None:
-        """Leave the node as it was at its first start."""
+        """Bring the node back to what it was at its first start."""
         async with await aio_pika.connect(self.url) as connection:
             channel = await connection.channel()
             for name in _QUEUES:
@@ -108,7 +109,7 @@ class RabbitMQ:
 
 def _environment(directory: Path, epmd_port: int, distribution_port: int) -> dict[str, str]:
     return {
-        "HOME": str(directory),  # the cookie lies there
+        "HOME": str(directory),  # Erlang keeps its cookie there
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": LOOPBACK,
         "RABBITMQ_NODENAME": f"test{os.getpid()}@localhost",
@@ -124,7 +125,7 @@ def _environment(directory: Path, epmd_port: int, distribution_port: int) -> dic
         "RABBITMQ_QUORUM_DIR": str(directory / "quorum"),
         "RABBITMQ_LOG_BASE": str(directory / "log"),
         "RABBITMQ_LOGS": "-",
-        # Then the start script becomes the server and does not stand between it and our signals.
+        # Makes the start script exec the server, so that our signals reach the server itself.
         "RUNNING_UNDER_SYSTEMD": "1",
     }
 

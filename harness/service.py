@@ -22,7 +22,7 @@ COMMANDS: dict[str, Sequence[str | Path]] = {
     "scheduler": [_TASKIQ, "scheduler", "app.scheduler:scheduler", "--update-interval", "1"],
     "taskiq_worker": [_TASKIQ, "worker", "app.scheduler:broker", "--workers", "1"],
 }
-# What a process says when it has begun to work. `web` is asked over HTTP.
+# What a process writes once it works; `web` is asked over HTTP instead.
 _READY = {
     "worker": ['"message": "consuming"'],
     "scheduler": ["Startup completed"],
@@ -37,7 +37,7 @@ class Ended(NamedTuple):
 
 
 class Service:
-    """`variables` are its settings; with no database among them it is the embedded mode."""
+    """`variables` are the settings; without DATABASE_URL, `web` runs in one-process mode."""
 
     def __init__(self, tree: Path, directory: Path, variables: Mapping[str, str]) -> None:
         self.port = free_port()
@@ -75,10 +75,10 @@ class Service:
             await self.processes[name].says(*_READY[name], seconds=60)
             return
         async with self.client() as client:
-            await eventually(lambda: _answers(client, self.web), 60, lambda: self.web.output)
+            await eventually(lambda: _is_ready(client, self.web), 60, lambda: self.web.output)
 
     def client(self) -> httpx.AsyncClient:
-        """One more, for those who need connections of their own."""
+        """One more client, for tests that need connections of their own."""
         return httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30)
 
     async def run(
@@ -106,7 +106,7 @@ class Service:
         return Ended(process.returncode, out.decode(), err.decode())
 
     async def script(self, *command: str | Path) -> str:
-        """Run a Python program of the tree to its good end; its output."""
+        """Run a Python program of the tree, which must exit with 0, and return its output."""
         ended = await self.run(*command)
         assert ended.code == 0, ended.out + ended.err
         return ended.out
@@ -121,8 +121,8 @@ class Service:
         return rows
 
     async def _page(self, name: str, number: int) -> list[dict[str, Any]]:
-        answer = await self.api.get(f"/{name}?count=100&page={number}")
-        return list(answer.raise_for_status().json()[name])
+        response = await self.api.get(f"/{name}?count=100&page={number}")
+        return list(response.raise_for_status().json()[name])
 
     async def total(self, name: str) -> int:
         return int((await self.api.get(f"/{name}")).raise_for_status().json()["total"])
@@ -139,7 +139,7 @@ class Service:
         await self.close()
 
 
-async def _answers(client: httpx.AsyncClient, web: Process) -> bool:
+async def _is_ready(client: httpx.AsyncClient, web: Process) -> bool:
     assert web.running, web.output
     try:
         return (await client.get("/health/ready")).status_code == 200
@@ -149,7 +149,7 @@ async def _answers(client: httpx.AsyncClient, web: Process) -> bool:
 
 @asynccontextmanager
 async def one_command(tree: Path, directory: Path, **variables: str) -> AsyncIterator[Service]:
-    """`python main.py` with nothing configured but these, running."""
+    """`python main.py`, started and ready, with nothing configured but `variables`."""
     variables = {"DATA_DIR": str(directory / "data"), **variables}
     async with Service(tree, directory, variables) as service:
         await service.start("web")

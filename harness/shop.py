@@ -1,4 +1,4 @@
-"""A shop with one customer: rows to start from, and short ways to act and to ask."""
+"""A shop with one customer: rows to start from, and shortcuts to change and to read them."""
 
 import itertools
 from typing import Any
@@ -27,7 +27,7 @@ class Shop:
             return cls(container, user_id, (await uow.addresses.create(user_id, address)).id)
 
     async def user(self) -> int:
-        """One more user, without an address."""
+        """Add one more user, without an address, and return the id."""
         return await _add_user(self._container)
 
     async def product(self, stock: int = 100, price: str = "10.00", **more: Any) -> int:

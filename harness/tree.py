@@ -1,4 +1,4 @@
-"""A copy of the service's files, so that neither a developer's `.env` gets in nor files stay."""
+"""A copy of the service's files: no developer's `.env` gets in, and no file of a test stays."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Waiting for what must come, with a limit."""
+"""Waiting for a condition, with a time limit."""
 
 import asyncio
 import inspect
@@ -11,9 +11,12 @@ _PAUSE = 0.02
 async def eventually(
     condition: Callable[[], Any | Awaitable[Any]],
     seconds: float = 10,
-    story: Callable[[], str] = lambda: "it did not come true",
+    failure: Callable[[], str] = lambda: "the condition did not come true",
 ) -> Any:
-    """The condition's first true value. Its assertions fail at once; the limit with the story."""
+    """Return the condition's first true value; fail with `failure()` after `seconds`.
+
+    An assertion inside the condition fails at once.
+    """
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
     while True:
@@ -22,5 +25,5 @@ async def eventually(
             value = await value
         if value:
             return value
-        assert clock() < deadline, f"after {seconds} s: {story()}"
+        assert clock() < deadline, f"after {seconds} s: {failure()}"
         await asyncio.sleep(_PAUSE)

@@ -17,11 +17,11 @@ from app.container import Container
 from app.embedded import Postgres, Valkey
 from app.settings import Settings
 from harness.databases import Databases
+from harness.dependencies import Dependencies
 from harness.lifespan import lifespan
 from harness.rabbitmq import RabbitMQ
 from harness.service import Service, one_command
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 from harness.tree import copy_tree
 
 # A developer's environment must not lead a test to the developer's servers.
@@ -117,16 +117,16 @@ def transport() -> str:
 
 
 @pytest.fixture
-def surroundings(
+def dependencies(
     transport: str, database_url: str, valkey: Valkey, request: pytest.FixtureRequest
-) -> Surroundings:
+) -> Dependencies:
     rabbitmq = request.getfixturevalue("rabbitmq") if transport == "rabbitmq" else None
-    return Surroundings(database_url, valkey, rabbitmq)
+    return Dependencies(database_url, valkey, rabbitmq)
 
 
 @pytest.fixture
-def settings(surroundings: Surroundings) -> Settings:
-    return surroundings.settings()
+def settings(dependencies: Dependencies) -> Settings:
+    return dependencies.settings()
 
 
 @pytest.fixture
@@ -142,10 +142,10 @@ async def shop(container: Container) -> Shop:
 
 @pytest.fixture
 async def processes(
-    surroundings: Surroundings, tree: Path, tmp_path: Path
+    dependencies: Dependencies, tree: Path, tmp_path: Path
 ) -> AsyncIterator[Service]:
     """The service as four processes, none of them started yet."""
-    async with Service(tree, tmp_path, surroundings.variables) as service:
+    async with Service(tree, tmp_path, dependencies.variables) as service:
         yield service
 
 

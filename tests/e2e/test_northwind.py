@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness import northwind
+from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
 from harness.service import Service
-from harness.surroundings import Surroundings
 
 ORDERS = 830
 
@@ -70,21 +70,21 @@ async def test_all_orders_with_one_command(embedded: Service) -> None:
     await check_invariants(state["database_url"])
 
 
-async def test_all_orders_over_rabbitmq(processes: Service, surroundings: Surroundings) -> None:
+async def test_all_orders_over_rabbitmq(processes: Service, dependencies: Dependencies) -> None:
     await processes.start("web", "worker")
     await check_ample(processes)
-    await check_invariants(surroundings.database_url)
+    await check_invariants(dependencies.database_url)
 
 
 async def test_with_half_the_stock_the_same_orders_are_refused(
-    tree: Path, tmp_path: Path, surroundings: Surroundings
+    tree: Path, tmp_path: Path, dependencies: Dependencies
 ) -> None:
     """One at a time, since which orders are short depends on their order."""
-    variables = {**surroundings.variables, "WORKER_CONCURRENCY": "1"}
+    variables = {**dependencies.variables, "WORKER_CONCURRENCY": "1"}
     async with Service(tree, tmp_path, variables) as service:
         await service.start("web", "worker")
         await check_half(service)
-    await check_invariants(surroundings.database_url)
+    await check_invariants(dependencies.database_url)
 
 
 async def check_half(service: Service) -> None:

@@ -10,10 +10,10 @@ import pytest
 from redis.asyncio import Redis
 
 from harness.databases import connected
+from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
 from harness.queues import QueueClient, queue_client
 from harness.service import COMMANDS, Service
-from harness.surroundings import Surroundings
 from harness.waiting import eventually
 
 JANE = {"username": "jane_doe", "email": "jane@example.com", "description": "Designer"}
@@ -110,18 +110,18 @@ async def _refuse(client: httpx.AsyncClient) -> None:
 
 
 async def test_the_queues_the_cache_and_the_report_of_the_original(
-    processes: Service, surroundings: Surroundings
+    processes: Service, dependencies: Dependencies
 ) -> None:
     await processes.start("web", "worker")
     client = processes.api
-    async with queue_client(surroundings) as queues:
+    async with queue_client(dependencies) as queues:
         await client.post("/users", json=JANE)
         await client.post("/users/1/addresses", json=ADDRESS)
         order_id = await _order_over_the_queues(client, queues)
-        await _look_into_redis(client, surroundings)
+        await _look_into_redis(client, dependencies)
         await client.post("/report")
-        await _read_the_report(client, order_id, surroundings.database_url)
-    await check_invariants(surroundings.database_url)
+        await _read_the_report(client, order_id, dependencies.database_url)
+    await check_invariants(dependencies.database_url)
 
 
 async def _settled(client: httpx.AsyncClient, message_id: str) -> dict[str, Any]:
@@ -152,12 +152,12 @@ async def _order_over_the_queues(client: httpx.AsyncClient, queues: QueueClient)
     return order_id
 
 
-async def _look_into_redis(client: httpx.AsyncClient, surroundings: Surroundings) -> None:
+async def _look_into_redis(client: httpx.AsyncClient, dependencies: Dependencies) -> None:
     async def value(redis: Redis) -> Any:
         await client.get("/users/1")
         return await redis.get("user:1")
 
-    async with Redis(port=surroundings.valkey.port, decode_responses=True) as redis:
+    async with Redis(port=dependencies.valkey.port, decode_responses=True) as redis:
         cached = await eventually(lambda: value(redis))
         assert json.loads(cached) == (await client.get("/users/1")).json()
         assert await redis.keys("user:*") == ["user:1"]
@@ -183,12 +183,12 @@ async def _read_the_report(client: httpx.AsyncClient, order_id: int, database_ur
 
 
 async def test_what_was_acknowledged_outlives_kill_9(
-    processes: Service, surroundings: Surroundings
+    processes: Service, dependencies: Dependencies
 ) -> None:
     """Web and worker are killed; started again, they go on where they were."""
     await processes.start("web", "worker")
     client = processes.api
-    async with queue_client(surroundings) as queues:
+    async with queue_client(dependencies) as queues:
         await client.post("/users", json=JANE)
         processes.worker.kill()
         await queues.send("product", {"name": "Tea", "price": "1", "stock_quantity": 1}, "made")
@@ -199,9 +199,9 @@ async def test_what_was_acknowledged_outlives_kill_9(
 
 
 async def test_a_worker_without_its_vhost_says_so_in_one_line_and_waits(
-    processes: Service, surroundings: Surroundings
+    processes: Service, dependencies: Dependencies
 ) -> None:
-    assert surroundings.rabbitmq
+    assert dependencies.rabbitmq
     worker = processes.process("lost", *COMMANDS["worker"], RABBITMQ_VHOST="nope")
     worker.start()
     try:

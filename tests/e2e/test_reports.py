@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.databases import connected
+from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
 from harness.queues import queue_client
 from harness.service import Service
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 from harness.tree import copy_tree
 from harness.waiting import eventually
 
@@ -38,14 +38,14 @@ def transport() -> str:
 
 
 @pytest.fixture
-async def impatient(surroundings: Surroundings, tmp_path: Path) -> AsyncIterator[Service]:
+async def impatient(dependencies: Dependencies, tmp_path: Path) -> AsyncIterator[Service]:
     """Its clock rings every minute: the line is changed as original.md says."""
     tree = copy_tree(tmp_path / "tree")
     file = tree / "app" / "scheduler.py"
     source = file.read_text()
     assert source.count(NIGHTLY) == 1
     file.write_text(source.replace(NIGHTLY, EVERY_MINUTE))
-    async with Service(tree, tmp_path, surroundings.variables) as service:
+    async with Service(tree, tmp_path, dependencies.variables) as service:
         yield service
 
 
@@ -56,7 +56,7 @@ async def reports(database_url: str) -> list[tuple[int, int]]:
 
 
 async def test_clock_schedules_and_restarts_write_what_is_owed(
-    impatient: Service, surroundings: Surroundings, shop: Shop
+    impatient: Service, dependencies: Dependencies, shop: Shop
 ) -> None:
     yesterday = (datetime.now(UTC) - timedelta(days=1)).replace(tzinfo=None)
     day = yesterday.date().isoformat()
@@ -69,10 +69,10 @@ async def test_clock_schedules_and_restarts_write_what_is_owed(
         expected.append((order.id, quantity))
 
     async def is_reported() -> bool:
-        return await reports(surroundings.database_url) == expected
+        return await reports(dependencies.database_url) == expected
 
     async def is_sent() -> bool:
-        async with connected(surroundings.database_url) as connection:
+        async with connected(dependencies.database_url) as connection:
             return not await connection.fetchval("SELECT count(*) FROM outbox")
 
     # The worker's own start builds what is owed.
@@ -86,7 +86,7 @@ async def test_clock_schedules_and_restarts_write_what_is_owed(
     await eventually(is_reported, 20)
 
     # The clock, while Redis is away.
-    await surroundings.valkey.stop()
+    await dependencies.valkey.stop()
     await order_of_yesterday()
     await eventually(is_reported, 75)
 
@@ -100,8 +100,8 @@ async def test_clock_schedules_and_restarts_write_what_is_owed(
 
     await eventually(is_sent, 20)
     check_log(impatient.taskiq_worker.output, day)
-    await check_messages(surroundings, day, expected)
-    await check_invariants(surroundings.database_url)
+    await check_messages(dependencies, day, expected)
+    await check_invariants(dependencies.database_url)
 
 
 def check_log(output: str, day: str) -> None:
@@ -117,10 +117,10 @@ def check_log(output: str, day: str) -> None:
 
 
 async def check_messages(
-    surroundings: Surroundings, day: str, expected: list[tuple[int, int]]
+    dependencies: Dependencies, day: str, expected: list[tuple[int, int]]
 ) -> None:
     """A message for each batch, with the row that was new in it."""
-    async with queue_client(surroundings) as queues:
+    async with queue_client(dependencies) as queues:
         for batch, row in enumerate(expected, 1):
             message = await queues.take("report")
             assert message.message_id == f"report:{day}:{batch}"

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from app.schemas.messages import Queue
+from harness.dependencies import Dependencies
 from harness.queues import QueueClient, queue_client
 from harness.rabbitmq import RabbitMQ
-from harness.surroundings import Surroundings
 from tests.faults import illnesses
 from tests.faults.keepalive import KeepAlive, Lost
 from tests.faults.load import Load, Tally, prepare_load
@@ -88,8 +88,8 @@ def messages(rabbitmq: RabbitMQ) -> Scenario:
             yield
 
     async def inject(stack: Stack, load: Load) -> None:
-        surroundings = Surroundings("", stack.valkey, rabbitmq)
-        senders = [_send_messages(surroundings, load) for _ in range(3)]
+        dependencies = Dependencies("", stack.valkey, rabbitmq)
+        senders = [_send_messages(dependencies, load) for _ in range(3)]
         tasks = [asyncio.ensure_future(c) for c in (_cut_now_and_then(stack.others[-1]), *senders)]
         try:
             await asyncio.gather(*tasks)
@@ -107,8 +107,8 @@ async def _cut_now_and_then(member: Member) -> None:
         await member.link.heal()
 
 
-async def _send_messages(surroundings: Surroundings, load: Load) -> None:
-    async with queue_client(surroundings) as client:
+async def _send_messages(dependencies: Dependencies, load: Load) -> None:
+    async with queue_client(dependencies) as client:
         address, replies = await client.reply_address()
         while True:
             await load.describe_by(lambda body: _send(client, address, replies, body))

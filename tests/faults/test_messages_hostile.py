@@ -40,8 +40,8 @@ async def _send(
     published: dict[Queue, list[str]] = defaultdict(list)
     for message_id, hostile in messages.items():
         published[hostile.queue].append(message_id)
-    if system.surroundings.rabbitmq:
-        await _send_with_properties(system.surroundings.rabbitmq.url, messages)
+    if system.dependencies.rabbitmq:
+        await _send_with_properties(system.dependencies.rabbitmq.url, messages)
     else:
         for message_id, hostile in messages.items():
             await queues.send(hostile.queue, hostile.body, message_id)
@@ -61,7 +61,7 @@ async def _send_with_properties(url: str, messages: dict[str, Hostile]) -> None:
 async def test_every_hostile_message_comes_to_an_end(system: System, tmp_path: Path) -> None:
     made = tmp_path / "made"
     messages = hostile_messages(made)
-    if system.surroundings.rabbitmq is None:  # FastStream's clients cut ids that are not ASCII
+    if system.dependencies.rabbitmq is None:  # FastStream's clients cut ids that are not ASCII
         messages = {id: hostile for id, hostile in messages.items() if id.isascii()}
     async with system.queues() as queues:
         await system.start("worker")
@@ -91,7 +91,7 @@ async def test_a_property_that_cannot_be_read(
     def damaged(value: Any, channel: int) -> bytes:
         return marshal(value, channel).replace(*damage)
 
-    rabbitmq = system.surroundings.rabbitmq
+    rabbitmq = system.dependencies.rabbitmq
     assert rabbitmq
     async with system.queues() as queues:
         await system.start("worker")
@@ -123,7 +123,7 @@ async def test_entries_that_no_client_library_has_made(system: System, tmp_path:
         {"__data__": "x", "more": "y"},
     ]
     async with (
-        Redis(port=system.surroundings.valkey.port, db=1) as redis,
+        Redis(port=system.dependencies.valkey.port, db=1) as redis,
         system.queues() as queues,
     ):
         await system.start("worker")

@@ -185,12 +185,12 @@ async def test_a_queue_that_is_deleted_under_its_consumer(system: System) -> Non
 
 def _deletion(system: System) -> Callable[[str], Awaitable[None]]:
     async def delete_queue(name: str) -> None:
-        assert system.surroundings.rabbitmq
-        async with await aio_pika.connect(system.surroundings.rabbitmq.url) as connection:
+        assert system.dependencies.rabbitmq
+        async with await aio_pika.connect(system.dependencies.rabbitmq.url) as connection:
             await (await connection.channel()).queue_delete(name)
 
     async def delete_stream(name: str) -> None:
-        async with Redis(port=system.surroundings.valkey.port, db=1) as redis:
+        async with Redis(port=system.dependencies.valkey.port, db=1) as redis:
             await redis.delete(name)
 
-    return delete_queue if system.surroundings.rabbitmq else delete_stream
+    return delete_queue if system.dependencies.rabbitmq else delete_stream

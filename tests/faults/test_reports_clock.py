@@ -39,7 +39,7 @@ async def test_a_day_has_every_order_between_its_midnights(system: System) -> No
     second = timedelta(seconds=1)
     for zone, day, first, after in CHANGED:
         begins, ends = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (first, after))
-        async with Container.open(system.surroundings.settings(report_timezone=zone)) as container:
+        async with Container.open(system.dependencies.settings(report_timezone=zone)) as container:
             shop = await Shop.opened(container)
             product_id = await shop.product()
             moments = [begins - second, begins, ends - second, ends]
@@ -127,7 +127,7 @@ async def test_pickles_in_redis_and_in_the_queue_of_the_tasks_execute_nothing(
 
     made = tmp_path / "made"
     poison = pickled(made)
-    port = system.surroundings.valkey.port
+    port = system.dependencies.valkey.port
     minute = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M")
     async with Redis(port=port, db=2) as results, Redis(port=port, db=3) as schedules:
         for shape in _SHAPES:
@@ -136,8 +136,8 @@ async def test_pickles_in_redis_and_in_the_queue_of_the_tasks_execute_nothing(
             await schedules.set(key, poison)
         await results.set("result:evil", poison)
         await system.start("taskiq_worker", "scheduler")
-        assert system.surroundings.rabbitmq
-        async with await aio_pika.connect(system.surroundings.rabbitmq.url) as connection:
+        assert system.dependencies.rabbitmq
+        async with await aio_pika.connect(system.dependencies.rabbitmq.url) as connection:
             exchange = (await connection.channel()).default_exchange
             shapes: list[dict[str, Any]] = [{}, {"task_id": "evil", "task_name": "nightly_reports"}]
             for headers in shapes:

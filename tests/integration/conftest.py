@@ -9,8 +9,8 @@ import pytest
 
 from app import worker
 from app.container import Container
+from harness.dependencies import Dependencies
 from harness.queues import QueueClient, queue_client
-from harness.surroundings import Surroundings
 from harness.waiting import eventually
 
 Outcome = Callable[[str], Awaitable[dict[str, Any]]]
@@ -23,8 +23,8 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def queues(surroundings: Surroundings) -> AsyncIterator[QueueClient]:
-    async with queue_client(surroundings) as client:
+async def queues(dependencies: Dependencies) -> AsyncIterator[QueueClient]:
+    async with queue_client(dependencies) as client:
         yield client
 
 
@@ -45,7 +45,9 @@ def outcome(client: httpx.AsyncClient) -> Outcome:
             known: dict[str, Any] | None = answer.json() if answer.status_code == 200 else None
             return known if known and known["status"] != "failing" else None
 
-        found: dict[str, Any] = await eventually(ask, story=lambda: f"{message_id} is not settled")
+        found: dict[str, Any] = await eventually(
+            ask, failure=lambda: f"{message_id} is not settled"
+        )
         return found
 
     return settled

@@ -16,8 +16,8 @@ from app.rest.asgi.context import RequestContext
 from app.rest.asgi.fast_path import FastPath
 from app.rest.asgi.gatekeeper import Gatekeeper
 from harness.databases import no_database
+from harness.dependencies import Dependencies
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 from harness.waiting import eventually
 
 # One that Litestar knows nothing of changes nothing, but the way.
@@ -162,8 +162,8 @@ async def test_all_but_reading_is_left_to_litestar(method: str, direct: httpx.As
     assert answer.status_code == ELSEWHERE
 
 
-async def test_strangers_come_no_further(surroundings: Surroundings) -> None:
-    async with Container.open(surroundings.settings(api_key="k" * 32)) as container:
+async def test_strangers_come_no_further(dependencies: Dependencies) -> None:
+    async with Container.open(dependencies.settings(api_key="k" * 32)) as container:
         async with client_of(web.create_app(container)) as client:
             for path in ("/users/1", "/users/1" + BY_LITESTAR):
                 key = {"X-API-Key": "k" * 32}

@@ -12,9 +12,9 @@ from app.errors import IllegalStep, NotFound, OutOfStock
 from app.schemas.orders import OrderCreate, OrderStatus
 from app.schemas.products import ProductUpdate
 from harness.databases import connected
+from harness.dependencies import Dependencies
 from harness.invariants import broken_rules, check_invariants
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +24,10 @@ async def _invariants(database_url: str) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def containers(surroundings: Surroundings) -> AsyncIterator[list[Container]]:
+async def containers(dependencies: Dependencies) -> AsyncIterator[list[Container]]:
     """As many processes as the service may have, with 40 connections between them."""
     async with AsyncExitStack() as stack:
-        opened = [Container.open(surroundings.settings()) for _ in range(4)]
+        opened = [Container.open(dependencies.settings()) for _ in range(4)]
         yield [await stack.enter_async_context(one) for one in opened]
 
 
@@ -198,7 +198,7 @@ async def test_a_hundred_pieces_go_to_a_hundred_of_500_buyers(
 @pytest.mark.parametrize(
     ("damage", "rule"),
     [
-        ("UPDATE products SET stock_quantity = 9", "the ledger's sum is the stock"),
+        ("UPDATE products SET stock_quantity = 9", "the ledger adds up to the stock"),
         ("DELETE FROM order_items", "every order has items"),
         (
             "UPDATE orders SET status = 'cancelled'",
@@ -207,12 +207,12 @@ async def test_a_hundred_pieces_go_to_a_hundred_of_500_buyers(
         (
             "INSERT INTO stock_movements (product_id, order_id, reason, quantity) "
             "SELECT product_id, order_id, reason, 0 FROM stock_movements WHERE reason = 'order'",
-            "an order is taken once and given back once at most",
+            "an order takes stock once and returns it at most once",
         ),
         (
             "INSERT INTO reports (report_at, order_id, count_product) "
             "SELECT now(), id, 99 FROM orders",
-            "every report row counts its order's pieces",
+            "a report row counts the pieces of its order",
         ),
     ],
     ids=lambda value: value.replace(" ", "-") if value.islower() else "",

@@ -8,8 +8,8 @@ from app.container import Container
 from app.embedded import Valkey
 from app.errors import Unavailable
 from harness.databases import connected
+from harness.dependencies import Dependencies
 from harness.queues import QueueClient
-from harness.surroundings import Surroundings
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 
@@ -59,11 +59,11 @@ async def test_the_relay_leaves_a_new_row_to_its_writer(
 
 
 async def test_two_relays_send_every_row_once(
-    surroundings: Surroundings, container: Container, queues: QueueClient, database_url: str
+    dependencies: Dependencies, container: Container, queues: QueueClient, database_url: str
 ) -> None:
     ids = [f"message-{number}" for number in range(60)]
     await put(database_url, *ids)
-    async with Container.open(surroundings.settings()) as other:
+    async with Container.open(dependencies.settings()) as other:
         while await left(database_url):
             await asyncio.gather(container.relay.step(), other.relay.step())
     assert [(await queues.take("report")).message_id for _ in ids] == ids

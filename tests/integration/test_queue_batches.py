@@ -9,10 +9,10 @@ from app import worker
 from app.container import Container
 from app.schemas.messages import Queue
 from harness.databases import connected
+from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
 from harness.queues import QueueClient
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 from tests.integration.conftest import Outcome
 
 pytestmark = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
@@ -52,7 +52,7 @@ async def test_each_is_judged_by_itself(
     container: Container,
     outcome: Outcome,
     shop: Shop,
-    surroundings: Surroundings,
+    dependencies: Dependencies,
 ) -> None:
     product_id = await shop.product(stock=10)
     await shop.order((product_id, 1), external_id="taken")
@@ -84,7 +84,7 @@ async def test_each_is_judged_by_itself(
         "short": [{"product_id": product_id, "wanted": 8, "in_stock": 7}]
     }
     assert await shop.stock(product_id) == 0
-    await check_invariants(surroundings.database_url)
+    await check_invariants(dependencies.database_url)
 
 
 async def test_one_that_fails_takes_no_other_with_it(

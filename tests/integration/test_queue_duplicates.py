@@ -9,10 +9,10 @@ import pytest
 from app import worker
 from app.container import Container
 from app.schemas.messages import Queue
+from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
 from harness.queues import QueueClient
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 from harness.waiting import eventually
 from tests.integration.conftest import Outcome
 
@@ -46,7 +46,7 @@ async def test_copies_that_two_workers_receive_at_the_same_time_act_once(
     container: Container,
     client: httpx.AsyncClient,
     shop: Shop,
-    surroundings: Surroundings,
+    dependencies: Dependencies,
 ) -> None:
     products = [await shop.product(stock=100) for _ in range(5)]
     body = shop.order_body(*((product_id, 1) for product_id in products))
@@ -54,7 +54,7 @@ async def test_copies_that_two_workers_receive_at_the_same_time_act_once(
         for _ in range(4):
             await queues.send(Queue.ORDER, body, f"order-{number}")
     async with (
-        Container.open(surroundings.settings()) as other,
+        Container.open(dependencies.settings()) as other,
         worker.consuming(container),
         worker.consuming(other),
     ):
@@ -62,7 +62,7 @@ async def test_copies_that_two_workers_receive_at_the_same_time_act_once(
     assert await queues.count(Queue.ORDER) == await queues.count(Queue.ORDER.dead) == 0
     assert (await client.get("/orders")).json()["total"] == 20
     assert {await shop.stock(product_id) for product_id in products} == {80}
-    await check_invariants(surroundings.database_url)
+    await check_invariants(dependencies.database_url)
 
 
 async def test_a_refused_order_stays_refused_when_it_is_sent_again(

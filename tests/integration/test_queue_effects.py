@@ -10,10 +10,10 @@ from structlog.testing import capture_logs
 
 from app import worker
 from app.container import Container
+from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
 from harness.queues import QueueClient
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 from harness.waiting import eventually
 from tests.integration.conftest import Outcome
 
@@ -61,7 +61,7 @@ async def test_order_and_order_update(
     outcome: Outcome,
     client: httpx.AsyncClient,
     shop: Shop,
-    surroundings: Surroundings,
+    dependencies: Dependencies,
 ) -> None:
     product_id = await shop.product(stock=50, price="19.90")
     body = shop.order_body(
@@ -80,7 +80,7 @@ async def test_order_and_order_update(
     applied = await outcome("step")
     assert (applied["status"], applied["result_id"]) == ("applied", order["id"])
     assert (await client.get(f"/orders/{order['id']}")).json()["status"] == "processing"
-    await check_invariants(surroundings.database_url)
+    await check_invariants(dependencies.database_url)
 
 
 async def test_what_was_sent_before_the_first_start_is_applied(

@@ -12,9 +12,9 @@ from app.consumers.pipeline import MOST_BYTES
 from app.container import Container
 from app.schemas.messages import Queue
 from harness.databases import connected
+from harness.dependencies import Dependencies
 from harness.queues import QueueClient, as_bytes
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 from tests.integration.conftest import Outcome
 
 pytestmark = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
@@ -144,11 +144,11 @@ async def test_a_message_that_fails_every_time_is_dead_after_five_times(
     outcome: Outcome,
     container: Container,
     shop: Shop,
-    surroundings: Surroundings,
+    dependencies: Dependencies,
 ) -> None:
     """A failure that we know nothing of: here a trigger in the database that somebody has made."""
     product_id = await shop.product()
-    async with connected(surroundings.database_url) as connection:
+    async with connected(dependencies.database_url) as connection:
         await connection.execute(_FAILING_UPDATES)
     async with worker.consuming(container):
         await queues.send(Queue.PRODUCT_UPDATE, {"product_id": product_id, "price": "2"}, "fails")

@@ -13,9 +13,9 @@ from app.container import Container
 from app.schemas.messages import Queue
 from app.schemas.orders import OrderStatus
 from harness.databases import connected
+from harness.dependencies import Dependencies
 from harness.queues import QueueClient
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 from tests.integration.conftest import Outcome
 
 pytestmark = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
@@ -126,10 +126,10 @@ async def test_a_refusal_is_recorded_and_changes_nothing(
     queues: QueueClient,
     outcome: Outcome,
     shop: Shop,
-    surroundings: Surroundings,
+    dependencies: Dependencies,
 ) -> None:
     refusal = await prepare(shop)
-    before = await _shop_tables(surroundings.database_url)
+    before = await _shop_tables(dependencies.database_url)
     with capture_logs() as lines:
         async with worker.consuming(container):
             await queues.send(refusal.queue, refusal.body, "refused")
@@ -137,7 +137,7 @@ async def test_a_refusal_is_recorded_and_changes_nothing(
     assert (found["status"], found["queue"]) == ("rejected", refusal.queue)
     assert (found["reason"], found["detail"]) == (refusal.reason, refusal.detail)
     assert (found["facts"], found["result_id"]) == (refusal.facts, None)
-    assert await _shop_tables(surroundings.database_url) == before
+    assert await _shop_tables(dependencies.database_url) == before
     # Acknowledged: neither here for another try nor among the dead.
     assert await queues.count(refusal.queue) == 0
     assert await queues.count(refusal.queue.dead) == 0

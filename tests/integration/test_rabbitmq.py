@@ -12,8 +12,8 @@ from app.container import Container
 from app.embedded.ports import free_port
 from app.errors import Unavailable
 from app.schemas.messages import CONSUMED, Queue
+from harness.dependencies import Dependencies
 from harness.rabbitmq import RabbitMQ
-from harness.surroundings import Surroundings
 from harness.waiting import eventually
 
 ALL_QUEUES = [*Queue, *(queue.dead for queue in CONSUMED)]
@@ -61,9 +61,9 @@ async def test_queues_that_a_client_has_declared_plainly_are_used(
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 async def test_a_wrong_setting_is_one_line_that_names_it(
-    wrong: dict[str, Any], variables: list[str], surroundings: Surroundings
+    wrong: dict[str, Any], variables: list[str], dependencies: Dependencies
 ) -> None:
-    async with Container.open(surroundings.settings(**wrong)) as container:
+    async with Container.open(dependencies.settings(**wrong)) as container:
         with pytest.raises(Unavailable) as caught:
             await container.broker.ping()
     line = str(caught.value)

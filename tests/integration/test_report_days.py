@@ -10,14 +10,14 @@ from app.container import Container
 from app.errors import NotYet
 from app.scheduler import ensure_reports
 from harness.databases import connected
+from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
 from harness.queues import QueueClient
 from harness.reports import NOON, build, messages, rows_of
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 
 
-async def test_a_day_is_the_zones(surroundings: Surroundings, shop: Shop) -> None:
+async def test_a_day_is_the_zones(dependencies: Dependencies, shop: Shop) -> None:
     """Berlin's 26 October 2025 has 25 hours: from 22:00 UTC to 23:00 UTC."""
     product_id = await shop.product()
     moments = {
@@ -30,20 +30,20 @@ async def test_a_day_is_the_zones(surroundings: Surroundings, shop: Shop) -> Non
     for moment, is_inside in moments.items():
         order = await shop.order((product_id, 1), ordered_at=moment)
         inside += [order.id] if is_inside else []
-    settings = surroundings.settings(report_timezone="Europe/Berlin")
+    settings = dependencies.settings(report_timezone="Europe/Berlin")
     async with Container.open(settings) as container:
         await build(container, date(2025, 10, 26))
         assert [id for id, _ in await rows_of(container, date(2025, 10, 26))] == inside
 
 
 async def test_four_builders_of_one_day_write_it_once(
-    surroundings: Surroundings, shop: Shop, queues: QueueClient, database_url: str
+    dependencies: Dependencies, shop: Shop, queues: QueueClient, database_url: str
 ) -> None:
     product_id = await shop.product()
     for _ in range(5):
         await shop.order((product_id, 1), ordered_at=NOON)
     async with AsyncExitStack() as stack:
-        opened = [Container.open(surroundings.settings()) for _ in range(4)]
+        opened = [Container.open(dependencies.settings()) for _ in range(4)]
         containers = [await stack.enter_async_context(one) for one in opened]
         built = await asyncio.gather(*map(build, containers))
     assert sorted(one.created for one in built) == [0, 0, 0, 5]

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 from redis.asyncio import Redis
 
+from harness.dependencies import Dependencies
 from harness.queues import QueueClient, queue_client
 from harness.service import Service
-from harness.surroundings import Surroundings
 from harness.waiting import eventually
 
 
@@ -36,7 +36,7 @@ class Deployment(ABC):
 
     @property
     @abstractmethod
-    def surroundings(self) -> Surroundings: ...
+    def dependencies(self) -> Dependencies: ...
 
     @property
     @abstractmethod
@@ -62,10 +62,10 @@ class Deployment(ABC):
 
     @property
     def database_url(self) -> str:
-        return self.surroundings.database_url
+        return self.dependencies.database_url
 
     def queues(self) -> AbstractAsyncContextManager[QueueClient]:
-        return queue_client(self.surroundings)
+        return queue_client(self.dependencies)
 
     async def heal(self) -> None:
         """Until the service itself says that nothing is wrong."""
@@ -75,7 +75,7 @@ class Deployment(ABC):
 
     async def flush(self, seconds: float) -> None:
         """The cache alone; queues and results lie in other databases."""
-        async with Redis(port=self.surroundings.valkey.port, socket_timeout=2) as redis:
+        async with Redis(port=self.dependencies.valkey.port, socket_timeout=2) as redis:
             await redis.flushdb()
         await asyncio.sleep(seconds)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from app import state_file
 from app.embedded import Postgres, Valkey
 from app.embedded.processes import processes_in, signal_all
+from harness.dependencies import Dependencies
 from harness.service import Service
-from harness.surroundings import Surroundings
 from tests.faults.soak.deployment import Deployment, Strike
 
 _PROGRAMS = {Postgres.name: ("postgres", "postgres"), Valkey.name: ("valkey", "valkey-server")}
@@ -31,9 +31,9 @@ class OneProcess(Deployment):
         ]
 
     @property
-    def surroundings(self) -> Surroundings:
+    def dependencies(self) -> Dependencies:
         state = state_file.read(self._data)
-        return Surroundings(state["database_url"], Valkey(self._data, state["redis_port"]))
+        return Dependencies(state["database_url"], Valkey(self._data, state["redis_port"]))
 
     @property
     def postgres_log(self) -> Path:

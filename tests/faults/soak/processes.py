@@ -6,10 +6,10 @@ from pathlib import Path
 from app.embedded import Postgres, Valkey
 from app.embedded.server import Server
 from harness.databases import alembic
+from harness.dependencies import Dependencies
 from harness.processes import Process
 from harness.rabbitmq import RabbitMQ
 from harness.service import Service
-from harness.surroundings import Surroundings
 from tests.faults.soak.deployment import Deployment, Strike
 
 # The machine stays up, so the kernel's memory will do for a disk; a commit, though, must be there.
@@ -20,12 +20,12 @@ _MAY_END = ("scheduler", "taskiq_worker")
 
 class Processes(Deployment):
     def __init__(
-        self, service: Service, surroundings: Surroundings, postgres: Postgres, rabbitmq: RabbitMQ
+        self, service: Service, dependencies: Dependencies, postgres: Postgres, rabbitmq: RabbitMQ
     ) -> None:
         super().__init__(service)
-        self._surroundings = surroundings
+        self._dependencies = dependencies
         self._postgres = postgres
-        self._valkey = surroundings.valkey
+        self._valkey = dependencies.valkey
         self._rabbitmq = rabbitmq
         self._down: set[str] = set()
         self.strikes = [
@@ -45,14 +45,14 @@ class Processes(Deployment):
         postgres, valkey = Postgres(directory, options=_OPTIONS), Valkey(directory)
         rabbitmq = RabbitMQ(directory / "rabbitmq")
         await asyncio.gather(postgres.start(), valkey.start(), rabbitmq.start())
-        surroundings = Surroundings(postgres.url, valkey, rabbitmq)
+        dependencies = Dependencies(postgres.url, valkey, rabbitmq)
         await alembic(postgres.url, tree, "upgrade", "head")
-        service = Service(tree, directory, surroundings.variables)
-        return cls(service, surroundings, postgres, rabbitmq)
+        service = Service(tree, directory, dependencies.variables)
+        return cls(service, dependencies, postgres, rabbitmq)
 
     @property
-    def surroundings(self) -> Surroundings:
-        return self._surroundings
+    def dependencies(self) -> Dependencies:
+        return self._dependencies
 
     @property
     def postgres_log(self) -> Path:

@@ -10,7 +10,7 @@ import pytest
 
 from app.embedded import Postgres, Valkey
 from harness.databases import Databases
-from harness.surroundings import Surroundings
+from harness.dependencies import Dependencies
 from tests.faults.invariants import check_database
 from tests.faults.support.system import System
 
@@ -43,21 +43,21 @@ async def hardy_url(hardy_databases: Databases) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def hardy_surroundings(
+def hardy_dependencies(
     transport: str, hardy_url: str, valkey: Valkey, request: pytest.FixtureRequest
-) -> Surroundings:
+) -> Dependencies:
     rabbitmq = request.getfixturevalue("rabbitmq") if transport == "rabbitmq" else None
-    return Surroundings(hardy_url, valkey, rabbitmq)
+    return Dependencies(hardy_url, valkey, rabbitmq)
 
 
 @pytest.fixture
 async def system(
-    hardy_surroundings: Surroundings, hardy_postgres: Postgres, tree: Path, tmp_path: Path
+    hardy_dependencies: Dependencies, hardy_postgres: Postgres, tree: Path, tmp_path: Path
 ) -> AsyncIterator[System]:
     """Nothing of it runs yet. After the test the invariants are checked, whatever it did."""
     log = hardy_postgres.directory / "postgres.log"
     log_begins = log.stat().st_size
-    system = System(hardy_surroundings, hardy_postgres, tree, tmp_path)
+    system = System(hardy_dependencies, hardy_postgres, tree, tmp_path)
     try:
         yield system
     finally:

@@ -13,11 +13,11 @@ from app.container import Container
 from app.embedded import Postgres
 from app.schemas.messages import CONSUMED, Queue
 from harness.databases import connected
+from harness.dependencies import Dependencies
 from harness.processes import Process, finish
 from harness.queues import QueueClient, queue_client
 from harness.service import COMMANDS, Service
 from harness.shop import Shop
-from harness.surroundings import Surroundings
 from harness.waiting import eventually
 from tests.faults.invariants import check_exactly_once
 
@@ -26,16 +26,16 @@ KILLED = 137
 
 class System(Service):
     def __init__(
-        self, surroundings: Surroundings, postgres: Postgres, tree: Path, directory: Path
+        self, dependencies: Dependencies, postgres: Postgres, tree: Path, directory: Path
     ) -> None:
-        super().__init__(tree, directory, surroundings.variables)
-        self.surroundings = surroundings
+        super().__init__(tree, directory, dependencies.variables)
+        self.dependencies = dependencies
         self.postgres = postgres
         self._more: list[Process] = []
 
     @property
     def database_url(self) -> str:
-        return self.surroundings.database_url
+        return self.dependencies.database_url
 
     def another(self, name: str, of: str, **variables: str) -> Process:
         """One more process of a kind, not started yet, with a log of its own."""
@@ -52,7 +52,7 @@ class System(Service):
     @asynccontextmanager
     async def container(self) -> AsyncIterator[Container]:
         """The same services in this process, without the loops that publish."""
-        async with Container.open(self.surroundings.settings()) as container:
+        async with Container.open(self.dependencies.settings()) as container:
             yield container
 
     @asynccontextmanager
@@ -61,7 +61,7 @@ class System(Service):
             yield await Shop.opened(container)
 
     def queues(self) -> AbstractAsyncContextManager[QueueClient]:
-        return queue_client(self.surroundings)
+        return queue_client(self.dependencies)
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
         async with connected(self.database_url) as connection:

@@ -9,8 +9,8 @@ from harness.rabbitmq import RabbitMQ
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Without RabbitMQ the queues are Valkey's streams."""
+class Dependencies:
+    """Without RabbitMQ the queues are streams in Valkey."""
 
     database_url: str
     valkey: Valkey
