@@ -60,15 +60,6 @@ def test_functions_are_short() -> None:
     ]
 
 
-def test_files_are_short() -> None:
-    long = {
-        path.name: lines
-        for path in SOURCES
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 250
-    }
-    assert not long
-
-
 def test_every_layer_has_its_package_and_no_cellar() -> None:
     for name in ("utils", "helpers", "common", "core", "lib"):
         assert not list((ROOT / "app").rglob(f"{name}*")), name
