@@ -130,8 +130,8 @@ class Load:
         self._products: dict[str, int] = {}
 
     async def run(self) -> bool:
-        """True unless a message is dead. Raises CliError if a reply does not come, or if a row names
-        a user or product that does not exist."""
+        """True unless a message is dead. Raises CliError if a reply does not come, or if a row
+        names a user or product that does not exist."""
         tally = {name: Counter[str]() for name in self._files}
         loads = (self._load_users, self._load_addresses, self._load_products, self._load_orders)
         with Progress(console=console) as progress:
@@ -247,7 +247,7 @@ def main() -> None:
     chosen, settings = _arguments(), load_settings()
     logging.disable()  # the libraries log at length what our one line says
     try:
-        # Not asyncio.run: it would wait for aiormq's tasks, which never end when RabbitMQ is frozen.
+        # Not asyncio.run: it would wait for aiormq's tasks, which never end if RabbitMQ is frozen.
         complete = asyncio.new_event_loop().run_until_complete(run(chosen, settings))
     except (CliError, Unavailable) as error:
         unset = isinstance(error, Unavailable) and not settings.rabbitmq_host

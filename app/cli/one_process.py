@@ -1,4 +1,4 @@
-"""`serve` with no database configured: the whole service in this process, beside two bundled servers."""
+"""`serve` with no database configured: the whole service in one process, with its own servers."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""PostgreSQL and Valkey as child processes. Their programs come in wheels, which the image lacks."""
+"""PostgreSQL and Valkey as child processes. Their programs come in wheels, not in the image."""
 
 from app.embedded.errors import EmbeddedServerError
 from app.embedded.postgres import Postgres
