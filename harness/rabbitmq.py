@@ -134,4 +134,4 @@ def _free_ports(count: int) -> list[int]:
     ports: set[int] = set()
     while len(ports) < count:
         ports.add(free_port())
-    return list(ports)
+    return sorted(ports)

@@ -1,4 +1,4 @@
-"""Private servers, started when the first test wants them, and what tests are given of them."""
+"""Fixtures: private servers, started when the first test needs them, and the service on them."""
 
 import os
 import shutil
@@ -24,14 +24,15 @@ from harness.service import Service, one_command
 from harness.shop import Shop
 from harness.tree import copy_tree
 
-# A developer's environment must not lead a test to the developer's servers.
+# A developer's environment must not point a test at the developer's servers.
 for _name in Settings.model_fields:
     os.environ.pop(_name.upper(), None)
 
-# The servers are stopped and their files removed when a time limit ends the tests, too.
+# SIGTERM, as a CI time limit sends it, ends the tests like Ctrl-C: the servers are stopped and
+# their files removed.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-# structlog's default draws a traceback with all local variables, which takes seconds.
+# structlog's default renders a traceback with all local variables, which takes seconds.
 structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,
@@ -46,7 +47,7 @@ _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit":
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The service's files where no `.env` lies beside them: processes of the tests run there."""
+    """A copy of the service's files without a `.env`; the processes of the tests run in it."""
     return copy_tree(tmp_path_factory.mktemp("tree"))
 
 
@@ -60,7 +61,7 @@ async def postgres() -> AsyncIterator[Postgres]:
 
 
 def _in_memory() -> str | None:
-    """Where a new database takes 10 ms and not 200 ms, if the machine has the room."""
+    """A directory in memory if it has 2 GiB free: a new database takes 10 ms there, not 200 ms."""
     memory = "/dev/shm"
     roomy = os.path.isdir(memory) and shutil.disk_usage(memory).free > 2 << 30
     return memory if roomy and os.access(memory, os.W_OK) else None
@@ -88,7 +89,7 @@ async def _valkey_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
 
 @pytest.fixture
 async def valkey(_valkey_server: Valkey) -> Valkey:
-    """Empty, and running even if the test before has stopped it."""
+    """Empty, and running even if the previous test stopped it."""
     await _valkey_server.start()
     async with Redis(port=_valkey_server.port) as client:
         await client.flushall()
@@ -104,7 +105,7 @@ def _rabbitmq_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitM
 
 @pytest.fixture
 async def rabbitmq(_rabbitmq_node: RabbitMQ) -> RabbitMQ:
-    """Without queues, and running even if the test before has stopped it."""
+    """Without queues, and running even if the previous test stopped it."""
     await _rabbitmq_node.start()
     await _rabbitmq_node.delete_queues()
     return _rabbitmq_node
@@ -112,7 +113,7 @@ async def rabbitmq(_rabbitmq_node: RabbitMQ) -> RabbitMQ:
 
 @pytest.fixture
 def transport() -> str:
-    """Tests of the queues are parametrised with both: "rabbitmq" and "streams"."""
+    """Tests of the queues are parametrised with both, "rabbitmq" and "streams"."""
     return "streams"
 
 
@@ -165,7 +166,7 @@ async def service(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Async
 
 @pytest.fixture
 async def client(container: Container) -> AsyncIterator[httpx.AsyncClient]:
-    """The HTTP door of the container, without a socket."""
+    """A client of the HTTP application, in this process and without a socket."""
     app = web.create_app(container)
     async with lifespan(app):
         transport = httpx.ASGITransport(app)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Every command that README.md and docs/ tell people to type exists."""
+"""Every command that README.md and docs/ tell the reader to type exists."""
 
 import ast
 import importlib
@@ -22,7 +22,7 @@ from app.settings import ROOT, Settings
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-# Programs of others, on the reader's machine or in the containers of servers.
+# Programs that are not ours, on the reader's machine or in the containers of the servers.
 FOREIGN = {"redis-cli", "psql", "rabbitmqctl", "git"}
 COMPOSE_COMMANDS = {"up", "ps", "logs", "restart", "down", "exec", "build", "pull", "config"}
 _BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -51,7 +51,7 @@ def split(text: str) -> Iterator[Words]:
 
 
 def walk(text: str, directory: Path) -> Iterator[tuple[Path, Words]]:
-    """Each command, and where it is started."""
+    """Each command and the directory in which it is started."""
     for line in text.replace("\\\n", " ").splitlines():
         for words in split(line):
             yield directory, words
@@ -73,7 +73,7 @@ def check(words: Words, directory: Path) -> None:
         words = words[1:]
     program, rest = words[0].rpartition("/")[2], words[1:]
     if program in FOREIGN or program == "curl":
-        return  # the addresses of curl have a test of their own
+        return  # the URLs of curl have a test of their own
     if known := CHECKS.get(program):
         known(rest, directory)
         return
@@ -160,7 +160,7 @@ CHECKS: dict[str, Callable[[Words, Path], None]] = {
 
 @cache
 def usage(*arguments: str) -> str:
-    """Nothing starts, since `--help` is the last word."""
+    """The program's help text; with `--help` at the end, nothing is started."""
     command = [sys.executable, *arguments, "--help"]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
@@ -175,13 +175,13 @@ def test_there_are_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: f"{c.page}: {shlex.join(c.words)}")
-def test_a_command_exists(command: Command) -> None:
+def test_the_command_exists(command: Command) -> None:
     check(command.words, command.directory)
 
 
-async def test_the_addresses_exist() -> None:
-    """Those of `curl`, and those that the text names."""
-    async with Container.open(Settings(_env_file=None)) as container:  # nothing is asked of it
+async def test_the_urls_exist() -> None:
+    """Those of `curl`, and those in the text."""
+    async with Container.open(Settings(_env_file=None)) as container:  # it connects to nothing
         transport = httpx.ASGITransport(web.create_app(container))  # type: ignore[arg-type]
         client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         paths = (await client.get("/schema/openapi.json")).json()["paths"]
@@ -189,12 +189,12 @@ async def test_the_addresses_exist() -> None:
     known += ["/docs", "/metrics", "/schema/openapi.json", ""]
     found = re.findall(r"http://localhost:8000[^\s\"'`)>|]*", "".join(map(_text, PAGES)))
     assert found
-    for address in found:
-        path = urlsplit(address).path.rstrip("/.,;:")
-        assert any(re.fullmatch(pattern, path) for pattern in known), address
+    for url in found:
+        path = urlsplit(url).path.rstrip("/.,;:")
+        assert any(re.fullmatch(pattern, path) for pattern in known), url
 
 
-def test_the_links_lead_somewhere() -> None:
+def test_the_links_point_to_existing_files() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)", _text(page)):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
@@ -220,7 +220,7 @@ def _text(page: Path) -> str:
         "bash no/such/script",
     ],
 )
-def test_what_does_not_exist_would_be_noticed(line: str) -> None:
+def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
     with pytest.raises((AssertionError, OSError, subprocess.CalledProcessError, ValueError)):
         for words in split(line):
             check(words, ROOT)

@@ -1,4 +1,4 @@
-"""What the tests of the queues share, and those of the embedded servers."""
+"""Fixtures that the tests of the queues share, and those of the embedded servers."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ Outcome = Callable[[str], Awaitable[dict[str, Any]]]
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Where no careless quoting of a path finds it."""
+    """A directory whose name breaks every command that quotes it carelessly."""
     return tmp_path / "a b" / "$data; 'x"
 
 
@@ -30,23 +30,23 @@ async def queues(dependencies: Dependencies) -> AsyncIterator[QueueClient]:
 
 @pytest.fixture
 async def consumers(container: Container) -> AsyncIterator[None]:
-    """The worker's loops, in this process."""
+    """Consume the queues in this process, as the worker does."""
     async with worker.consuming(container):
         yield
 
 
 @pytest.fixture
 def outcome(client: httpx.AsyncClient) -> Outcome:
-    """Ask over HTTP, until it is known, what became of a message."""
+    """Poll GET /messages/{message_id} until the message is settled."""
 
     async def settled(message_id: str) -> dict[str, Any]:
-        async def ask() -> dict[str, Any] | None:
-            answer = await client.get(f"/messages/{message_id}")
-            known: dict[str, Any] | None = answer.json() if answer.status_code == 200 else None
+        async def poll() -> dict[str, Any] | None:
+            response = await client.get(f"/messages/{message_id}")
+            known: dict[str, Any] | None = response.json() if response.status_code == 200 else None
             return known if known and known["status"] != "failing" else None
 
         found: dict[str, Any] = await eventually(
-            ask, failure=lambda: f"{message_id} is not settled"
+            poll, failure=lambda: f"{message_id} is not settled"
         )
         return found
 

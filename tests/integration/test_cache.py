@@ -1,4 +1,4 @@
-"""The cache over a real Valkey: what lies there, for how long, and that it is never needed."""
+"""The cache in a real Valkey: what is stored and for how long, and that nothing depends on it."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from harness.waiting import eventually
 
 @pytest.fixture
 async def redis(valkey: Valkey, client: httpx.AsyncClient) -> AsyncIterator[Redis]:
-    """Beside a service that has begun to use its cache."""
+    """A client of the cache, once the service has begun to use it."""
     async with Redis(port=valkey.port, decode_responses=True) as redis:
 
         async def in_use() -> bool:
@@ -32,9 +32,9 @@ async def redis(valkey: Valkey, client: httpx.AsyncClient) -> AsyncIterator[Redi
 
 
 async def read(client: httpx.AsyncClient, path: str) -> Any:
-    answer = await client.get(path)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    response = await client.get(path)
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
 async def stored(redis: Redis, key: str) -> Any:
@@ -42,22 +42,20 @@ async def stored(redis: Redis, key: str) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "ttl"), [("user", 3600), ("product", 600)])
-async def test_a_miss_fills_and_a_hit_reads_it(
+async def test_a_miss_fills_the_key_and_a_hit_reads_it(
     kind: str, ttl: int, redis: Redis, client: httpx.AsyncClient, shop: Shop
 ) -> None:
-    identity = shop.user_id if kind == "user" else await shop.product()
-    key, path = f"{kind}:{identity}", f"/{kind}s/{identity}"
+    row_id = shop.user_id if kind == "user" else await shop.product()
+    key, path = f"{kind}:{row_id}", f"/{kind}s/{row_id}"
     with capture_logs() as lines:
-        answer = await read(client, path)
+        row = await read(client, path)
     assert ("cache miss", key, "info") in events(lines)
-    assert await stored(redis, key) == answer
+    assert await stored(redis, key) == row
     assert ttl - 5 <= await redis.ttl(key) <= ttl
     assert not await redis.exists(f"lease:{key}")
 
-    # What lies there is what is answered: no look into the database, where it reads otherwise.
-    await redis.set(
-        key, json.dumps(answer | {"description": "from the cache"}, separators=(",", ":"))
-    )
+    # The service sends what the key holds and does not look into the database, which differs.
+    await redis.set(key, json.dumps(row | {"description": "from the cache"}, separators=(",", ":")))
     with capture_logs() as lines:
         assert (await read(client, path))["description"] == "from the cache"
     assert ("cache hit", key, "debug") in events(lines)
@@ -67,7 +65,7 @@ def events(lines: Any) -> list[tuple[str, str, str]]:
     return [(line["event"], line.get("key", ""), line["log_level"]) for line in lines]
 
 
-async def test_keys_list_only_what_is_cached(
+async def test_the_keys_of_a_kind_are_cached_rows_only(
     redis: Redis, client: httpx.AsyncClient, shop: Shop
 ) -> None:
     product_id = await shop.product()
@@ -78,7 +76,7 @@ async def test_keys_list_only_what_is_cached(
     assert await redis.keys("product:*") == [f"product:{product_id}"]
 
 
-async def test_a_users_change_deletes_the_key(
+async def test_a_change_of_a_user_deletes_the_key(
     redis: Redis, client: httpx.AsyncClient, shop: Shop
 ) -> None:
     path = f"/users/{shop.user_id}"
@@ -92,7 +90,7 @@ async def test_a_users_change_deletes_the_key(
     assert (await client.get(path)).status_code == 404
 
 
-async def test_a_products_change_puts_the_new_value_there(
+async def test_a_change_of_a_product_stores_the_new_value(
     redis: Redis, client: httpx.AsyncClient, shop: Shop
 ) -> None:
     product_id = await shop.product()
@@ -109,7 +107,7 @@ async def test_a_products_change_puts_the_new_value_there(
     assert (await client.get(path)).status_code == 404
 
 
-async def test_orders_and_cancellations_delete_their_products(
+async def test_orders_and_cancellations_delete_the_keys_of_their_products(
     redis: Redis, client: httpx.AsyncClient, shop: Shop
 ) -> None:
     ordered, other = await shop.product(stock=5), await shop.product(stock=5)
@@ -125,7 +123,7 @@ async def test_orders_and_cancellations_delete_their_products(
 
 
 @pytest.mark.parametrize("damage", ['{"x', "[]", "", '{"id":999999,"username":"somebody"}'])
-async def test_what_is_no_value_of_ours_is_a_miss(
+async def test_a_damaged_value_is_a_miss(
     damage: str, redis: Redis, client: httpx.AsyncClient, shop: Shop
 ) -> None:
     path = f"/users/{shop.user_id}"
@@ -142,7 +140,7 @@ async def test_a_key_of_another_type_is_a_miss(
     assert (await read(client, f"/users/{shop.user_id}"))["id"] == shop.user_id
 
 
-async def test_two_hundred_readers_of_a_cold_key_ask_the_database_twice_at_most(
+async def test_two_hundred_readers_of_a_cold_key_query_the_database_at_most_twice(
     redis: Redis, client: httpx.AsyncClient, shop: Shop
 ) -> None:
     loads = 0
@@ -153,12 +151,10 @@ async def test_two_hundred_readers_of_a_cold_key_ask_the_database_twice_at_most(
 
     event.listen(Engine, "before_cursor_execute", count)
     try:
-        answers = await asyncio.gather(
-            *(read(client, f"/users/{shop.user_id}") for _ in range(200))
-        )
+        rows = await asyncio.gather(*(read(client, f"/users/{shop.user_id}") for _ in range(200)))
     finally:
         event.remove(Engine, "before_cursor_execute", count)
-    assert {answer["id"] for answer in answers} == {shop.user_id}
+    assert {row["id"] for row in rows} == {shop.user_id}
     assert 1 <= loads <= 2
     assert await redis.exists(f"user:{shop.user_id}")
 
@@ -168,12 +164,12 @@ async def test_a_rolled_back_change_leaves_the_key(
 ) -> None:
     path = f"/users/{shop.user_id}"
     expected = await read(client, path)
-    answer = await client.put(path, json={"description": "x", "username": "PROBE"})
-    assert answer.status_code == 400
+    response = await client.put(path, json={"description": "x", "username": "PROBE"})
+    assert response.status_code == 400
     assert await stored(redis, f"user:{shop.user_id}") == expected
 
 
-async def test_without_redis_everything_works_and_nothing_is_stale_when_it_is_back(
+async def test_everything_works_without_redis_and_nothing_is_stale_after_its_return(
     redis: Redis, client: httpx.AsyncClient, shop: Shop, valkey: Valkey
 ) -> None:
     product_id = await shop.product(stock=5)

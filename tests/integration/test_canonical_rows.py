@@ -1,4 +1,4 @@
-"""Entity tags are made of a row's JSON, by reads and by writes: both must see the same bytes."""
+"""A row's entity tag is a digest of its JSON: reads and writes must produce the same bytes."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -30,7 +30,7 @@ MOMENTS = [
 PRICES = ["0", "0.01", "0.10", "19.90", "1000", "9999999999.99"]
 
 
-async def test_a_row_is_read_as_its_model_writes_it(container: Container) -> None:
+async def test_reading_a_row_gives_the_bytes_that_its_schema_writes(container: Container) -> None:
     users: list[dict[str, Any]] = [
         {"username": f"{n}{text[:9]}", "email": f"{n}{text[:9]}", "description": text}
         for n, text in enumerate(TEXTS)

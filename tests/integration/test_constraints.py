@@ -1,4 +1,4 @@
-"""The rules that PostgreSQL keeps by itself, and what the shop says when one is broken."""
+"""The constraints of the database, and the refusals that they become."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +24,7 @@ INSERT INTO orders (user_id, delivery_address_id, external_id) VALUES (1, 1, 'e'
 INSERT INTO order_items VALUES (1, 1, 1, 1);
 INSERT INTO reports (report_at, order_id, count_product) VALUES ('2025-12-16', 1, 1);
 """
-REFUSED = [
+VIOLATIONS = [
     ("uq_users_username", "INSERT INTO users (username, email) VALUES ('jANE', 'x')"),
     ("uq_users_email", "INSERT INTO users (username, email) VALUES ('x', 'jane@EXAMPLE.com')"),
     (
@@ -79,71 +79,75 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("constraint", "statement"), REFUSED, ids=[name for name, _ in REFUSED])
-async def test_a_constraint_refuses(constraint: str, statement: str, database_url: str) -> None:
+@pytest.mark.parametrize(
+    ("constraint", "statement"), VIOLATIONS, ids=[name for name, _ in VIOLATIONS]
+)
+async def test_the_constraint_rejects_the_statement(
+    constraint: str, statement: str, database_url: str
+) -> None:
     async with connected(database_url) as connection:
         await connection.execute(ROWS)
-        with pytest.raises(asyncpg.IntegrityConstraintViolationError) as refused:
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError) as caught:
             await connection.execute(statement)
-    assert refused.value.constraint_name == constraint
+    assert caught.value.constraint_name == constraint
 
 
 async def test_several_products_may_be_without_a_sku(shop: Shop) -> None:
     assert await shop.product() != await shop.product()
 
 
-async def again_the_same_username(uow: UnitOfWork, _: int) -> None:
+async def create_a_user_with_a_taken_username(uow: UnitOfWork, _: int) -> None:
     await uow.users.create(UserCreate(username="JANE", email="new@example.com"))
 
 
-async def again_the_same_email(uow: UnitOfWork, _: int) -> None:
+async def create_a_user_with_a_taken_email(uow: UnitOfWork, _: int) -> None:
     await uow.users.create(UserCreate(username="new", email="JANE@example.com"))
 
 
-async def an_update_to_a_taken_email(uow: UnitOfWork, user_id: int) -> None:
+async def change_an_email_to_a_taken_one(uow: UnitOfWork, user_id: int) -> None:
     await uow.users.update(user_id, UserUpdate(email="Jane@EXAMPLE.com"))
 
 
-async def again_the_same_sku(uow: UnitOfWork, _: int) -> None:
+async def create_a_product_with_a_taken_sku(uow: UnitOfWork, _: int) -> None:
     fields = {"sku": "TEA", "name": "tea", "price": 1, "stock_quantity": 1}
     await uow.products.create(ProductCreate.model_validate(fields))
 
 
-async def an_address_of_nobody(uow: UnitOfWork, _: int) -> None:
+async def create_an_address_of_an_unknown_user(uow: UnitOfWork, _: int) -> None:
     await uow.addresses.create(99, AddressCreate(street="s", city="c", country="c"))
 
 
-async def the_end_of_a_user_with_orders(uow: UnitOfWork, user_id: int) -> None:
+async def delete_a_user_with_orders(uow: UnitOfWork, user_id: int) -> None:
     await uow.users.delete(user_id)
 
 
-async def the_end_of_an_address_with_orders(uow: UnitOfWork, _: int) -> None:
+async def delete_an_address_with_orders(uow: UnitOfWork, _: int) -> None:
     await uow.addresses.delete(1)
 
 
-async def the_end_of_a_product_with_orders(uow: UnitOfWork, _: int) -> None:
+async def delete_a_product_with_orders(uow: UnitOfWork, _: int) -> None:
     await uow.products.delete(1)
 
 
-async def the_change_of_an_unknown_product(uow: UnitOfWork, _: int) -> None:
+async def change_an_unknown_product(uow: UnitOfWork, _: int) -> None:
     await uow.products.update(99, ProductUpdate())
 
 
 @pytest.mark.parametrize(
     ("act", "refusal", "detail"),
     [
-        (again_the_same_username, Duplicate, "this username is already taken"),
-        (again_the_same_email, Duplicate, "this email is already taken"),
-        (an_update_to_a_taken_email, Duplicate, "this email is already taken"),
-        (again_the_same_sku, Duplicate, "this sku is already taken"),
-        (an_address_of_nobody, NotFound, "user 99 does not exist"),
-        (the_end_of_a_user_with_orders, StillNeeded, "orders still need this user"),
-        (the_end_of_an_address_with_orders, StillNeeded, "orders still need this address"),
-        (the_end_of_a_product_with_orders, StillNeeded, "orders still need this product"),
-        (the_change_of_an_unknown_product, NotFound, "product 99 does not exist"),
+        (create_a_user_with_a_taken_username, Duplicate, "this username is already taken"),
+        (create_a_user_with_a_taken_email, Duplicate, "this email is already taken"),
+        (change_an_email_to_a_taken_one, Duplicate, "this email is already taken"),
+        (create_a_product_with_a_taken_sku, Duplicate, "this sku is already taken"),
+        (create_an_address_of_an_unknown_user, NotFound, "user 99 does not exist"),
+        (delete_a_user_with_orders, StillNeeded, "orders still need this user"),
+        (delete_an_address_with_orders, StillNeeded, "orders still need this address"),
+        (delete_a_product_with_orders, StillNeeded, "orders still need this product"),
+        (change_an_unknown_product, NotFound, "product 99 does not exist"),
     ],
 )
-async def test_the_shop_says_which_rule_it_was(
+async def test_a_violated_constraint_is_a_refusal_that_names_the_rule(
     act: Callable[[UnitOfWork, int], Awaitable[None]],
     refusal: type[Refusal],
     detail: str,

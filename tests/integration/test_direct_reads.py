@@ -1,4 +1,4 @@
-"""What is answered without Litestar is answered as Litestar would."""
+"""The fast path sends exactly what Litestar would send."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,7 +20,7 @@ from harness.dependencies import Dependencies
 from harness.shop import Shop
 from harness.waiting import eventually
 
-# One that Litestar knows nothing of changes nothing, but the way.
+# A parameter that nothing reads: it changes nothing, except that the request goes to Litestar.
 BY_LITESTAR = "?x=1"
 ELSEWHERE = 418
 STATUSES = (200, 304, 404, 503)
@@ -38,14 +38,14 @@ def client_of(app: Any) -> httpx.AsyncClient:
 
 @pytest.fixture
 async def direct(container: Container) -> AsyncIterator[httpx.AsyncClient]:
-    """Our own way alone; what it leaves to Litestar is 418."""
+    """A client of the fast path alone; what it leaves to Litestar is 418."""
     door = Gatekeeper(FastPath(_elsewhere, container), container.settings)
     async with client_of(RequestContext(door)) as client:
         yield client
 
 
-class Answer:
-    """All that a client, an operator and a collector of metrics can see of a request."""
+class Observed:
+    """Everything about a request that is visible: the response, the log line and the metrics."""
 
     def __init__(self, response: httpx.Response, line: Any, counted: list[float]) -> None:
         assert line.pop("milliseconds") >= 0
@@ -55,7 +55,7 @@ class Answer:
         self.seen = (self.status, headers, response.content, line, counted)
 
 
-async def ask(client: httpx.AsyncClient, method: str, path: str, **headers: str) -> Answer:
+async def observe(client: httpx.AsyncClient, method: str, path: str, **headers: str) -> Observed:
     given = {b"x-request-id": b"same"}
     given |= {k.replace("_", "-").encode(): v.encode("latin-1") for k, v in headers.items()}
     before = _counted(path)
@@ -64,7 +64,7 @@ async def ask(client: httpx.AsyncClient, method: str, path: str, **headers: str)
     assert response.headers["x-request-id"] == "same"
     (line,) = [line for line in lines if line["event"] == "request"]
     added = [a - b for a, b in zip(_counted(path), before, strict=True)]
-    return Answer(response, line, added)
+    return Observed(response, line, added)
 
 
 def _counted(path: str) -> list[float]:
@@ -81,15 +81,15 @@ async def both(
     direct: httpx.AsyncClient, client: httpx.AsyncClient, path: str, status: int, **headers: str
 ) -> None:
     for method in ("GET", "HEAD"):
-        ours = await ask(direct, method, path, **headers)
-        assert ours.seen == (await ask(client, method, path + BY_LITESTAR, **headers)).seen
+        ours = await observe(direct, method, path, **headers)
+        assert ours.seen == (await observe(client, method, path + BY_LITESTAR, **headers)).seen
         assert ours.status == status
         assert ours.counted == [*(float(status == known) for known in STATUSES), 1]
 
 
 @pytest.fixture
 async def paths(shop: Shop, client: httpx.AsyncClient, valkey: Valkey) -> list[str]:
-    """Of a user and a product, beside a service that uses its cache."""
+    """The paths of a user and of a product that the service has cached."""
     paths = [f"/users/{shop.user_id}", f"/products/{await shop.product()}"]
 
     async def cached() -> bool:
@@ -112,7 +112,7 @@ async def test_hits(paths: list[str], direct: httpx.AsyncClient, client: httpx.A
             await both(direct, client, path, 200, if_none_match=known)
 
 
-async def test_of_two_headers_the_first_counts(
+async def test_the_first_of_two_headers_counts(
     paths: list[str], direct: httpx.AsyncClient, client: httpx.AsyncClient
 ) -> None:
     tag = (await direct.get(paths[0])).headers["etag"]
@@ -152,17 +152,19 @@ async def test_without_a_database(
      "/users/1/", "//users/1", "/users/1/addresses", "/users/1?x=1", "/users/x", "/users/%D9%A1",
      "/orders/1", "/users/1%0A", "/Users/1", "/users/99999999999"],
 )  # fmt: skip
-async def test_the_unusual_is_left_to_litestar(path: str, direct: httpx.AsyncClient) -> None:
+async def test_unusual_paths_are_left_to_litestar(path: str, direct: httpx.AsyncClient) -> None:
     assert (await direct.get(path)).status_code == ELSEWHERE
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "POST", "PATCH"])
-async def test_all_but_reading_is_left_to_litestar(method: str, direct: httpx.AsyncClient) -> None:
-    answer = await direct.request(method, "/users/1", headers={"Content-Type": "application/json"})
-    assert answer.status_code == ELSEWHERE
+async def test_writes_are_left_to_litestar(method: str, direct: httpx.AsyncClient) -> None:
+    response = await direct.request(
+        method, "/users/1", headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == ELSEWHERE
 
 
-async def test_strangers_come_no_further(dependencies: Dependencies) -> None:
+async def test_the_gatekeeper_stands_before_the_fast_path(dependencies: Dependencies) -> None:
     async with Container.open(dependencies.settings(api_key="k" * 32)) as container:
         async with client_of(web.create_app(container)) as client:
             for path in ("/users/1", "/users/1" + BY_LITESTAR):

@@ -1,4 +1,4 @@
-"""The bundled servers after a stop, a kill, a freeze, and the end of their parent."""
+"""The bundled servers after a stop, a kill, a freeze, and the death of their parent."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from harness.waiting import eventually
 
 
 @pytest.mark.parametrize("kind", ["postgres", "valkey"])
-async def test_data_outlive_every_kind_of_end(kind: str, directory: Path) -> None:
+async def test_data_survive_every_kind_of_end(kind: str, directory: Path) -> None:
     server = make(kind, directory)
     async with running(server):
         port = server.port
@@ -60,7 +60,7 @@ async def test_pause_freezes_every_session(directory: Path) -> None:
         server.resume()
         assert await asyncio.wait_for(query, 5) == 1
         await connection.close()
-        server.pause()  # stop() must not wait for a server that sleeps
+        server.pause()  # stop() must not wait for a frozen server
         await asyncio.wait_for(server.stop(), 5)
 
 
@@ -69,14 +69,14 @@ async def test_pause_freezes_valkey(directory: Path) -> None:
     async with running(server), Redis(port=server.port) as client:
         await client.ping()
         server.pause()
-        answer = asyncio.ensure_future(client.get("kept"))
-        done, _ = await asyncio.wait([answer], timeout=0.5)
+        reply = asyncio.ensure_future(client.get("kept"))
+        done, _ = await asyncio.wait([reply], timeout=0.5)
         assert not done
         server.resume()
-        assert await asyncio.wait_for(answer, 5) is None
+        assert await asyncio.wait_for(reply, 5) is None
 
 
-async def test_what_ends_by_itself_is_started_again(
+async def test_a_server_that_ends_by_itself_is_started_again(
     directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with embedded_servers(directory) as servers:
@@ -108,7 +108,7 @@ async def test_start_after_the_parent_was_killed(directory: Path, frozen: bool) 
         pids = json.loads(process.stdout.readline())
         before = state_file.read(directory)
         await sql(before["database_url"], "CREATE TABLE kept AS SELECT 1 AS one")
-        if frozen:  # so that they cannot end when the kernel tells them
+        if frozen:  # so that they cannot act on the SIGTERM that the kernel sends them
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
         process.kill()
@@ -124,7 +124,7 @@ async def test_start_after_the_parent_was_killed(directory: Path, frozen: bool) 
     assert not left_over(directory)
 
 
-async def test_a_pid_that_is_anothers_by_now(directory: Path) -> None:
+async def test_a_pid_that_now_belongs_to_another_process_is_left_alone(directory: Path) -> None:
     server = Postgres(directory, options=FAST)
     async with running(server):
         server.kill()
@@ -141,7 +141,7 @@ async def test_a_pid_that_is_anothers_by_now(directory: Path) -> None:
                 stranger.kill()
 
 
-async def test_half_a_cluster_is_not_taken_for_one(directory: Path) -> None:
+async def test_a_half_made_cluster_is_not_used(directory: Path) -> None:
     with parent_of(directory) as process:
         await eventually(lambda: list(directory.glob("postgres.new-*/PG_VERSION")))
         process.kill()

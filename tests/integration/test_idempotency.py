@@ -1,4 +1,4 @@
-"""A POST with an Idempotency-Key acts once, and a repeat gets the same answer."""
+"""A POST with an Idempotency-Key acts once, and a repeat gets the same response."""
 
 import asyncio
 from typing import Any
@@ -19,7 +19,7 @@ async def _total(client: httpx.AsyncClient, path: str) -> int:
 
 
 @pytest.mark.parametrize(("path", "body"), [("/users", USER), ("/products", PRODUCT)])
-async def test_a_repeat_gets_the_first_answer(
+async def test_a_repeat_gets_the_first_response(
     client: httpx.AsyncClient, path: str, body: dict[str, Any]
 ) -> None:
     first = await client.post(path, json=body, headers=KEY)
@@ -34,28 +34,28 @@ async def test_a_repeat_gets_the_first_answer(
 async def test_a_repeated_order_is_placed_once(client: httpx.AsyncClient, shop: Shop) -> None:
     product_id = await shop.product(stock=10)
     body = shop.order_body((product_id, 3))
-    answers = [await client.post("/orders", json=body, headers=KEY) for _ in range(3)]
-    assert {answer.content for answer in answers} == {answers[0].content}
+    responses = [await client.post("/orders", json=body, headers=KEY) for _ in range(3)]
+    assert {response.content for response in responses} == {responses[0].content}
     assert await shop.stock(product_id) == 7
 
 
 async def test_repeats_at_the_same_moment_act_once(client: httpx.AsyncClient) -> None:
     posts = (client.post("/products", json=PRODUCT, headers=KEY) for _ in range(8))
-    answers = await asyncio.gather(*posts)
-    assert {answer.status_code for answer in answers} == {201}
-    assert {answer.content for answer in answers} == {answers[0].content}
+    responses = await asyncio.gather(*posts)
+    assert {response.status_code for response in responses} == {201}
+    assert {response.content for response in responses} == {responses[0].content}
     assert await _total(client, "/products") == 1
 
 
 @pytest.mark.parametrize(
     ("path", "body"), [("/products", PRODUCT | {"price": "1.00"}), ("/users", USER)]
 )
-async def test_another_request_with_the_key_is_refused(
+async def test_another_request_with_the_key_is_rejected(
     client: httpx.AsyncClient, path: str, body: dict[str, Any]
 ) -> None:
     await client.post("/products", json=PRODUCT, headers=KEY)
-    refused = await client.post(path, json=body, headers=KEY)
-    assert (refused.status_code, refused.json()["reason"]) == (422, "key-reused")
+    rejected = await client.post(path, json=body, headers=KEY)
+    assert (rejected.status_code, rejected.json()["reason"]) == (422, "key-reused")
     assert await _total(client, "/products") == 1
     assert await _total(client, "/users") == 0
 
@@ -69,7 +69,9 @@ async def test_keys_that_cannot_be(client: httpx.AsyncClient, key: str) -> None:
     assert await _total(client, "/products") == 0
 
 
-async def test_a_refusal_is_not_kept(client: httpx.AsyncClient, shop: Shop) -> None:
+async def test_a_rejected_request_may_be_repeated_with_its_key(
+    client: httpx.AsyncClient, shop: Shop
+) -> None:
     product_id = await shop.product(stock=0)
     body = shop.order_body((product_id, 1))
     assert (await client.post("/orders", json=body, headers=KEY)).status_code == 409

@@ -1,4 +1,4 @@
-"""While PostgreSQL is away, who needs it is told so; who is refused anyway does not need it."""
+"""While PostgreSQL is away, requests that need it get 503; invalid ones are rejected without it."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ USER = {"username": "jane_doe", "email": "jane@example.com"}
         ("GET", "/health/live", None, 200),
     ],
 )
-async def test_who_needs_it(
+async def test_only_valid_requests_need_the_database(
     client: httpx.AsyncClient,
     container: Container,
     method: str,
@@ -40,12 +40,14 @@ async def test_who_needs_it(
     status: int,
 ) -> None:
     async with no_database(container):
-        answer = await client.request(method, path, json=body)
-    assert answer.status_code == status
-    assert ("retry-after" in answer.headers) == (status == 503)
+        response = await client.request(method, path, json=body)
+    assert response.status_code == status
+    assert ("retry-after" in response.headers) == (status == 503)
 
 
-async def test_a_key_of_the_wrong_shape(client: httpx.AsyncClient, container: Container) -> None:
+async def test_an_invalid_idempotency_key_is_rejected_without_the_database(
+    client: httpx.AsyncClient, container: Container
+) -> None:
     async with no_database(container):
-        answer = await client.post("/users", json=USER, headers={"Idempotency-Key": "a b"})
-    assert answer.status_code == 422
+        response = await client.post("/users", json=USER, headers={"Idempotency-Key": "a b"})
+    assert response.status_code == 422

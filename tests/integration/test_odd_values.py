@@ -1,4 +1,4 @@
-"""What looks odd and is right: it is taken, and comes back as it was."""
+"""Values that look odd and are valid: they are stored and come back as they were."""
 
 import httpx
 import pytest
@@ -26,8 +26,8 @@ async def test_json_has_one_kind_of_number(client: httpx.AsyncClient, number: st
 async def test_odd_text_is_only_text(client: httpx.AsyncClient, text: str) -> None:
     product = {"name": text, "description": text, "price": "9.90", "stock_quantity": 5}
     path = f"/products/{(await client.post('/products', json=product)).json()['id']}"
-    answers = [await client.get(path), await client.get(path)]
-    answers.append(await client.put(path, json={"name": text}))
-    for answer in answers:
-        assert answer.status_code == 200
-        assert (answer.json()["name"], answer.json()["description"]) == (text, text)
+    responses = [await client.get(path), await client.get(path)]
+    responses.append(await client.put(path, json={"name": text}))
+    for response in responses:
+        assert response.status_code == 200
+        assert (response.json()["name"], response.json()["description"]) == (text, text)

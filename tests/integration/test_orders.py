@@ -25,27 +25,27 @@ async def _invariants(database_url: str) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def containers(dependencies: Dependencies) -> AsyncIterator[list[Container]]:
-    """As many processes as the service may have, with 40 connections between them."""
+    """Four containers, as four processes would have, with 40 connections together."""
     async with AsyncExitStack() as stack:
         opened = [Container.open(dependencies.settings()) for _ in range(4)]
         yield [await stack.enter_async_context(one) for one in opened]
 
 
-async def test_one_short_line_refuses_all_lines(shop: Shop, database_url: str) -> None:
+async def test_one_short_line_rejects_the_whole_order(shop: Shop, database_url: str) -> None:
     enough, short = await shop.product(stock=10), await shop.product(stock=2)
-    with pytest.raises(OutOfStock) as refused:
+    with pytest.raises(OutOfStock) as rejected:
         await shop.order((enough, 1), (short, 3))
-    assert refused.value.facts == {"short": [{"product_id": short, "wanted": 3, "in_stock": 2}]}
+    assert rejected.value.facts == {"short": [{"product_id": short, "wanted": 3, "in_stock": 2}]}
     assert (await shop.stock(enough), await shop.stock(short)) == (10, 2)
     async with connected(database_url) as connection:
         assert await connection.fetchval("SELECT count(*) FROM orders") == 0
 
 
-async def test_the_list_of_what_is_short_is_complete(shop: Shop) -> None:
+async def test_a_rejected_order_lists_every_product_that_is_short(shop: Shop) -> None:
     products = [await shop.product(stock=stock) for stock in (0, 5, 1, 2)]
-    with pytest.raises(OutOfStock) as refused:
+    with pytest.raises(OutOfStock) as rejected:
         await shop.order(*((product_id, 2) for product_id in reversed(products)))
-    assert refused.value.facts["short"] == [
+    assert rejected.value.facts["short"] == [
         {"product_id": products[0], "wanted": 2, "in_stock": 0},
         {"product_id": products[2], "wanted": 2, "in_stock": 1},
     ]
@@ -53,15 +53,15 @@ async def test_the_list_of_what_is_short_is_complete(shop: Shop) -> None:
 
 async def test_lines_of_one_product_are_summed_before_they_are_checked(shop: Shop) -> None:
     product_id = await shop.product(stock=5)
-    with pytest.raises(OutOfStock) as refused:
+    with pytest.raises(OutOfStock) as rejected:
         await shop.order((product_id, 3), (product_id, 3))
-    assert refused.value.facts["short"] == [{"product_id": product_id, "wanted": 6, "in_stock": 5}]
+    assert rejected.value.facts["short"] == [{"product_id": product_id, "wanted": 6, "in_stock": 5}]
     order = await shop.order((product_id, 3), (product_id, 2))
     assert [(item.product_id, item.quantity) for item in order.items] == [(product_id, 5)]
     assert await shop.stock(product_id) == 0
 
 
-async def test_the_price_of_a_line_is_the_products_at_that_moment(
+async def test_a_line_keeps_the_price_that_the_product_had(
     shop: Shop, container: Container
 ) -> None:
     product_id = await shop.product(price="19.90")
@@ -75,7 +75,7 @@ async def test_the_price_of_a_line_is_the_products_at_that_moment(
     assert str(read.total_price) == "39.80"
 
 
-async def test_an_unknown_customer_is_told_before_missing_stock(shop: Shop) -> None:
+async def test_an_unknown_customer_is_reported_before_missing_stock(shop: Shop) -> None:
     product_id = await shop.product(stock=0)
     stranger = await shop.user()
     with pytest.raises(NotFound, match=f"address {shop.address_id} of user {stranger}"):
@@ -91,7 +91,7 @@ async def test_every_legal_step_and_no_other(shop: Shop) -> None:
         (OrderStatus.PROCESSING, OrderStatus.CANCELLED),
         (OrderStatus.SHIPPED, OrderStatus.DELIVERED),
     }
-    ways = {
+    steps_to = {
         OrderStatus.PENDING: [],
         OrderStatus.PROCESSING: [OrderStatus.PROCESSING],
         OrderStatus.SHIPPED: [OrderStatus.PROCESSING, OrderStatus.SHIPPED],
@@ -103,24 +103,26 @@ async def test_every_legal_step_and_no_other(shop: Shop) -> None:
         OrderStatus.CANCELLED: [OrderStatus.CANCELLED],
     }
     found = set()
-    for start, way in ways.items():
+    for start, steps in steps_to.items():
         for target in OrderStatus:
             order = await shop.order((product_id, 1))
-            await shop.change_status(order.id, *way)
+            await shop.change_status(order.id, *steps)
             try:
                 await shop.change_status(order.id, target)
-            except IllegalStep as refused:
-                assert refused.facts == {"status": start}
+            except IllegalStep as rejected:
+                assert rejected.facts == {"status": start}
             else:
                 found.add((start, target))
     assert found == legal
 
 
-@pytest.mark.parametrize("way", [[], [OrderStatus.PROCESSING]])
-async def test_a_cancellation_gives_back_what_was_taken(way: list[OrderStatus], shop: Shop) -> None:
+@pytest.mark.parametrize("steps", [[], [OrderStatus.PROCESSING]])
+async def test_a_cancellation_restocks_what_was_ordered(
+    steps: list[OrderStatus], shop: Shop
+) -> None:
     first, second = await shop.product(stock=10), await shop.product(stock=4)
     order = await shop.order((first, 3), (second, 4))
-    await shop.change_status(order.id, *way, OrderStatus.CANCELLED)
+    await shop.change_status(order.id, *steps, OrderStatus.CANCELLED)
     with pytest.raises(IllegalStep):
         await shop.change_status(order.id, OrderStatus.CANCELLED)
     assert (await shop.stock(first), await shop.stock(second)) == (10, 4)
@@ -146,19 +148,19 @@ async def test_orders_that_name_products_in_opposite_order_do_not_deadlock(
 ) -> None:
     products = [await shop.product(stock=1000) for _ in range(10)]
 
-    async def buy(container: Container, turn: int) -> None:
+    async def buy(container: Container, number: int) -> None:
         lines = [(product_id, 1) for product_id in products]
-        body = OrderCreate.model_validate(shop.order_body(*lines[:: 1 if turn % 2 else -1]))
+        body = OrderCreate.model_validate(shop.order_body(*lines[:: 1 if number % 2 else -1]))
         for _ in range(5):
-            async with container.unit_of_work(deadline=30) as uow:  # all wait for all
+            async with container.unit_of_work(deadline=30) as uow:  # each waits for all others
                 await uow.orders.place(body)
 
-    await asyncio.gather(*(buy(containers[turn % 4], turn) for turn in range(32)))
+    await asyncio.gather(*(buy(containers[number % 4], number) for number in range(32)))
     assert [await shop.stock(product_id) for product_id in products] == [1000 - 32 * 5] * 10
 
 
 async def test_an_order_that_waits_for_new_stock_gets_it(shop: Shop, database_url: str) -> None:
-    """It began when there was none: what it sees without a lock is an old row."""
+    """The order began when there was no stock: without a lock it would see the old row."""
     product_id = await shop.product(stock=0)
     async with connected(database_url) as connection, connection.transaction():
         await connection.execute("UPDATE products SET stock_quantity = 5 WHERE id = $1", product_id)

@@ -1,4 +1,4 @@
-"""What the relay sends, in which order, and what it does while nobody can be told."""
+"""What the relay sends, in which order, and what it does while the broker is away."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ TRANSPORTS = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 
 
 async def put(database_url: str, *message_ids: str, age: str = "1 minute") -> list[int]:
-    """Rows that a process has committed and not sent."""
+    """Insert rows as if a process had committed them and not sent them; the ids."""
     async with connected(database_url) as connection:
         return [
             await connection.fetchval(
@@ -36,7 +36,7 @@ async def left(database_url: str) -> list[str]:
 
 
 @TRANSPORTS
-async def test_the_relay_sends_in_order_what_others_left(
+async def test_the_relay_sends_in_order_the_rows_that_others_left(
     container: Container, queues: QueueClient, database_url: str
 ) -> None:
     ids = [f"message-{number}" for number in range(45)]

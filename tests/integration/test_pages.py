@@ -1,4 +1,4 @@
-"""Pages of lists: every row on one page, from whichever end it is counted."""
+"""Pages of lists: every row is on exactly one page."""
 
 import httpx
 import pytest
@@ -10,7 +10,7 @@ from harness.shop import Shop
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 100])
 @pytest.mark.parametrize("rows", [0, 1, 2, 6, 7])
-async def test_the_pages_together_are_the_list(
+async def test_the_pages_together_are_the_whole_list(
     container: Container, database_url: str, rows: int, count: int
 ) -> None:
     async with connected(database_url) as connection:
@@ -29,7 +29,7 @@ async def test_the_pages_together_are_the_list(
     assert {page.total for page in pages} == {rows}
 
 
-async def test_filters_hold_on_the_pages_and_in_the_total(
+async def test_filters_apply_to_the_pages_and_to_the_total(
     client: httpx.AsyncClient, container: Container, shop: Shop
 ) -> None:
     product_id = await shop.product()
@@ -42,9 +42,9 @@ async def test_filters_hold_on_the_pages_and_in_the_total(
         found = []
         for page in (1, 2, 3):
             path = f"/orders?user_id={user_id}&status=pending&count=2&page={page}"
-            answer = (await client.get(path)).json()
-            assert answer["total"] == 5
-            found += [order["id"] for order in answer["orders"]]
+            body = (await client.get(path)).json()
+            assert body["total"] == 5
+            found += [order["id"] for order in body["orders"]]
         assert found == expected
     assert (await client.get(f"/orders?user_id={shop.user_id}&status=shipped")).json() == {
         "orders": [],

@@ -1,4 +1,4 @@
-"""Orders that share a transaction, each with an outcome of its own."""
+"""Orders from the queue share a transaction, and each has its own outcome."""
 
 import asyncio
 from typing import Any
@@ -31,7 +31,7 @@ async def _outcomes(outcome: Outcome, *message_ids: str) -> list[tuple[str, str 
     return [(message["status"], message["reason"]) for message in found]
 
 
-async def test_what_one_order_takes_the_next_does_not_find(
+async def test_stock_that_one_order_takes_is_gone_for_the_next(
     queues: QueueClient, container: Container, outcome: Outcome, shop: Shop, database_url: str
 ) -> None:
     product_id = await shop.product(stock=25)
@@ -47,7 +47,7 @@ async def test_what_one_order_takes_the_next_does_not_find(
         assert await connection.fetchval(_TRANSACTIONS) < 25
 
 
-async def test_each_is_judged_by_itself(
+async def test_each_order_has_the_outcome_it_would_have_alone(
     queues: QueueClient,
     container: Container,
     outcome: Outcome,
@@ -87,7 +87,7 @@ async def test_each_is_judged_by_itself(
     await check_invariants(dependencies.database_url)
 
 
-async def test_one_that_fails_takes_no_other_with_it(
+async def test_an_order_that_fails_does_not_affect_the_others(
     queues: QueueClient, container: Container, outcome: Outcome, shop: Shop, database_url: str
 ) -> None:
     product_id = await shop.product(stock=100)
@@ -100,7 +100,7 @@ async def test_one_that_fails_takes_no_other_with_it(
     async with worker.consuming(container):
         assert await _outcomes(outcome, *ids) == [("applied", None)] * 10
         attempts = [(await outcome(message_id))["attempts"] for message_id in ids]
-        assert attempts == [0] * 10  # the failure is counted where it belongs
+        assert attempts == [0] * 10  # the failure is counted for the spoilt message alone
         assert await _outcomes(outcome, "spoilt") == [("dead", "failure")]
         dead = await queues.take(Queue.ORDER.dead)
     assert (dead.message_id, dead.headers["x-attempts"]) == ("spoilt", "5")

@@ -1,4 +1,4 @@
-"""A message acts once, however often it is delivered."""
+"""A message takes effect once, however often it is delivered."""
 
 import asyncio
 from typing import Any
@@ -41,7 +41,7 @@ async def test_a_repeated_order_is_placed_once(
     assert await shop.stock(product_id) == 7
 
 
-async def test_copies_that_two_workers_receive_at_the_same_time_act_once(
+async def test_copies_received_by_two_workers_at_once_take_effect_once(
     queues: QueueClient,
     container: Container,
     client: httpx.AsyncClient,
@@ -65,10 +65,10 @@ async def test_copies_that_two_workers_receive_at_the_same_time_act_once(
     await check_invariants(dependencies.database_url)
 
 
-async def test_a_refused_order_stays_refused_when_it_is_sent_again(
+async def test_a_rejected_order_stays_rejected_when_it_is_sent_again(
     queues: QueueClient, container: Container, outcome: Outcome, shop: Shop
 ) -> None:
-    """The answer was given; a sender that wants another asks with a new id."""
+    """The outcome of an id is final: a sender that wants to try again uses a new id."""
     product_id = await shop.product(stock=1)
     body = shop.order_body((product_id, 2))
     async with worker.consuming(container):
@@ -87,7 +87,7 @@ async def test_a_refused_order_stays_refused_when_it_is_sent_again(
 
 
 @pytest.mark.usefixtures("consumers")
-async def test_one_id_in_two_queues_is_two_messages(
+async def test_the_same_id_in_two_queues_is_two_messages(
     queues: QueueClient, outcome: Outcome, client: httpx.AsyncClient, shop: Shop
 ) -> None:
     product_id = await shop.product(stock=10)
@@ -103,7 +103,7 @@ async def test_one_id_in_two_queues_is_two_messages(
     assert (await client.get(f"/products/{product_id}")).json()["price"] == "2.00"
 
 
-async def test_a_dead_message_may_be_sent_again_in_better_shape(
+async def test_a_dead_message_may_be_corrected_and_sent_again(
     queues: QueueClient, container: Container, outcome: Outcome, shop: Shop
 ) -> None:
     product_id = await shop.product(stock=10)
@@ -134,7 +134,7 @@ async def test_two_cancellations_at_once_restock_once(
     assert await shop.stock(product_id) == 10
 
 
-async def test_an_old_update_that_comes_again_does_not_undo_a_newer_one(
+async def test_a_repeated_old_update_does_not_undo_a_newer_one(
     queues: QueueClient, container: Container, outcome: Outcome, shop: Shop
 ) -> None:
     product_id = await shop.product(stock=10)

@@ -1,4 +1,4 @@
-"""What valid messages do, over both transports."""
+"""The effects of valid messages, over both transports."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ PRODUCT = {
 
 
 @pytest.mark.usefixtures("consumers")
-async def test_product_makes_a_product(
+async def test_a_product_message_creates_a_product(
     queues: QueueClient, outcome: Outcome, client: httpx.AsyncClient
 ) -> None:
     await queues.send("product", PRODUCT, "make")
@@ -40,7 +40,7 @@ async def test_product_makes_a_product(
 
 
 @pytest.mark.usefixtures("consumers")
-async def test_product_update_changes_the_named_fields_only(
+async def test_a_product_update_changes_the_named_fields_only(
     queues: QueueClient, outcome: Outcome, client: httpx.AsyncClient
 ) -> None:
     await queues.send("product", PRODUCT, "make")
@@ -56,7 +56,7 @@ async def test_product_update_changes_the_named_fields_only(
 
 
 @pytest.mark.usefixtures("consumers")
-async def test_order_and_order_update(
+async def test_an_order_is_placed_and_updated(
     queues: QueueClient,
     outcome: Outcome,
     client: httpx.AsyncClient,
@@ -83,7 +83,7 @@ async def test_order_and_order_update(
     await check_invariants(dependencies.database_url)
 
 
-async def test_what_was_sent_before_the_first_start_is_applied(
+async def test_a_message_sent_before_the_first_start_is_applied(
     queues: QueueClient, outcome: Outcome, container: Container
 ) -> None:
     await queues.send("product", PRODUCT, "early")
@@ -93,7 +93,7 @@ async def test_what_was_sent_before_the_first_start_is_applied(
 
 
 @pytest.mark.usefixtures("consumers")
-async def test_the_sender_gets_the_outcome_if_it_asks_for_it(
+async def test_the_outcome_is_sent_to_reply_to(
     queues: QueueClient, shop: Shop, outcome: Outcome
 ) -> None:
     address, replies = await queues.reply_address()
@@ -133,7 +133,7 @@ async def test_a_message_without_an_id_is_applied_once(
 
 
 @pytest.mark.usefixtures("consumers")
-async def test_the_log_warns_when_stock_is_gone(
+async def test_the_log_warns_when_a_product_runs_out_of_stock(
     queues: QueueClient, outcome: Outcome, shop: Shop
 ) -> None:
     ordered, emptied = await shop.product(stock=2), await shop.product(stock=2)

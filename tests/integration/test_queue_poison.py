@@ -1,4 +1,4 @@
-"""Messages that can never be applied: in `<queue>.dead`, unchanged, with what is wrong."""
+"""Messages that can never be applied end in `<queue>.dead`, unchanged, with the reason."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -117,7 +117,7 @@ async def test_poison_is_dead_and_the_next_message_is_applied(
 
 @pytest.mark.usefixtures("consumers")
 @pytest.mark.parametrize("message_id", ["two\nlines", "nul\0", "esc\x1b[31m"])
-async def test_a_message_id_that_is_no_id(
+async def test_an_invalid_message_id_is_dead(
     message_id: str, queues: QueueClient, client: httpx.AsyncClient
 ) -> None:
     await queues.send(Queue.PRODUCT, PRODUCT, message_id)
@@ -126,10 +126,10 @@ async def test_a_message_id_that_is_no_id(
     assert (await client.get("/products")).json()["total"] == 0
 
 
-async def test_a_repeat_that_cannot_be_told_from_the_first_is_not_applied(
+async def test_a_redelivery_without_an_id_is_not_applied(
     queues: QueueClient, container: Container, client: httpx.AsyncClient
 ) -> None:
-    """No message id, and delivered before: it may have been applied then."""
+    """The first delivery may have been applied already, and without an id nobody can tell."""
     await queues.send(Queue.PRODUCT, PRODUCT)
     await queues.deliver_and_return(Queue.PRODUCT)
     async with worker.consuming(container):
@@ -139,14 +139,14 @@ async def test_a_repeat_that_cannot_be_told_from_the_first_is_not_applied(
     assert (await client.get("/products")).json()["total"] == 0
 
 
-async def test_a_message_that_fails_every_time_is_dead_after_five_times(
+async def test_a_message_that_always_fails_is_dead_after_five_attempts(
     queues: QueueClient,
     outcome: Outcome,
     container: Container,
     shop: Shop,
     dependencies: Dependencies,
 ) -> None:
-    """A failure that we know nothing of: here a trigger in the database that somebody has made."""
+    """An unexpected failure: here a trigger that somebody has added to the database."""
     product_id = await shop.product()
     async with connected(dependencies.database_url) as connection:
         await connection.execute(_FAILING_UPDATES)

@@ -1,4 +1,4 @@
-"""Answers that are a no: recorded with their reason, acknowledged, without any effect."""
+"""Rejected messages are recorded with the reason and acknowledged, and change nothing."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -138,7 +138,7 @@ async def test_a_refusal_is_recorded_and_changes_nothing(
     assert (found["reason"], found["detail"]) == (refusal.reason, refusal.detail)
     assert (found["facts"], found["result_id"]) == (refusal.facts, None)
     assert await _shop_tables(dependencies.database_url) == before
-    # Acknowledged: neither here for another try nor among the dead.
+    # Acknowledged: not in the queue for another attempt, and not in the dead queue.
     assert await queues.count(refusal.queue) == 0
     assert await queues.count(refusal.queue.dead) == 0
     [warning] = [line for line in lines if line["event"] == "message refused"]

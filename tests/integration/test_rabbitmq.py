@@ -1,4 +1,4 @@
-"""What only RabbitMQ has: declarations, vhosts, logins."""
+"""What exists in RabbitMQ only: declarations, vhosts, logins."""
 
 import asyncio
 from typing import Any
@@ -33,12 +33,12 @@ async def test_any_client_may_declare_the_queues_plainly(
     ):
         channel = await connection.channel()
         for name in ALL_QUEUES:
-            await channel.declare_queue(name, passive=True)  # it is there
-            await channel.declare_queue(name, durable=True)  # and no 406
+            await channel.declare_queue(name, passive=True)  # it exists
+            await channel.declare_queue(name, durable=True)  # no 406
         assert not channel.is_closed
 
 
-async def test_queues_that_a_client_has_declared_plainly_are_used(
+async def test_queues_that_a_client_declared_first_are_used(
     container: Container, rabbitmq: RabbitMQ
 ) -> None:
     async with await aio_pika.connect(rabbitmq.url) as connection:
@@ -60,7 +60,7 @@ async def test_queues_that_a_client_has_declared_plainly_are_used(
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-async def test_a_wrong_setting_is_one_line_that_names_it(
+async def test_a_wrong_setting_is_reported_in_one_line_that_names_it(
     wrong: dict[str, Any], variables: list[str], dependencies: Dependencies
 ) -> None:
     async with Container.open(dependencies.settings(**wrong)) as container:

@@ -1,4 +1,4 @@
-"""The rows of a day, and the messages that tell of them."""
+"""The report rows of a day, and the messages that announce them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ TRANSPORTS = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 
 
 @TRANSPORTS
-async def test_a_day_is_told_in_one_message(
+async def test_the_report_of_a_day_is_one_message(
     container: Container, shop: Shop, queues: QueueClient
 ) -> None:
     tea, rice = await shop.product(), await shop.product()
@@ -60,7 +60,7 @@ async def test_a_day_is_told_in_one_message(
     }
 
 
-async def test_building_again_changes_nothing_and_says_nothing(
+async def test_building_again_changes_nothing_and_sends_nothing(
     container: Container, shop: Shop, queues: QueueClient, database_url: str
 ) -> None:
     await shop.order((await shop.product(), 2), ordered_at=NOON)
@@ -82,16 +82,16 @@ async def test_a_late_order_comes_in_a_message_of_its_own(
     late = await shop.order((product_id, 2), ordered_at="2025-12-16T00:00:00")
     assert await build(container) == ReportBuilt(report_date=DAY, created=1, reports_count=2)
     assert await rows_of(container) == [(early.id, 1), (late.id, 2)]
-    told = await messages(queues)
-    assert [message.message_id for message in told] == [
+    sent = await messages(queues)
+    assert [message.message_id for message in sent] == [
         "report:2025-12-16:1",
         "report:2025-12-16:2",
     ]
-    assert [[row["order_id"] for row in message.json["reports"]] for message in told] == [
+    assert [[row["order_id"] for row in message.json["reports"]] for message in sent] == [
         [early.id],
         [late.id],
     ]
-    assert [message.json["reports_count"] for message in told] == [1, 1]
+    assert [message.json["reports_count"] for message in sent] == [1, 1]
 
 
 async def test_a_large_day_comes_in_parts(
@@ -101,20 +101,20 @@ async def test_a_large_day_comes_in_parts(
     product_id = await shop.product()
     orders = [(await shop.order((product_id, 1), ordered_at=NOON)).id for _ in range(5)]
     assert (await build(container)).created == 5
-    told = await messages(queues)
-    assert [message.message_id for message in told] == [
+    sent = await messages(queues)
+    assert [message.message_id for message in sent] == [
         f"report:2025-12-16:1:{part}" for part in (1, 2, 3)
     ]
-    assert [(message.json["part"], message.json["parts"]) for message in told] == [
+    assert [(message.json["part"], message.json["parts"]) for message in sent] == [
         (1, 3),
         (2, 3),
         (3, 3),
     ]
-    assert [message.json["reports_count"] for message in told] == [2, 2, 1]
-    assert [row["order_id"] for message in told for row in message.json["reports"]] == orders
+    assert [message.json["reports_count"] for message in sent] == [2, 2, 1]
+    assert [row["order_id"] for message in sent for row in message.json["reports"]] == orders
 
 
-async def test_a_day_without_orders_is_told_once(container: Container, queues: QueueClient) -> None:
+async def test_a_day_without_orders_is_sent_once(container: Container, queues: QueueClient) -> None:
     for _ in range(2):
         assert (await build(container)).created == 0
     [message] = await messages(queues)
@@ -122,16 +122,16 @@ async def test_a_day_without_orders_is_told_once(container: Container, queues: Q
     assert (message.json["reports_count"], message.json["reports"]) == (0, [])
 
 
-async def test_every_status_counts(container: Container, shop: Shop) -> None:
+async def test_orders_of_every_status_are_reported(container: Container, shop: Shop) -> None:
     product_id = await shop.product()
-    ways: Sequence[list[OrderStatus]] = [
+    paths: Sequence[list[OrderStatus]] = [
         [],
         [OrderStatus.CANCELLED],
         [OrderStatus.PROCESSING, OrderStatus.SHIPPED, OrderStatus.DELIVERED],
     ]
-    for way in ways:
+    for steps in paths:
         order = await shop.order((product_id, 1), ordered_at=NOON)
-        await shop.change_status(order.id, *way)
+        await shop.change_status(order.id, *steps)
     assert (await build(container)).created == 3
 
 
@@ -158,7 +158,7 @@ async def test_the_report_over_http(client: httpx.AsyncClient, shop: Shop) -> No
     assert [row["order_id"] for row in (await client.get("/report")).json()] == [today.id]
 
 
-async def test_a_large_day_takes_longer_than_other_requests_may(
+async def test_building_a_large_day_may_take_longer_than_other_requests(
     client: httpx.AsyncClient, shop: Shop, database_url: str
 ) -> None:
     await shop.order((await shop.product(), 1), ordered_at=NOON)

@@ -17,18 +17,20 @@ from harness.reports import NOON, build, messages, rows_of
 from harness.shop import Shop
 
 
-async def test_a_day_is_the_zones(dependencies: Dependencies, shop: Shop) -> None:
+async def test_a_day_begins_and_ends_at_midnight_in_the_configured_zone(
+    dependencies: Dependencies, shop: Shop
+) -> None:
     """Berlin's 26 October 2025 has 25 hours: from 22:00 UTC to 23:00 UTC."""
     product_id = await shop.product()
-    moments = {
+    times = {
         "2025-10-25T21:59:59.999999": False,
         "2025-10-25T22:00:00": True,
         "2025-10-26T22:59:59.999999": True,
         "2025-10-26T23:00:00": False,
     }
     inside = []
-    for moment, is_inside in moments.items():
-        order = await shop.order((product_id, 1), ordered_at=moment)
+    for ordered_at, is_inside in times.items():
+        order = await shop.order((product_id, 1), ordered_at=ordered_at)
         inside += [order.id] if is_inside else []
     settings = dependencies.settings(report_timezone="Europe/Berlin")
     async with Container.open(settings) as container:
@@ -36,7 +38,7 @@ async def test_a_day_is_the_zones(dependencies: Dependencies, shop: Shop) -> Non
         assert [id for id, _ in await rows_of(container, date(2025, 10, 26))] == inside
 
 
-async def test_four_builders_of_one_day_write_it_once(
+async def test_four_concurrent_builds_of_a_day_write_it_once(
     dependencies: Dependencies, shop: Shop, queues: QueueClient, database_url: str
 ) -> None:
     product_id = await shop.product()
@@ -63,7 +65,7 @@ async def test_after_a_downtime_every_day_is_built_once(
     days = [today - timedelta(days=n) for n in range(5, 0, -1)]
     async with connected(database_url) as connection:
         await connection.execute("UPDATE installation SET started_at = $1", _noon(days[0]))
-        await build(container, days[1])  # somebody asked for this one: it is closed
+        await build(container, days[1])  # built on request and closed already
         await ensure_reports(container)
         runs = await connection.fetch(
             "SELECT report_date, batches FROM report_runs WHERE closed_at IS NOT NULL"
@@ -75,14 +77,14 @@ async def test_after_a_downtime_every_day_is_built_once(
     async with container.reading() as uow:
         assert await uow.reports.days_owed() == [days[-1]]
     await shop.order((await shop.product(), 1), ordered_at=_noon(days[-1]).isoformat())
-    await ensure_reports(container)  # for orders that came late
+    await ensure_reports(container)  # builds yesterday again, for orders that came late
     assert len(await rows_of(container, days[-1])) == 1
 
 
 async def test_a_day_that_was_built_before_its_end_is_built_again(
     container: Container, shop: Shop, database_url: str
 ) -> None:
-    """Built at its noon, as if we had waited for the next day since."""
+    """The run of today is moved to yesterday, as if it had been built before that day ended."""
     today = datetime.now(UTC).date()
     yesterday = today - timedelta(days=1)
     await build(container, today)

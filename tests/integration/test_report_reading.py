@@ -1,4 +1,4 @@
-"""GET /report: JSON that the database makes, page after page."""
+"""GET /report: the database writes the JSON, page by page."""
 
 import json
 from contextlib import AsyncExitStack
@@ -23,7 +23,7 @@ async def body_of(container: Container) -> str:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5])
-async def test_pages_make_one_list(
+async def test_the_pages_are_joined_into_one_list(
     container: Container, shop: Shop, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr(reports, "ROWS_PER_PAGE", 2)
@@ -33,10 +33,10 @@ async def test_pages_make_one_list(
     assert [row["order_id"] for row in await report_of(container)] == orders
 
 
-async def test_the_database_writes_what_the_schema_says(
+async def test_the_database_writes_the_json_of_the_schema(
     container: Container, shop: Shop, database_url: str
 ) -> None:
-    """Byte for byte as pydantic writes it, times with and without a fraction among it."""
+    """Byte for byte as pydantic writes it, including times with and without a fraction."""
     product_id = await shop.product()
     orders = [(await shop.order((product_id, 2), ordered_at=NOON)).id for _ in MOMENTS]
     await build(container)
@@ -57,7 +57,7 @@ async def test_the_database_writes_what_the_schema_says(
     ]
 
 
-async def test_lists_that_are_sent_slowly_hold_no_connection(
+async def test_slow_readers_hold_no_database_connection(
     container: Container, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports, "ROWS_PER_PAGE", 1)

@@ -1,4 +1,4 @@
-"""The totals of lists: kept, never counted, and never wrong."""
+"""The totals of lists are kept by triggers, never counted, and never wrong."""
 
 import asyncio
 from collections import Counter
@@ -52,7 +52,7 @@ async def total(container: Container) -> int:
         (f"TRUNCATE products CASCADE; {_ADD}", 1),
     ],
 )
-async def test_whoever_writes_is_counted(
+async def test_the_total_is_right_after_the_statement(
     container: Container, database_url: str, statement: str, expected: int
 ) -> None:
     async with connected(database_url) as connection:
@@ -62,7 +62,7 @@ async def test_whoever_writes_is_counted(
     await check_invariants(database_url)
 
 
-async def test_whoever_copies_is_counted(container: Container, database_url: str) -> None:
+async def test_rows_of_a_copy_are_counted(container: Container, database_url: str) -> None:
     rows = [("Tea", 1, 0)] * 3
     async with connected(database_url) as connection:
         columns = ["name", "price", "stock_quantity"]
@@ -70,14 +70,14 @@ async def test_whoever_copies_is_counted(container: Container, database_url: str
     assert await total(container) == 3
 
 
-async def test_a_total_is_right_at_every_moment(database_url: str) -> None:
-    """Twenty connections write; to whoever looks, the total is the count."""
+async def test_the_total_is_right_at_every_moment(database_url: str) -> None:
+    """While twenty connections write, every snapshot has a total that equals the row count."""
     async with connected(database_url) as connection:
         await connection.execute(f"{_ADD} FROM generate_series(1, 100)")
 
     async def write(number: int) -> None:
         async with connected(database_url) as connection:
-            for turn in range(30):
+            for attempt in range(30):
                 transaction = connection.transaction()
                 await transaction.start()
                 await connection.execute(f"{_ADD} FROM generate_series(1, {number % 3 + 1})")
@@ -85,7 +85,7 @@ async def test_a_total_is_right_at_every_moment(database_url: str) -> None:
                     "DELETE FROM products WHERE id IN "
                     "(SELECT id FROM products ORDER BY random() LIMIT 2 FOR UPDATE SKIP LOCKED)"
                 )
-                await (transaction.rollback() if turn % 3 == 0 else transaction.commit())
+                await (transaction.rollback() if attempt % 3 == 0 else transaction.commit())
 
     writing = asyncio.gather(*(write(number) for number in range(20)))
     looks = 0
@@ -111,7 +111,7 @@ async def _slot(connection: "asyncpg.Connection[Any]") -> int:
     return slot
 
 
-async def test_rows_of_before_are_counted(
+async def test_rows_from_before_the_migration_are_counted(
     container: Container, database_url: str, tree: Path
 ) -> None:
     await alembic(database_url, tree, "downgrade", "6c2104d47cf7")

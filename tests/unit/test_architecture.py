@@ -1,4 +1,4 @@
-"""What the tree promises, checked in its source."""
+"""What docs/architecture.md promises about the source, checked in the source."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ SOURCES = sorted((ROOT / "app").rglob("*.py"))
 
 
 def functions() -> Iterator[tuple[str, int]]:
-    """Each function and its lines, decorators and signature included."""
+    """Each function and its number of lines, signature included."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -34,7 +34,7 @@ def test_imports_point_down() -> None:
     assert " 0 broken" in done.stdout
 
 
-def test_there_is_one_commit() -> None:
+def test_only_the_unit_of_work_commits() -> None:
     found = [
         path.relative_to(ROOT).as_posix()
         for path in SOURCES
@@ -43,8 +43,8 @@ def test_there_is_one_commit() -> None:
     assert found == ["app/unit_of_work.py"]
 
 
-def test_nothing_is_loaded_by_surprise() -> None:
-    """A statement reads what it names: no model has a relationship that could read more."""
+def test_no_model_has_a_relationship() -> None:
+    """A statement reads what it names; a relationship could load more behind the reader's back."""
     configure_mappers()
     assert not [
         relationship for mapper in Base.registry.mappers for relationship in mapper.relationships
@@ -60,6 +60,6 @@ def test_functions_are_short() -> None:
     ]
 
 
-def test_every_layer_has_its_package_and_no_cellar() -> None:
+def test_no_module_is_named_for_odds_and_ends() -> None:
     for name in ("utils", "helpers", "common", "core", "lib"):
         assert not list((ROOT / "app").rglob(f"{name}*")), name

@@ -1,10 +1,10 @@
-"""What the benchmarks make of their figures."""
+"""How the benchmarks turn their figures into tables and verdicts."""
 
 from benchmarks.markdown import replaced, section, spread
 from benchmarks.results import Contest, Figures, Line, Outcome, at_least, at_most, hold
 
 
-def test_a_verdict_is_that_of_the_median() -> None:
+def test_the_median_decides_the_verdict() -> None:
     values = [1.0, 2.6, 9.0]
     assert Line("x", values, must=at_least(2.5)).verdict == "met"
     assert Line("x", values, must=at_least(2.7)).verdict == "**missed**"
@@ -20,23 +20,20 @@ def test_the_spread_is_shown() -> None:
     assert spread([12345.6]) == "12,346"
 
 
-def test_ratios_are_those_of_the_rounds() -> None:
+def test_there_is_one_ratio_for_each_round() -> None:
     contest = Contest("x", {"a": [{"s": 1.0}, {"s": 6.0}], "b": [{"s": 2.0}, {"s": 3.0}]})
     assert contest.ratios("s", of="a", to="b") == [0.5, 2.0]
 
 
-async def test_everyone_takes_turns() -> None:
+async def test_contestants_take_turns() -> None:
     calls: list[str] = []
 
-    def turn(name: str) -> None:
-        calls.append(name)
-
     async def a() -> Figures:
-        turn("a")
+        calls.append("a")
         return {"calls": len(calls)}
 
     async def b() -> Figures:
-        turn("b")
+        calls.append("b")
         return {"calls": len(calls)}
 
     contest = await hold("x", {"a": a, "b": b}, rounds=2)
@@ -63,7 +60,7 @@ def test_a_section_has_the_promises_and_the_figures() -> None:
     )
 
 
-def test_only_what_is_between_the_markers_is_replaced() -> None:
+def test_only_the_text_between_the_markers_is_replaced() -> None:
     page = replaced("# Page\n", "row", r"one \1")
     assert page == "# Page\n\n<!-- row -->\none \\1\n<!-- end of row -->\n"
     page = replaced(page + "\nProse.\n", "row", "two")

@@ -1,4 +1,4 @@
-"""Which fields a body may have, must have, and may leave empty; how large its numbers may be."""
+"""Which fields a body may have, which it needs, which may be null, and how large numbers may be."""
 
 import json
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ def test_a_missing_field_is_named(schema: type[BaseModel], required: list[str]) 
     assert wrong_fields(schema, {}) == required
 
 
-def test_null_clears_what_may_be_empty_and_nothing_else() -> None:
+def test_null_is_taken_for_optional_columns_only() -> None:
     assert wrong_fields(UserUpdate, {"description": None}) == []
     assert wrong_fields(ProductUpdate, {"sku": None, "description": None}) == []
     assert wrong_fields(AddressUpdate, {"state": None, "zip_code": None}) == []
@@ -68,7 +68,7 @@ def test_null_clears_what_may_be_empty_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("wrong", [0, -1, INT4_MAX + 1, 10**30, 1.5, "1", True, None, [1]])
-def test_no_id(wrong: Any) -> None:
+def test_what_is_not_an_id(wrong: Any) -> None:
     assert wrong_fields(ProductUpdateMessage, {"product_id": wrong}) == ["product_id"]
     assert wrong_fields(OrderCreate, ORDER | {"user_id": wrong}) == ["user_id"]
 
@@ -92,22 +92,22 @@ def test_bounds_of_numbers_and_lines() -> None:
         assert found == ["items.1.quantity"]
 
 
-def test_only_the_fields_that_were_sent_are_changes() -> None:
+def test_only_the_fields_that_were_sent_are_changed() -> None:
     message = ProductUpdateMessage.model_validate({"product_id": 7, "sku": None, "price": "2"})
     fields = message.changes().model_dump(exclude_unset=True)
     assert fields == {"sku": None, "price": "2.00"}
 
 
 def test_the_total_of_an_order() -> None:
-    moment = datetime(2025, 12, 16, tzinfo=UTC)
+    at = datetime(2025, 12, 16, tzinfo=UTC)
     order = OrderDetail(
         id=1,
         user_id=1,
         delivery_address_id=1,
         status=OrderStatus.PENDING,
         external_id=None,
-        ordered_at=moment,
-        created_at=moment,
+        ordered_at=at,
+        created_at=at,
         updated_at=None,
         items=[
             OrderItemRead(product_id=1, quantity=3, unit_price=Decimal("19.90")),

@@ -1,4 +1,4 @@
-"""Report days: half-open, without gap or overlap, whatever the clocks do."""
+"""Report days: half-open intervals without gap or overlap, also when the clocks are changed."""
 
 import zoneinfo
 from datetime import UTC, date, datetime, timedelta
@@ -18,16 +18,16 @@ MICROSECOND = timedelta(microseconds=1)
         ("Europe/Berlin", "2025-12-16", "2025-12-15T23:00", 24),
         ("Europe/Berlin", "2025-03-30", "2025-03-29T23:00", 23),
         ("Europe/Berlin", "2025-10-26", "2025-10-25T22:00", 25),
-        # Cairo's clocks go from 00:00 to 01:00 and back at 24:00: the first has no midnight.
+        # Cairo's clocks go forward at 00:00 and back at 24:00: the first of these has no midnight.
         ("Africa/Cairo", "2025-04-25", "2025-04-24T22:00", 23),
         ("Africa/Cairo", "2025-10-30", "2025-10-29T21:00", 25),
-        # Havana's go back at 01:00, so midnight comes twice: the day begins with the first.
+        # Havana's go back at 01:00, so midnight comes twice: the day begins with the first one.
         ("America/Havana", "2025-03-09", "2025-03-09T05:00", 23),
         ("America/Havana", "2025-11-02", "2025-11-02T04:00", 25),
         ("Asia/Kathmandu", "2025-12-16", "2025-12-15T18:15", 24),
     ],
 )
-def test_begin_and_length_of_a_day(zone: str, day: str, begins: str, hours: int) -> None:
+def test_the_start_and_length_of_a_day(zone: str, day: str, begins: str, hours: int) -> None:
     calendar, at = Calendar(zone), date.fromisoformat(day)
     assert calendar.begins(at) == datetime.fromisoformat(begins).replace(tzinfo=UTC)
     assert calendar.ends(at) - calendar.begins(at) == timedelta(hours=hours)
@@ -45,7 +45,7 @@ def test_days_follow_each_other_without_gap_or_overlap(zone: str) -> None:
         assert timedelta(hours=23) <= ends - begins <= timedelta(hours=25)
 
 
-def test_a_moment_in_another_zone_is_the_same_moment() -> None:
+def test_a_time_with_another_offset_falls_on_the_day_of_the_calendars_zone() -> None:
     calendar = Calendar("Europe/Berlin")
     assert calendar.day_of(datetime.fromisoformat("2025-12-16T23:30:00+00:00")) == date(
         2025, 12, 17
@@ -56,12 +56,12 @@ def test_a_moment_in_another_zone_is_the_same_moment() -> None:
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_the_first_day_of_all_can_be_asked_for(zone: str) -> None:
+def test_the_earliest_date_has_a_start(zone: str) -> None:
     assert Calendar(zone).begins(date.min).year == 1
 
 
-def test_a_machine_that_knows_no_zones(request: pytest.FixtureRequest) -> None:
-    """The package tzdata does."""
+def test_a_machine_without_time_zone_files(request: pytest.FixtureRequest) -> None:
+    """The package tzdata has them."""
     request.addfinalizer(zoneinfo.reset_tzpath)
     zoneinfo.reset_tzpath(to=[])
     zoneinfo.ZoneInfo.clear_cache()

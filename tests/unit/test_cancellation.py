@@ -1,4 +1,4 @@
-"""A future that a library cancels must not look like the end of our own task."""
+"""A future that a library cancels must not look like the cancellation of our own task."""
 
 import asyncio
 
@@ -17,19 +17,19 @@ async def _wait_for_a_cancelled_future() -> None:
     await future
 
 
-async def test_the_database_drivers_is_an_absence_of_the_database() -> None:
+async def test_a_future_cancelled_by_the_database_driver_means_that_the_database_is_away() -> None:
     with pytest.raises(Unavailable), unavailable_if_transient():
         await _wait_for_a_cancelled_future()
 
 
-async def test_the_cache_drivers_is_an_absence_of_the_cache() -> None:
+async def test_a_future_cancelled_by_the_redis_client_means_that_redis_is_away() -> None:
     redis = CacheStore(_NOWHERE, [])
     with pytest.raises(RedisDown):
         await redis.call(lambda _: _wait_for_a_cancelled_future())
     await redis.close()
 
 
-async def test_ours_ends_the_task() -> None:
+async def test_our_own_cancellation_ends_the_task() -> None:
     redis = CacheStore(_NOWHERE, [])
 
     async def in_both() -> None:

@@ -1,4 +1,4 @@
-"""What a request is given, it is given by one provider after the other."""
+"""Litestar resolves the dependencies of a request one after the other."""
 
 import pytest
 from litestar import Litestar
@@ -9,9 +9,9 @@ from app.container import Container
 from app.settings import Settings
 
 
-async def test_no_two_dependencies_are_provided_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For two Litestar makes tasks, which cost; and a deadline that ends between them leaves the
-    Work open, because those that are open already are not closed."""
+async def test_no_two_dependencies_are_resolved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For two at once Litestar makes tasks, which cost time. And if the deadline ends between
+    them, Litestar does not close those that are open already: the unit of work stays open."""
     made: list[Litestar] = []
 
     class Kept(Litestar):

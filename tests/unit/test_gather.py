@@ -1,4 +1,4 @@
-"""One call for the questions of one turn, never an answer from before the question."""
+"""DataLoader: the gets of one loop iteration share a call, which begins after all of them."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from app.runtime.data_loader import DataLoader
 
 
 class Source:
-    """Answers when it is told to."""
+    """Returns its values once `open` is set."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -30,21 +30,21 @@ async def _source() -> Source:
     return Source()
 
 
-async def test_questions_of_one_turn_are_one_call(source: Source) -> None:
+async def test_gets_of_one_loop_iteration_share_a_call(source: Source) -> None:
     source.open.set()
-    gather = DataLoader(source.fetch)
-    answers = await asyncio.gather(*map(gather.get, [1, 2, 1, 3]))
-    assert answers == ["one", "two", "one", None]
+    loader = DataLoader(source.fetch)
+    values = await asyncio.gather(*map(loader.get, [1, 2, 1, 3]))
+    assert values == ["one", "two", "one", None]
     assert source.calls == [[1, 2, 3]]
 
 
-async def test_a_question_does_not_join_a_call_that_was_sent(source: Source) -> None:
-    gather = DataLoader(source.fetch)
-    first = asyncio.create_task(gather.get(1))
+async def test_a_get_does_not_join_a_call_that_has_begun(source: Source) -> None:
+    loader = DataLoader(source.fetch)
+    first = asyncio.create_task(loader.get(1))
     while not source.calls:
         await asyncio.sleep(0)
     source.values[1] = "changed"
-    second = asyncio.create_task(gather.get(1))
+    second = asyncio.create_task(loader.get(1))
     await asyncio.sleep(0)
     source.open.set()
     assert (await first, await second) == ("one", "changed")
@@ -54,16 +54,16 @@ async def test_a_question_does_not_join_a_call_that_was_sent(source: Source) -> 
 async def test_an_error_reaches_every_waiter_and_no_later_one(source: Source) -> None:
     source.open.set()
     source.error = ValueError("broken")
-    gather = DataLoader(source.fetch)
-    ends = await asyncio.gather(*map(gather.get, [1, 1, 2]), return_exceptions=True)
+    loader = DataLoader(source.fetch)
+    ends = await asyncio.gather(*map(loader.get, [1, 1, 2]), return_exceptions=True)
     assert ends == [source.error] * 3
     source.error = None
-    assert await gather.get(1) == "one"
+    assert await loader.get(1) == "one"
 
 
-async def test_a_cancelled_waiter_leaves_the_others_their_answer(source: Source) -> None:
-    gather = DataLoader(source.fetch)
-    waiters = [asyncio.create_task(gather.get(1)) for _ in range(3)]
+async def test_a_cancelled_waiter_does_not_disturb_the_others(source: Source) -> None:
+    loader = DataLoader(source.fetch)
+    waiters = [asyncio.create_task(loader.get(1)) for _ in range(3)]
     while not source.calls:
         await asyncio.sleep(0)
     waiters[0].cancel()
@@ -73,11 +73,11 @@ async def test_a_cancelled_waiter_leaves_the_others_their_answer(source: Source)
     assert ends[1:] == ["one", "one"]
 
 
-async def test_an_error_that_nobody_waits_for_is_no_noise(
+async def test_an_error_that_nobody_waits_for_is_not_logged(
     source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gather = DataLoader(source.fetch)
-    waiter = asyncio.create_task(gather.get(1))
+    loader = DataLoader(source.fetch)
+    waiter = asyncio.create_task(loader.get(1))
     while not source.calls:
         await asyncio.sleep(0)
     waiter.cancel()
@@ -88,4 +88,4 @@ async def test_an_error_that_nobody_waits_for_is_no_noise(
     await asyncio.sleep(0)
     assert "never retrieved" not in caplog.text
     source.error = None
-    assert await gather.get(2) == "two"
+    assert await loader.get(2) == "two"

@@ -47,7 +47,7 @@ def written(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("fmt", ["json", "console"])
-def test_an_event_is_a_line_and_obeys_nobody(fmt: str) -> None:
+def test_an_event_is_one_line_without_control_characters(fmt: str) -> None:
     output = written(fmt)
     assert output.count("\n") == 4 and output.endswith("\n")
     assert [char for char in CONTROL if char in output] == []

@@ -1,4 +1,4 @@
-"""What is wrong with a message, before anything is asked of a server."""
+"""Which messages are poison before any server is involved."""
 
 import json
 from typing import Any
@@ -36,7 +36,7 @@ def test_every_queue_has_a_handler() -> None:
     assert set(HANDLERS) == set(CONSUMED), "add a row to HANDLERS in app/consumers/handlers.py"
 
 
-def test_a_body_becomes_what_its_queue_takes() -> None:
+def test_a_body_is_parsed_with_the_schema_of_its_queue() -> None:
     assert isinstance(parsed(delivery(PRODUCT)), ProductCreate)
     update = parsed(delivery({"product_id": 1, "price": 2}, Queue.PRODUCT_UPDATE))
     assert isinstance(update, ProductUpdateMessage)
@@ -51,7 +51,7 @@ def test_a_body_becomes_what_its_queue_takes() -> None:
         b'{"name": "%s"}' % b"\xc3\x28",
     ],
 )
-def test_no_json(body: bytes) -> None:
+def test_what_is_not_json(body: bytes) -> None:
     poison = poison_of(body)
     assert (poison.reason, poison.field) == ("decode", "")
     assert poison.detail
@@ -69,13 +69,13 @@ def test_no_json(body: bytes) -> None:
         (PRODUCT | {"colour": "red"}, "colour"),
     ],
 )
-def test_json_of_another_shape(body: Any, field: str) -> None:
+def test_json_that_does_not_fit_the_schema(body: Any, field: str) -> None:
     poison = poison_of(body)
     assert (poison.reason, poison.field) == ("validation", field)
     assert poison.detail.startswith(f"{field}: ") or not field
 
 
-def test_the_path_of_what_is_wrong() -> None:
+def test_the_path_of_a_wrong_field_is_named() -> None:
     lines = [{"product_id": 1, "quantity": 1}, {"product_id": 1, "quantity": 0}]
     body = {"user_id": 1, "delivery_address_id": 1, "items": lines}
     assert poison_of(body, Queue.ORDER).field == "items.1.quantity"
@@ -93,16 +93,16 @@ def test_the_largest_body() -> None:
 
 
 @pytest.mark.parametrize("message_id", ["", "x" * 256, "a\nb", "a\0b", "\x1b[31m"])
-def test_no_message_id(message_id: str) -> None:
+def test_what_is_not_a_message_id(message_id: str) -> None:
     assert poison_of(PRODUCT, message_id=message_id).reason == "message-id"
 
 
 @pytest.mark.parametrize("message_id", ["x", "x" * 255, "order:10248/1", "заказ 1"])
-def test_a_message_id(message_id: str) -> None:
+def test_what_is_a_message_id(message_id: str) -> None:
     assert isinstance(parsed(delivery(PRODUCT, message_id=message_id)), ProductCreate)
 
 
-def test_without_an_id_only_the_first_delivery_is_clear() -> None:
+def test_a_redelivery_without_an_id_is_ambiguous() -> None:
     assert isinstance(parsed(delivery(PRODUCT, message_id=None)), ProductCreate)
     poison = poison_of(PRODUCT, message_id=None, redelivered=True)
     assert poison.reason == "ambiguous-redelivery"

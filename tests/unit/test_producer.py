@@ -32,7 +32,8 @@ SETTLED = {
 
 
 class Consumer:
-    """Takes the broker's place; answers the oldest message when `capacity` of them wait."""
+    """Stands in for the broker and the worker: replies to the oldest message once `capacity` of
+    them wait."""
 
     def __init__(self, capacity: int) -> None:
         self.published: list[str] = []
@@ -50,15 +51,15 @@ class Consumer:
         self._waiting.append(message.message_id)
         self.most_waiting = max(self.most_waiting, len(self._waiting))
         if len(self._waiting) >= self._capacity:
-            self.answer(self._waiting.popleft())
+            self.reply(self._waiting.popleft())
 
-    def answer(self, message_id: str, **changes: Any) -> None:
+    def reply(self, message_id: str, **changes: Any) -> None:
         assert self.sender is not None
         self.sender.receive(json.dumps(SETTLED | {"message_id": message_id} | changes).encode())
 
 
 class Api:
-    """Knows what became of these messages."""
+    """Stands in for GET /messages/{message_id}."""
 
     def __init__(self, *statuses: str) -> None:
         self.asked = 0
@@ -93,7 +94,7 @@ async def test_outcomes_come_in_the_order_of_the_messages() -> None:
     assert consumer.published == [f"m{number}" for number in range(count)]
 
 
-async def test_no_more_than_a_window_waits_for_answers() -> None:
+async def test_no_more_than_a_window_of_messages_waits_for_replies() -> None:
     consumer, count = Consumer(capacity=sender.WINDOW), sender.WINDOW + 50
     found = await outcomes(consumer, Api("applied"), count)
     assert len(found) == count
@@ -107,11 +108,11 @@ async def test_a_lost_reply_is_asked_for_over_http() -> None:
     ]
 
 
-async def test_a_failing_message_is_waited_for() -> None:
+async def test_the_sender_waits_for_the_outcome_of_a_failing_message() -> None:
     assert await outcomes(Consumer(capacity=9), Api("failing", "dead"), 1) == [("m0", "dead")]
 
 
-async def test_silence_ends_the_waiting_for_all_messages_together() -> None:
+async def test_when_no_outcome_comes_the_wait_ends_for_all_messages_together() -> None:
     api = Api()
     assert await outcomes(Consumer(capacity=999), api, 50) == [(f"m{n}", None) for n in range(50)]
     assert 0 < api.asked <= 50 * 12
@@ -123,7 +124,7 @@ async def test_publishing_is_tried_again_for_a_while() -> None:
     assert await outcomes(consumer, Api(), 2) == [("m0", "applied"), ("m1", "applied")]
 
 
-async def test_publishing_is_given_up_when_the_queues_stay_away() -> None:
+async def test_publishing_is_given_up_when_the_broker_stays_away() -> None:
     consumer = Consumer(capacity=1)
     consumer.refuse = 10_000
     with pytest.raises(Unavailable):
@@ -143,7 +144,7 @@ def write(directory: Path, **texts: str) -> dict[str, Path]:
     return {name: directory / f"{name}.jsonl" for name in rows}
 
 
-def test_a_survey_counts_and_tells_where_names_come_first(tmp_path: Path) -> None:
+def test_a_survey_counts_rows_and_names_the_first_line_of_each_key(tmp_path: Path) -> None:
     files = write(tmp_path, orders="\n" + ORDER + ORDER.replace('"1"', '"2"').replace("Ann", "Bo"))
     survey = Survey(files)
     assert survey.totals == {"users": 1, "addresses": 1, "products": 1, "orders": 2}
@@ -164,14 +165,14 @@ def test_a_survey_counts_and_tells_where_names_come_first(tmp_path: Path) -> Non
         ("addresses", '["S"]', ":1: "),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, name: str, text: str, told: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, name: str, text: str, told: str) -> None:
     with pytest.raises(CliError) as caught:
         Survey(write(tmp_path, **{name: text}))
     assert str(caught.value).startswith(f"{tmp_path}/{name}.jsonl{told}")
     assert "\n" not in str(caught.value)
 
 
-def test_bytes_that_are_no_utf_8_are_a_bad_line(tmp_path: Path) -> None:
+def test_a_line_that_is_not_utf_8_is_invalid(tmp_path: Path) -> None:
     (tmp_path / "orders").write_bytes(ORDER.encode() + b'{"external_id": "\xff"}')
     with pytest.raises(CliError, match="orders:2: "):
         list(rows_of(tmp_path / "orders", OrderRow))
@@ -196,23 +197,23 @@ def settings_beside(directory: Path, state: dict[str, Any], **chosen: Any) -> Se
     return running_stack(Settings(_env_file=None, data_dir=directory, **chosen))
 
 
-def test_a_running_service_tells_where_it_is(tmp_path: Path) -> None:
+def test_a_running_service_is_found_by_its_state_file(tmp_path: Path) -> None:
     found = settings_beside(tmp_path, STATE)
     assert found.api_url == "http://localhost:18123"
     assert (found.queue_transport, found.streams_url) == ("streams", "redis://127.0.0.1:18124/1")
 
 
-def test_what_is_configured_goes_before_the_running_service(tmp_path: Path) -> None:
+def test_settings_take_precedence_over_the_running_service(tmp_path: Path) -> None:
     found = settings_beside(tmp_path, STATE, api_url="http://api", rabbitmq_host="rabbit")
     assert (found.api_url, found.queue_transport) == ("http://api", "rabbitmq")
     assert settings_beside(tmp_path, STATE, db_host="db").redis_host is None
 
 
-def test_the_state_of_an_ended_service_is_not_believed(tmp_path: Path) -> None:
+def test_the_state_file_of_an_ended_service_is_ignored(tmp_path: Path) -> None:
     assert settings_beside(tmp_path, STATE | {"pid": 2**22 + 1}).redis_host is None
     assert settings_beside(tmp_path, {}).redis_host is None
 
 
-def test_a_starting_service_is_not_ready(tmp_path: Path) -> None:
+def test_a_service_that_is_still_starting_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CliError, match="still starting"):
         settings_beside(tmp_path, {"pid": os.getpid(), "redis_port": 1})

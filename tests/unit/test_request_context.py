@@ -1,4 +1,4 @@
-"""Whatever ends a request, its client is told."""
+"""A request that is cancelled still gets a response, if none has begun."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,8 @@ from app.rest.asgi.context import RequestContext
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
 
-async def answered(app: Any) -> list[Any]:
+async def messages_of(app: Any) -> list[Any]:
+    """What the application sends, and how its task ended."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -27,25 +28,25 @@ async def answered(app: Any) -> list[Any]:
         "query_string": b"",
         "headers": [(b"x-request-id", b"abc")],
     }
-    # As the server does: a task of its own.
+    # In a task of its own, as the server runs it.
     task = asyncio.create_task(RequestContext(app)(scope, receive, send))
     await asyncio.wait([task])
     sent.append("cancelled" if task.cancelled() else task.exception())
     return sent
 
 
-async def _is_cancelled() -> None:
+async def _cancel_this_task() -> None:
     task = asyncio.current_task()
     assert task is not None
     task.cancel()
     await asyncio.sleep(0)
 
 
-async def test_a_request_that_is_cancelled_gets_an_answer() -> None:
+async def test_a_cancelled_request_gets_a_response() -> None:
     async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        await _is_cancelled()
+        await _cancel_this_task()
 
-    start, body, end = await answered(app)
+    start, body, end = await messages_of(app)
     headers = dict(start["headers"])
     assert (start["status"], headers[b"x-request-id"], end) == (503, b"abc", None)
     assert b"retry-after" in headers
@@ -53,13 +54,13 @@ async def test_a_request_that_is_cancelled_gets_an_answer() -> None:
 
 
 @pytest.mark.parametrize("more", [True, False])
-async def test_an_answer_that_has_begun_is_not_followed_by_another(more: bool) -> None:
+async def test_a_response_that_has_begun_is_not_followed_by_another(more: bool) -> None:
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send(START)  # type: ignore[arg-type]
         if more:
             await send({"type": "http.response.body", "body": b"x", "more_body": True})
-        await _is_cancelled()
+        await _cancel_this_task()
 
-    *messages, end = await answered(app)
+    *messages, end = await messages_of(app)
     assert [message["type"] for message in messages].count("http.response.start") == 1
     assert end == "cancelled"

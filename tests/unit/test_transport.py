@@ -1,4 +1,4 @@
-"""One write for all that a turn of the event loop writes, nothing held back longer, nothing lost."""
+"""All writes of one event loop iteration become one; none waits longer and none is lost."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from app.rest.asgi.transport import CorkedTransport
 
 
 class Wire(asyncio.Transport):
-    """What has been done to it."""
+    """Records the calls."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1)})
@@ -26,17 +26,17 @@ def _wire() -> Wire:
     return Wire()
 
 
-async def test_the_writes_of_one_turn_are_one(wire: Wire) -> None:
+async def test_the_writes_of_one_iteration_are_one(wire: Wire) -> None:
     transport = CorkedTransport(wire)
-    for turn in (b"1", b"2"):
-        transport.write(b"head" + turn)
-        transport.write(b"body" + turn)
+    for number in (b"1", b"2"):
+        transport.write(b"head" + number)
+        transport.write(b"body" + number)
         await asyncio.sleep(0)
     assert wire.seen == [b"head1body1", b"head2body2"]
     assert transport.get_extra_info("peername") == ("127.0.0.1", 1)
 
 
-async def test_what_is_written_goes_out_before_the_end(wire: Wire) -> None:
+async def test_closing_writes_what_waits_first(wire: Wire) -> None:
     transport = CorkedTransport(wire)
     transport.write(b"last words")
     transport.close()
@@ -44,8 +44,8 @@ async def test_what_is_written_goes_out_before_the_end(wire: Wire) -> None:
     assert wire.seen == [b"last words", "closed"]
 
 
-async def test_much_goes_out_at_once(wire: Wire) -> None:
-    """A writer that never pauses would else fill the memory."""
+async def test_a_large_write_goes_out_at_once(wire: Wire) -> None:
+    """Otherwise a writer that never pauses would fill the memory."""
     transport = CorkedTransport(wire)
     transport.write(b"head")
     transport.write(b"x" * 100_000)
