@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from app.models import Base
+from app.models.base import Base
 from app.settings import load_settings
 
 # An arbitrary key that nothing else in this database uses.

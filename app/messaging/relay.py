@@ -9,7 +9,7 @@ import structlog
 
 from app.messaging.broker import Broker, Outgoing
 from app.metrics import PUBLISHED
-from app.models import OutboxMessage
+from app.models.messages import OutboxMessage
 from app.runtime.failpoints import Failpoints
 from app.schemas.messages import Queue
 

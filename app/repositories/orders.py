@@ -6,7 +6,7 @@ from typing import cast
 from sqlalchemy import RowMapping, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import Order, OrderItem
+from app.models.orders import Order, OrderItem
 from app.repositories.pages import Page, page_of
 from app.schemas.orders import OrderCreate
 

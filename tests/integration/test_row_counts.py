@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from app.container import Container
-from app.models import Base, Counted
+from app.models.base import Base, Counted
 from harness.databases import alembic, connected
 from harness.invariants import broken_rules, check_invariants
 

@@ -11,7 +11,7 @@ from app.cache.caches import Caches
 from app.cache.entities import CachedEntity
 from app.cache.store import CacheStore
 from app.facts import Fact
-from app.models import Address
+from app.models.addresses import Address
 from app.repositories.pages import page_of
 from app.services.after_commit import NothingFollows
 from app.services.cached_entities import CACHED_ENTITIES
