@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     # Separated by commas. The defaults are this machine and the two names of the API's container.
     allowed_hosts: str = "localhost,127.0.0.1,[::1],app,app_lab3"
     # Seconds.
+    # Longer than load balancers keep idle connections to us: the side that closes must be theirs.
+    keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)] = 75
     shutdown_delay: Annotated[float, Field(ge=0, le=60)] = 0
 
     database_url: str | None = None

@@ -25,7 +25,7 @@ from app.controllers.users import UserController
 from app.rest.asgi.context import RequestContext
 from app.rest.asgi.fast_path import FastPath
 from app.rest.asgi.gatekeeper import Gatekeeper
-from app.rest.asgi.transport import CorkedProtocol
+from app.rest.asgi.protocol import Protocol, close_overdue
 from app.rest.dependencies import DEPENDENCIES
 from app.rest.errors import EXCEPTION_HANDLERS
 from app.rest.openapi.config import openapi_config
@@ -45,7 +45,6 @@ CONTROLLERS = [
     HealthController,
 ]
 MOST_BODY_BYTES = 256 * 1024
-_MOST_CONNECTIONS = 2000
 _SHUTDOWN_SECONDS = 8
 
 
@@ -103,12 +102,12 @@ async def serve(container: Container, listening: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(container),
         loop="uvloop",
-        http=CorkedProtocol,
+        http=Protocol,
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here uses the client's address
         server_header=False,
-        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_keep_alive=container.settings.keep_alive_seconds,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     tune_gc()
@@ -123,6 +122,11 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._container = container
         self._loop = asyncio.get_running_loop()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            close_overdue(self.server_state.connections, self._loop.time())
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         delay = self._container.settings.shutdown_delay

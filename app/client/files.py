@@ -1,5 +1,6 @@
 """The files that producer.py loads: one JSON object a line."""
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -55,8 +56,8 @@ def rows_of(path: Path, schema: type[Row]) -> Iterator[tuple[str, Row]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield f"{path}:{number}", schema.model_validate_json(line)
+                if row := line.removeprefix(BOM_UTF8).strip():
+                    yield f"{path}:{number}", schema.model_validate_json(row)
     except OSError as error:
         raise CliError(f"{path}: {error.strerror}") from error
     except ValidationError as error:

@@ -5,7 +5,7 @@ from pydantic_core import from_json
 
 from app.errors import Poison
 from app.messaging.broker import Delivery
-from app.schemas.problems import error_text
+from app.schemas.problems import TOO_MANY_FIELDS, error_text, has_too_many_fields
 
 MOST_BYTES = 1024 * 1024
 
@@ -33,6 +33,8 @@ def parse_body(body: bytes, schema: type[BaseModel]) -> BaseModel:
         document = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise Poison("decode", str(error)) from None
+    if has_too_many_fields(document):
+        raise Poison("validation", TOO_MANY_FIELDS)
     try:
         return schema.model_validate(document)
     except ValidationError as error:

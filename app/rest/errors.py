@@ -24,7 +24,7 @@ from app.errors import (
     Unavailable,
     VersionMismatch,
 )
-from app.schemas.problems import FieldError, Problem, field_errors
+from app.schemas.problems import MOST_ERRORS, FieldError, Problem, field_errors, field_name
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +43,7 @@ STATUSES: dict[type[Refusal], HTTPStatus] = {
 _DETAIL = {
     400: "the request is malformed",
     401: "send the API key",
+    403: "a page of another origin may not do this",
     404: "there is no resource at this path",
     405: "this resource does not take this method: see the Allow header",
     409: "the current state does not allow it",
@@ -110,7 +111,9 @@ def _outside_body(request: Request[Any, Any, Any], found: Any) -> list[FieldErro
     known = dict(handler.parsed_fn_signature.parameters)
     for provider in handler.resolve_dependencies().values():
         known |= provider.parsed_fn_signature.parameters
-    return [_parameter_error(known[error["key"]]) for error in found if error.get("key") in known]
+    errors = [_parameter_error(known[e["key"]]) for e in found if e.get("key") in known]
+    unknown = [e for e in found if e.get("key") not in known and "message" in e][:MOST_ERRORS]
+    return errors + [FieldError(field=field_name(e["key"]), message=e["message"]) for e in unknown]
 
 
 def _parameter_error(parameter: FieldDefinition) -> FieldError:
@@ -170,7 +173,8 @@ def error_responses(*statuses: int) -> dict[int, ResponseSpec]:
     """The OpenAPI document's responses of an operation, beside success: these, and those that every
     operation may give."""
     # 400, 401 and, where there is a body, 408 come from the Gatekeeper.
-    everywhere = {400, 401, 503, *({408} if 413 in statuses else ())}
+    # A document of a GET is spared the 403: see openapi/document.py.
+    everywhere = {400, 401, 403, 503, *({408} if 413 in statuses else ())}
     return {s: _response_spec(HTTPStatus(s)) for s in sorted({*statuses, *everywhere})}
 
 

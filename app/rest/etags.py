@@ -9,7 +9,8 @@ def etag(body: bytes) -> str:
 
 
 def matches(tag: str, if_none_match: str) -> bool:
-    known = _listed(if_none_match)
+    """Weakly: a proxy that compresses a response makes its tag weak, and the row is still the same."""
+    known = {item.removeprefix("W/") for item in _listed(if_none_match)}
     return "*" in known or tag in known
 
 
@@ -19,10 +20,10 @@ def parse_if_match(header: str | None) -> Precondition | None:
     tags = _listed(header)
     if "*" in tags:
         return ANY_VERSION
+    # A weak tag, `W/"..."`, never matches: what it stands for need not be the same in every byte.
     return Precondition(frozenset(tag[1:-1] for tag in tags if tag == f'"{tag[1:-1]}"'))
 
 
 def _listed(header: str) -> set[str]:
-    """`*`, or entity tags with commas between them. A weak tag counts as a strong one: a proxy
-    that compresses a response makes its tag weak, and the row is still the same."""
-    return {item.strip().removeprefix("W/") for item in header.split(",")}
+    """`*`, or entity tags with commas between them."""
+    return {item.strip() for item in header.split(",")}

@@ -13,7 +13,9 @@ from litestar.params import ParameterKwarg
 from litestar.typing import FieldDefinition
 
 from app.rest.errors import ClientError, allow_header
+from app.schemas.problems import TOO_MANY_FIELDS, has_too_many_fields
 
+_TAKES_ANY = ("/health/", "/metrics", "/docs", "/schema/")
 # As a float, a price of 1e-400 would be 0, and valid.
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -22,9 +24,12 @@ class JsonRequest(Request[None, None, State]):
     async def json(self) -> Any:
         body = await self.body()
         try:
-            return _decode(body)
+            document = _decode(body)
         except (ValueError, ArithmeticError, RecursionError):
             raise ClientError(status_code=400, detail="the body is not valid JSON") from None
+        if has_too_many_fields(document):
+            raise ClientError(status_code=422, detail=TOO_MANY_FIELDS)
+        return document
 
 
 async def before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
@@ -34,18 +39,28 @@ async def before_request(request: Request[Any, Any, Any]) -> Response[None] | No
     for value in request.path_params.values():
         if isinstance(value, int) and str(value) not in segments:
             raise NotFoundException
-    if request.scope["query_string"] and (ambiguous := _ambiguous(request)):
-        raise ValidationException(extra=[{"key": name} for name in sorted(ambiguous)])
+    if request.scope["query_string"] and (wrong := _wrong_parameters(request)):
+        raise ValidationException(extra=wrong)
     return _methods(request) if request.method == "OPTIONS" else None
 
 
-def _ambiguous(request: Request[Any, Any, Any]) -> set[str]:
-    """The query parameters that came twice or as null. Unknown ones are ignored."""
+def _wrong_parameters(request: Request[Any, Any, Any]) -> list[dict[str, str]]:
+    """Query parameters that came twice or as null; and unknown ones, which would be ignored without
+    a word. Probes and the documentation take any: some clients add one against caches."""
     given = list(request.query_params.multi_items())
     times = Counter(name for name, _ in given)
-    wrong = {name for name, value in given if times[name] > 1 or value.lower() == "null"}
-    known = request.route_handler.parsed_fn_signature.parameters
-    return {name for name in wrong if name in known and _is_in_query(known[name])}
+    parameters = request.route_handler.parsed_fn_signature.parameters
+    known = {name for name, parameter in parameters.items() if _is_in_query(parameter)}
+    ambiguous = {
+        n for n, value in given if n in known and (times[n] > 1 or value.lower() == "null")
+    }
+    wrong = [{"key": name} for name in sorted(ambiguous)]
+    if not request.url.path.startswith(_TAKES_ANY):
+        unknown = sorted(times.keys() - known)
+        wrong += [
+            {"key": name, "message": "is not a parameter of this resource"} for name in unknown
+        ]
+    return wrong
 
 
 def _is_in_query(parameter: FieldDefinition) -> bool:

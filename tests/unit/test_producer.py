@@ -161,7 +161,7 @@ def test_a_survey_counts_rows_and_names_the_first_line_of_each_key(tmp_path: Pat
         ("products", PRODUCT.replace("5", "-5"), ":1: stock_quantity: "),
         ("orders", ORDER + ORDER, ":2: external_id 1 stands in an earlier line too"),
         ("orders", ORDER.replace("quantity", "count"), ":1: items.0.quantity: Field required"),
-        ("orders", "\ufeff" + ORDER, ":1: Invalid JSON"),
+        ("orders", ORDER + "\ufeff", ":2: Invalid JSON"),
         ("addresses", '["S"]', ":1: "),
     ],
 )

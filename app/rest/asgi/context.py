@@ -9,7 +9,7 @@ from random import getrandbits
 import structlog
 from litestar.enums import ScopeType
 from litestar.exceptions import LitestarException
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPDisconnectEvent, HTTPScope, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from app.errors import Unavailable
@@ -27,6 +27,18 @@ _SECURITY_HEADERS = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
+# Responses have names and addresses in them: no browser and no proxy may keep one.
+_DATA_HEADERS = [*_SECURITY_HEADERS, (b"cache-control", b"no-store")]
+_WITHOUT_DATA = ("/docs", "/schema/")
+
+
+def _headers_of(path: str) -> list[tuple[bytes, bytes]]:
+    return _SECURITY_HEADERS if path.startswith(_WITHOUT_DATA) else _DATA_HEADERS
+
+
+async def _gone() -> HTTPDisconnectEvent:
+    """Ends a stream: a client that wants no body looks like one that has left."""
+    return {"type": "http.disconnect"}
 
 
 class RequestContext:
@@ -39,9 +51,22 @@ class RequestContext:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             return await self._app(scope, receive, send)
-        if scope["method"] == "HEAD":  # the server leaves out the body of the response
-            scope = {**scope, "method": "GET"}
-        await self._handle(scope, receive, send)
+        if scope["method"] != "HEAD":
+            return await self._handle(scope, receive, send)
+        await self._handle_head(scope, send)
+
+    async def _handle_head(self, scope: HTTPScope, send: Send) -> None:
+        """As a GET; the server leaves out the body. What is streamed is not even made."""
+        ended = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal ended
+            ended = message["type"] == "http.response.body" and not message["more_body"]
+            await send(message)
+
+        await self._handle({**scope, "method": "GET"}, _gone, send_noted)
+        if not ended:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _handle(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
@@ -50,7 +75,7 @@ class RequestContext:
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
         status = 0
-        extra_headers = [(b"x-request-id", request_id.encode()), *_SECURITY_HEADERS]
+        extra_headers = [(b"x-request-id", request_id.encode()), *_headers_of(scope["path"])]
 
         async def send_marked(message: Message) -> None:
             nonlocal status

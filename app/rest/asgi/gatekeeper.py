@@ -1,20 +1,58 @@
-"""Rejects requests that the application must not see: an unknown Host, no API key, a body that is
-not JSON or comes too slowly."""
+"""Rejects requests that the application must not see: an unknown Host, no API key, a page of another
+origin, a body that is not plain JSON or comes too slowly."""
 
 import asyncio
 import hmac
+import re
+from typing import NamedTuple
 
 from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Receive, Scope, Send
 
+from app.rest.asgi.protocol import OVERLOADED
 from app.rest.errors import ClientError, problem
 from app.settings import Settings
 
 BODY_SECONDS = 10
 # Open without a key: health checks have none, and the documentation shows no data.
 _OPEN = ("/health/", "/docs", "/schema/")
+# Orchestrators and load balancers ask these by the address of the machine, or without a Host.
+_PROBES = ("/health/", "/metrics")
 _WITH_BODY = {"POST", "PUT", "PATCH"}
+_SAFE = {"GET", "OPTIONS"}
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d*)?")
+
+
+class Rejection(NamedTuple):
+    """Without a `detail`, the response has the usual one of its status."""
+
+    status: int
+    detail: str | None = None
+    headers: dict[str, str] | None = None
+
+
+_OVERLOADED = Rejection(
+    503,
+    "there are too many connections; try again",
+    {"Retry-After": "1", "Connection": "close"},
+)
+_UNKNOWN_HOST = Rejection(400, "this Host is not served here: see ALLOWED_HOSTS")
+_NO_KEY = Rejection(
+    401,
+    "send the API key as `Authorization: Bearer ...` or `X-API-Key: ...`",
+    {"WWW-Authenticate": "Bearer"},
+)
+_FOREIGN_ORIGIN = Rejection(403, "a page of another origin may not do this")
+_UNKNOWN_CODING = Rejection(
+    501, "send the body with a Content-Length, or with the transfer coding chunked alone"
+)
+_ENCODED = Rejection(
+    415, "send the body without a Content-Encoding", {"Accept-Encoding": "identity"}
+)
+_NOT_JSON = Rejection(415)
+
+Headers = dict[bytes, bytes]
 
 
 class Gatekeeper:
@@ -29,28 +67,26 @@ class Gatekeeper:
         rejection = self._rejection(scope, dict(scope["headers"]))
         if rejection is None:
             return await self._app(scope, _within_deadline(scope, receive), send)
-        status, detail = rejection
-        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-        response = problem(str(scope["state"]["request_id"]), status, detail, headers)
+        response = problem(str(scope["state"]["request_id"]), *rejection)
         await response.to_asgi_response(None, Request(scope))(scope, receive, send)
 
-    def _rejection(
-        self, scope: HTTPScope, headers: dict[bytes, bytes]
-    ) -> tuple[int, str | None] | None:
-        """A status and a detail; without a detail, the usual one of the status."""
-        if not self._is_served(headers.get(b"host", b"").decode("latin-1").lower()):
-            return 400, "this Host is not served here: see ALLOWED_HOSTS"
-        if not self._has_key(scope["path"], headers):
-            return 401, "send the API key as `Authorization: Bearer ...` or `X-API-Key: ...`"
-        if _has_foreign_body(scope["method"], headers):
-            return 415, None
-        return None
+    def _rejection(self, scope: HTTPScope, headers: Headers) -> Rejection | None:
+        path, method = scope["path"], scope["method"]
+        if OVERLOADED in scope["state"] and not path.startswith(_PROBES):
+            return _OVERLOADED
+        if not (path.startswith(_PROBES) or self._is_served(headers.get(b"host", b""))):
+            return _UNKNOWN_HOST
+        if not self._has_key(path, headers):
+            return _NO_KEY
+        if method not in _SAFE and _is_foreign(headers):
+            return _FOREIGN_ORIGIN
+        return _rejected_body(headers) if method in _WITH_BODY else None
 
-    def _is_served(self, host: str) -> bool:
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        return "*" in self._hosts or name in self._hosts
+    def _is_served(self, host: bytes) -> bool:
+        found = _HOST.fullmatch(host.decode("latin-1").lower())
+        return found is not None and ("*" in self._hosts or found[1] in self._hosts)
 
-    def _has_key(self, path: str, headers: dict[bytes, bytes]) -> bool:
+    def _has_key(self, path: str, headers: Headers) -> bool:
         if self._key is None or path.startswith(_OPEN):
             return True
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
@@ -59,13 +95,26 @@ class Gatekeeper:
         return any(hmac.compare_digest(key.strip(), self._key) for key in given)
 
 
-def _has_foreign_body(method: str, headers: dict[bytes, bytes]) -> bool:
-    if method not in _WITH_BODY:
-        return False
-    if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
-        return False
+def _is_foreign(headers: Headers) -> bool:
+    """Whether a browser sends this for a page of another origin. A browser may do so without
+    asking first where there is no body; other clients send neither header."""
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site not in (b"same-origin", b"none")
+    origin = headers.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host", b"")
+
+
+def _rejected_body(headers: Headers) -> Rejection | None:
+    coding = headers.get(b"transfer-encoding")
+    if coding is None and headers.get(b"content-length", b"0") == b"0":
+        return None
+    if coding is not None and coding.strip().lower() != b"chunked":
+        return _UNKNOWN_CODING
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        return _ENCODED
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    return media_type != b"application/json"
+    return None if media_type == b"application/json" else _NOT_JSON
 
 
 def _within_deadline(scope: HTTPScope, receive: Receive) -> Receive:

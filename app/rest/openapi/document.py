@@ -23,6 +23,7 @@ def document_of(app: Litestar) -> Json:
     schemas.update({name: s for name, s in _pydantic_schemas().items() if name in schemas})
     if app.state.container.settings.api_key is None:
         _remove_security(document)
+    _remove_origin_from_reads(document)
     for operation in _operations(document):
         _correct_parameters(operation)
         _correct_responses(operation)
@@ -44,6 +45,13 @@ def _remove_security(document: Json) -> None:
 def _operations(document: Json) -> Iterator[Json]:
     for path in document["paths"].values():
         yield from path.values()
+
+
+def _remove_origin_from_reads(document: Json) -> None:
+    """A page of another origin may send a GET: the browser does not show it the response."""
+    for path in document["paths"].values():
+        if "get" in path:
+            path["get"]["responses"].pop("403", None)
 
 
 def _correct_parameters(operation: Json) -> None:

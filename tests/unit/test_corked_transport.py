@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.rest.asgi.transport import CorkedTransport
+from app.rest.asgi.protocol import CorkedTransport
 
 
 class Wire(asyncio.Transport):

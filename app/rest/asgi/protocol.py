@@ -1,0 +1,135 @@
+"""HTTP/1.1 on a connection: uvicorn's zttp protocol, with the limits that it leaves open.
+
+A client may be slow, silent or hostile. Whatever it does, it holds neither memory nor the last
+connection: every state in which a connection waits for its client has a time limit, and when there
+are too many connections, those that wait for their clients are closed first.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.zttp_impl import ZttpProtocol
+from uvicorn.server import ServerState
+
+# From the first byte of a request's head, or from the connection's beginning, to the head's end.
+HEAD_SECONDS = 10
+# How long a response may wait for a client that does not read it.
+UNREAD_SECONDS = 30
+# Of one process; each is a file descriptor and some kilobytes.
+MOST_CONNECTIONS = 2000
+# Beyond this, pass the data on: only the real transport can tell a writer to wait.
+_MOST_HELD_BYTES = 16 * 1024
+
+
+# In the state of a request whose connection is one too many: see gatekeeper.py.
+OVERLOADED = "overloaded"
+
+
+class Protocol(ZttpProtocol):
+    """Limits come from zttp (a head of at most 64 KiB) and from `close_overdue`."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        # Since when the connection has waited for the rest of a head, or for its client to read.
+        self._head_since: float | None = None
+        self._unread_since: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._head_since = self.loop.time()
+        super().connection_made(cast(asyncio.Transport, CorkedTransport(transport)))
+        if len(self.connections) > MOST_CONNECTIONS and not make_room(self.connections):
+            self.app_state = {**self.app_state, OVERLOADED: True}
+
+    def data_received(self, data: bytes) -> None:
+        if self.works:
+            # The next request, sent before the response to this one. It waits in the kernel: what
+            # has been read stays in memory.
+            self.flow.pause_reading()
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._head_since = self._head_since or self.loop.time()
+        else:
+            self._head_since = None
+
+    def pause_writing(self) -> None:
+        self._unread_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._unread_since = None
+        super().resume_writing()
+
+    def _should_upgrade(self) -> bool:
+        """Never: an offered upgrade is ignored, and the request is served as it is."""
+        return False
+
+    @property
+    def works(self) -> bool:
+        """Whether the next step is ours: the request is complete, its response is not."""
+        return (
+            self.cycle is not None
+            and not self.cycle.more_body
+            and not self.cycle.response_complete
+            and self._unread_since is None
+        )
+
+    def close_if_overdue(self, now: float) -> None:
+        head, unread = self._head_since, self._unread_since
+        if (head and now - head > HEAD_SECONDS) or (unread and now - unread > UNREAD_SECONDS):
+            self.transport.abort()
+
+
+def close_overdue(connections: Iterable[Any], now: float) -> None:
+    for connection in list(connections):
+        connection.close_if_overdue(now)
+
+
+def make_room(connections: Iterable[Any]) -> bool:
+    """Close a tenth of the connections that wait for their clients. False if none does.
+
+    Not one by one, since the search costs more than the closing."""
+    waiting = [connection for connection in connections if not connection.works]
+    closed = waiting[: max(1, len(waiting) // 10)]
+    for connection in closed:
+        connection.transport.abort()
+    return bool(closed)
+
+
+class CorkedTransport:
+    """Writes once per iteration of the event loop: uvicorn writes the head and the body of a
+    response one after the other, uvloop would send each at once, and the second system call costs
+    a tenth of a cached read."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._held: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+        self._size += len(data)
+        if self._size > _MOST_HELD_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            data, self._held, self._size = b"".join(self._held), [], 0
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
