@@ -1,1 +1,1 @@
-"""One module a row of the table, each with `measure(lab) -> Outcome`."""
+"""One module a row of the table, each with `measure(lab) -> RowResult`."""

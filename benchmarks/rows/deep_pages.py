@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from benchmarks import data
 from benchmarks.lab import Lab, Web
 from benchmarks.load import Load, generate
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_most, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, Turn, at_most, compare
 from benchmarks.usage import Meter
 from harness.databases import connected
 
@@ -20,7 +20,7 @@ _COUNT_QUERY = "SELECT count(*) FROM users"
 _PAGE_QUERY = f"SELECT * FROM users ORDER BY id LIMIT {_COUNT}"
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     many = lab.size.rows(1_000_000, least=2000)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -35,9 +35,9 @@ async def measure(lab: Lab) -> Outcome:
             TOTAL: _statement(url, _COUNT_QUERY),
             BARE_PAGE: _statement(url, _PAGE_QUERY),
         }
-        contest = await hold(f"GET /users?count=100 of {many:,}", turns, lab.size.rounds)
+        comparison = await compare(f"GET /users?count=100 of {many:,}", turns, lab.size.rounds)
     remarks = ["One connection, one request after the other; `total` is exact in each of them."]
-    return Outcome(_lines(contest), [contest], remarks)
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
 def _page(lab: Lab, web: Web, number: int) -> Turn:
@@ -45,11 +45,11 @@ def _page(lab: Lab, web: Web, number: int) -> Turn:
 
     async def take() -> Figures:
         servers, postgres = Meter(*web.pids), Meter(lab.postgres.pid)
-        answers = await generate(load, web.ports, lab.size.seconds)
+        responses = await generate(load, web.ports, lab.size.seconds)
         return {
-            TIME: answers.seconds / answers.total * 1e3,
-            WEB: servers.seconds / answers.total * 1e3,
-            POSTGRES: postgres.seconds / answers.total * 1e3,
+            TIME: responses.seconds / responses.total * 1e3,
+            WEB: servers.seconds / responses.total * 1e3,
+            POSTGRES: postgres.seconds / responses.total * 1e3,
         }
 
     return take
@@ -70,18 +70,18 @@ def _statement(url: str, query: str) -> Turn:
     return take
 
 
-def _lines(contest: Contest) -> list[Line]:
+def _lines(comparison: Comparison) -> list[Line]:
     return [
-        Line("time of the last page to page 1", contest.ratios(TIME, LAST, FIRST), must=at_most(2)),
-        Line("time of the middle page to page 1", contest.ratios(TIME, MIDDLE, FIRST)),
+        Line("time of the last page to page 1", comparison.ratios(TIME, LAST, FIRST), must=at_most(2)),
+        Line("time of the middle page to page 1", comparison.ratios(TIME, MIDDLE, FIRST)),
         Line(
             f"time of page 1 to {FIRST_OF_FEW}",
-            contest.ratios(TIME, FIRST, FIRST_OF_FEW),
+            comparison.ratios(TIME, FIRST, FIRST_OF_FEW),
             aim=at_most(1.1),
         ),
         Line(
             "what count(*) in place of the kept total would cost",
-            contest.values(TOTAL, TIME),
+            comparison.values(TOTAL, TIME),
             unit="ms",
         ),
     ]

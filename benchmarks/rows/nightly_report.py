@@ -7,7 +7,7 @@ from math import ceil
 from app.repositories.reports import ROWS_PER_MESSAGE
 from benchmarks import data
 from benchmarks.lab import POSTGRES_CPU, Lab
-from benchmarks.results import Contest, Figures, Line, Outcome, at_most, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, at_most, compare
 from benchmarks.usage import Meter, highest_peak
 from harness.databases import connected
 from harness.processes import Process, run
@@ -25,11 +25,11 @@ GROUP BY o.id
 """
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     count = lab.size.rows(_ORDERS, least=1000)
     async with lab.database(data.orders(count)) as url:
         turns = {OURS: lambda: _ours(lab, url, count), PSQL: lambda: _psql(lab, url, count)}
-        contest = await hold(f"{count:,} orders, {3 * count:,} lines", turns, lab.size.rounds)
+        comparison = await compare(f"{count:,} orders, {3 * count:,} lines", turns, lab.size.rounds)
     messages = ceil(count / ROWS_PER_MESSAGE)
     remarks = [
         "Ours is the TaskIQ worker's own path: a night is owed when it starts. The building takes "
@@ -37,17 +37,17 @@ async def measure(lab: Lab) -> Outcome:
         f"bodies of the {messages} messages in the outbox, which psql is spared.",
         "The sending is from there to RabbitMQ's confirmation of the last message.",
     ]
-    return Outcome(_lines(contest), [contest], remarks)
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
-def _lines(contest: Contest) -> list[Line]:
-    ratios = contest.ratios(BUILD, OURS, PSQL)
-    peaks = contest.values(OURS, PEAK)
+def _lines(comparison: Comparison) -> list[Line]:
+    ratios = comparison.ratios(BUILD, OURS, PSQL)
+    peaks = comparison.values(OURS, PEAK)
     return [
         Line("Building the report, ours to psql", ratios, must=at_most(1.3), aim=at_most(1.1)),
         Line(
             "PostgreSQL's CPU, ours with the messages to psql",
-            contest.ratios(POSTGRES_CPU, OURS, PSQL),
+            comparison.ratios(POSTGRES_CPU, OURS, PSQL),
         ),
         Line("Peak memory of the worker", peaks, must=at_most(110), unit="MB"),
     ]

@@ -11,8 +11,8 @@ import asyncpg
 from benchmarks import data
 from benchmarks.lab import POSTGRES_CPU, Lab
 from benchmarks.messages import depth, publish
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
-from benchmarks.usage import Machine, Meter
+from benchmarks.results import Comparison, Figures, Line, RowResult, Turn, at_least, compare
+from benchmarks.usage import CoreMeter, Meter
 from harness.databases import connected
 from harness.invariants import check_invariants
 from harness.processes import Process, finish, run
@@ -36,14 +36,14 @@ FROM added
 """
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     count = lab.size.rows(_COUNT, least=1000)
     turns: dict[str, Turn] = {
         OURS: lambda: _ours(lab, count),
         ORM: lambda: _orm(lab, count // _SLOWER),
         **{_loop(n): _loop_turn(lab, count, n) for n in _CONNECTIONS},
     }
-    contest = await hold("Orders of 3 lines", turns, lab.size.rounds, warm_up=False)
+    comparison = await compare("Orders of 3 lines", turns, lab.size.rounds, warm_up=False)
     remarks = [
         f"{count:,} messages wait in the queue when the consumer starts ({count // _SLOWER:,} for "
         "the ORM); 100 customers, 3 of 10 products each; PostgreSQL with its default durability "
@@ -53,7 +53,7 @@ async def measure(lab: Lab) -> Outcome:
         "The bare loop has its orders at hand: no queue, no acknowledgement, no memory of "
         "messages, no check of the address's owner.",
     ]
-    return Outcome(_lines(contest), [contest], remarks)
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
 def _loop(connections: int) -> str:
@@ -64,15 +64,15 @@ def _loop_turn(lab: Lab, count: int, connections: int) -> Turn:
     return lambda: _bare(lab, count, connections)
 
 
-def _lines(contest: Contest) -> list[Line]:
+def _lines(comparison: Comparison) -> list[Line]:
     best = max(
-        map(_loop, _CONNECTIONS), key=lambda name: statistics.median(contest.values(name, RATE))
+        map(_loop, _CONNECTIONS), key=lambda name: statistics.median(comparison.values(name, RATE))
     )
     return [
-        Line("Orders/s, ours to FastStream + ORM", contest.ratios(RATE, OURS, ORM), at_least(5)),
+        Line("Orders/s, ours to FastStream + ORM", comparison.ratios(RATE, OURS, ORM), at_least(5)),
         Line(
             f"Orders/s, ours to the best {best}",
-            contest.ratios(RATE, OURS, best),
+            comparison.ratios(RATE, OURS, best),
             must=at_least(0.6),
             aim=at_least(1),
         ),
@@ -122,7 +122,7 @@ async def _drain(
         before = await _newest(connection)
         async with _running(consumers, ready):
             workers = Meter(*(consumer.pid for consumer in consumers))
-            postgres, machine = Meter(lab.postgres.pid), Machine()
+            postgres, machine = Meter(lab.postgres.pid), CoreMeter()
             await eventually(lambda: _are_there(connection, before, count), seconds=300)
             costs = {BUSY: machine.busy_cores, **_costs(workers.seconds, postgres.seconds, count)}
         figures = {RATE: await _rate(connection, before, count), **costs}

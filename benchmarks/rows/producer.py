@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lab import POSTGRES_CPU, Lab
-from benchmarks.results import Contest, Figures, Line, Outcome, at_most, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, at_most, compare
 from benchmarks.usage import Meter, peak, processor_seconds
 from harness.databases import connected
 from harness.invariants import check_invariants
@@ -24,13 +24,13 @@ _CUSTOMERS, _PRODUCTS = 100, 1000
 _LONGEST = 540
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     orders = lab.size.rows(_ORDERS, least=200)
     turns = {
         WHOLE: lambda: _load(lab, orders),
         TENTH: lambda: _load(lab, orders // 10),
     }
-    contest = await hold(
+    comparison = await compare(
         f"{orders:,} orders, {_lines_before(orders):,} lines",
         turns,
         lab.size.rounds,
@@ -42,13 +42,13 @@ async def measure(lab: Lab) -> Outcome:
         "The consumer is the bottleneck where the worker and PostgreSQL have more to do for an "
         "order than producer.py has; it never has more than 256 messages without an answer.",
     ]
-    return Outcome(_promises(contest), [contest], remarks)
+    return RowResult(_promises(comparison), [comparison], remarks)
 
 
-def _promises(contest: Contest) -> list[Line]:
-    consumers = [f[WORKER_CPU] + f[POSTGRES_CPU] for f in contest.results[WHOLE]]
-    shares = [f[PRODUCER_CPU] / c for f, c in zip(contest.results[WHOLE], consumers, strict=True)]
-    peaks = contest.ratios(PEAK, WHOLE, TENTH)
+def _promises(comparison: Comparison) -> list[Line]:
+    consumers = [f[WORKER_CPU] + f[POSTGRES_CPU] for f in comparison.results[WHOLE]]
+    shares = [f[PRODUCER_CPU] / c for f, c in zip(comparison.results[WHOLE], consumers, strict=True)]
+    peaks = comparison.ratios(PEAK, WHOLE, TENTH)
     return [
         Line("Peak memory of producer.py, all to a tenth", peaks, must=at_most(1.25)),
         Line("CPU, producer.py to worker and PostgreSQL", shares, must=at_most(1)),

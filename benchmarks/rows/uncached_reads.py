@@ -8,14 +8,14 @@ from app.embedded.ports import free_port
 from benchmarks import data
 from benchmarks.lab import CPU, Lab, Web
 from benchmarks.load import Load
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, Turn, at_least, compare
 
 OURS, WITHOUT_REDIS = "this service, and it fills the cache", "this service, Redis away"
 FASTAPI, GATHERED = "FastAPI, AsyncSession.get", "bare ASGI, gathered ids through asyncpg"
 _USERS = 100_000
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     count = lab.size.rows(_USERS, least=5000)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -31,12 +31,12 @@ async def measure(lab: Lab) -> Outcome:
             ),
             GATHERED: _turn(lab, await enter(lab.peer("asgi", url)), "/gathered", count),
         }
-        contest = await hold("GET /users/{id}, not cached", turns, lab.size.rounds)
+        comparison = await compare("GET /users/{id}, not cached", turns, lab.size.rounds)
     remarks = [
         f"{count:,} users, each asked for once in a burst; 64 connections.",
         "On a miss this service also takes a lease and fills the cache under it; its peers do not.",
     ]
-    return Outcome(_lines(contest), [contest], remarks)
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
 def _turn(lab: Lab, web: Web, path: str, count: int) -> Turn:
@@ -54,19 +54,19 @@ async def _forget_users(lab: Lab) -> None:
             await redis.unlink(key)
 
 
-def _lines(contest: Contest) -> list[Line]:
+def _lines(comparison: Comparison) -> list[Line]:
     what = "GET /users/{id}, not cached: CPU of a request,"
     must, aim = at_least(2), at_least(0.8)
     return [
-        Line(f"{what} FastAPI to ours", contest.ratios(CPU, FASTAPI, OURS), must=must),
+        Line(f"{what} FastAPI to ours", comparison.ratios(CPU, FASTAPI, OURS), must=must),
         Line(
             f"{what} FastAPI to ours with Redis away",
-            contest.ratios(CPU, FASTAPI, WITHOUT_REDIS),
+            comparison.ratios(CPU, FASTAPI, WITHOUT_REDIS),
             must=must,
         ),
         Line(
             f"{what} gathered through asyncpg to ours with Redis away",
-            contest.ratios(CPU, GATHERED, WITHOUT_REDIS),
+            comparison.ratios(CPU, GATHERED, WITHOUT_REDIS),
             aim=aim,
         ),
     ]

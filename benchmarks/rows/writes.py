@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from benchmarks import data
 from benchmarks.lab import CPU, RATE, Lab, Web
 from benchmarks.load import Load
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, Turn, at_least, compare
 
 OURS, FASTAPI = "this service", "FastAPI + SQLAlchemy"
 _CONNECTIONS = 32
@@ -17,7 +17,7 @@ _ROWS = 1000
 _NAMES = itertools.count(1_000_000, 1_000_000)
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         fill = data.shop(products=_ROWS)
@@ -27,19 +27,19 @@ async def measure(lab: Lab) -> Outcome:
             FASTAPI: await enter(lab.peer("fastapi_app", its_url)),
         }
         creation = {name: _creation(lab, web) for name, web in webs.items()}
-        created = await hold("POST /users", creation, lab.size.rounds)
+        created = await compare("POST /users", creation, lab.size.rounds)
         changed = []
         for path in ("/users", "/products"):
             change = {name: _change(lab, web, path) for name, web in webs.items()}
-            changed.append(await hold(f"PUT {path}/{{id}}", change, lab.size.rounds))
+            changed.append(await compare(f"PUT {path}/{{id}}", change, lab.size.rounds))
     remarks = [
         f"{_CONNECTIONS} connections; a database each on one PostgreSQL, which writes every commit "
-        "to the disk before it answers.",
+        "to the disk before it responses.",
         "After the commit of a PUT the peer deletes the cached user, or sets the cached product, "
         "once and without a guarantee.",
     ]
-    contests = [created, *changed]
-    return Outcome([line for contest in contests for line in _lines(contest)], contests, remarks)
+    comparisons = [created, *changed]
+    return RowResult([line for comparison in comparisons for line in _lines(comparison)], comparisons, remarks)
 
 
 def _creation(lab: Lab, web: Web) -> Turn:
@@ -56,11 +56,11 @@ def _change(lab: Lab, web: Web, path: str) -> Turn:
     return lambda: lab.burst(load, web)
 
 
-def _lines(contest: Contest) -> list[Line]:
-    what = f"{contest.title}: CPU of a request, {FASTAPI} to ours"
-    values = contest.ratios(CPU, FASTAPI, OURS)
-    rates = contest.ratios(RATE, OURS, FASTAPI)
+def _lines(comparison: Comparison) -> list[Line]:
+    what = f"{comparison.title}: CPU of a request, {FASTAPI} to ours"
+    values = comparison.ratios(CPU, FASTAPI, OURS)
+    rates = comparison.ratios(RATE, OURS, FASTAPI)
     return [
         Line(what, values, must=at_least(1.5), aim=at_least(2)),
-        Line(f"{contest.title}: requests in the same time, ours to {FASTAPI}", rates),
+        Line(f"{comparison.title}: requests in the same time, ours to {FASTAPI}", rates),
     ]
