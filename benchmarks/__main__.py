@@ -39,10 +39,10 @@ def _arguments() -> argparse.Namespace:
         prog="python -m benchmarks",
         description="Measures the service and its peers on private servers.",
     )
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to run, of {', '.join(ROWS)}")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"some of {', '.join(ROWS)}")
     parser.add_argument("--rounds", type=int, help="how many times each one is measured; default 5")
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs; writes no page")
-    parser.add_argument("--output", type=Path, help="the page to update; default docs/performance.md")
+    parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs")
+    parser.add_argument("--output", type=Path, help="the page; default docs/performance.md")
     chosen = parser.parse_args()
     if unknown := set(chosen.rows) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")

@@ -71,7 +71,9 @@ class RowResult:
     remarks: Sequence[str] = ()
 
 
-async def compare(title: str, turns: Mapping[str, Turn], rounds: int, warm_up: bool = True) -> Comparison:
+async def compare(
+    title: str, turns: Mapping[str, Turn], rounds: int, warm_up: bool = True
+) -> Comparison:
     """Each participant takes one turn per round; every other round goes in reverse order."""
     comparison = Comparison(title, {name: [] for name in turns})
     for turn in turns.values() if warm_up else ():

@@ -1,1 +1,1 @@
-"""One module a row of the table, each with `measure(lab) -> RowResult`."""
+"""One module per row that can be run, each with `measure(lab) -> RowResult`."""

@@ -25,7 +25,10 @@ _FASTIFY = ROOT / "benchmarks" / "peers" / "fastify"
 
 
 async def measure(lab: Lab) -> RowResult:
-    remarks = ["Everyone responses from 1,000 keys; 64 connections, each waits for its answer."]
+    remarks = [
+        "All read the same 1,000 keys over 64 connections, each of which waits for its response "
+        "before it sends the next request.",
+    ]
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(lab.database(data.shop(products=_KEYS)))
         ours = await stack.enter_async_context(lab.web(url))
@@ -38,7 +41,7 @@ async def measure(lab: Lab) -> RowResult:
             CONSTANT: _turn(lab, asgi, "/constant"),
         }
         await warm(lab, ours)
-        await _copy(lab)
+        await _copy_cache(lab)
         try:
             fastify = await stack.enter_async_context(_fastify(lab))
             turns[FASTIFY] = _turn(lab, fastify, "/users")
@@ -59,7 +62,7 @@ def _turn(lab: Lab, web: Web, path: str) -> Turn:
 
 
 async def warm(lab: Lab, web: Web) -> None:
-    """Until the cache holds every user and product."""
+    """Read until the cache holds every user and product."""
     async with Redis(port=lab.valkey.port) as redis:
         for kind in ("user", "product"):
             keys = [f"{kind}:{number}" for number in range(1, _KEYS + 1)]
@@ -71,8 +74,8 @@ async def warm(lab: Lab, web: Web) -> None:
             await eventually(filled, 60, lambda: "the service does not fill its cache")
 
 
-async def _copy(lab: Lab) -> None:
-    """What the service has cached, for its peers: the same keys in a database of their own."""
+async def _copy_cache(lab: Lab) -> None:
+    """Copy what the service has cached to the peers' database, under the same keys."""
     async with Redis(port=lab.valkey.port) as redis:
         for kind in ("user", "product"):
             for number in range(1, _KEYS + 1):
@@ -81,7 +84,7 @@ async def _copy(lab: Lab) -> None:
 
 @asynccontextmanager
 async def _fastify(lab: Lab) -> AsyncIterator[Web]:
-    """Installed into the run's own directory."""
+    """Fastify, installed into the run's own directory."""
     assert shutil.which("node") and shutil.which("npm"), "node and npm are not installed"
     directory = lab.directory / "fastify"
     shutil.copytree(_FASTIFY, directory)
@@ -102,10 +105,10 @@ async def _fastify(lab: Lab) -> AsyncIterator[Web]:
 
 
 def _lines(comparison: Comparison) -> list[Line]:
-    what = comparison.title + ", cached: CPU of a request,"
+    what = comparison.title + ", cached: CPU per request,"
     lines = [
         Line(
-            f"{what} {FASTAPI} to ours",
+            f"{what} {FASTAPI} / ours",
             comparison.ratios(CPU, FASTAPI, OURS),
             must=at_least(2.5),
             aim=at_least(5),
@@ -113,8 +116,8 @@ def _lines(comparison: Comparison) -> list[Line]:
     ]
     if BARE in comparison.results:
         values = comparison.ratios(CPU, OURS, BARE)
-        lines.append(Line(f"{what} ours to {BARE}", values, must=at_most(1.1)))
-        lines.append(Line(f"{what} ours to {CONSTANT}", comparison.ratios(CPU, OURS, CONSTANT)))
+        lines.append(Line(f"{what} ours / {BARE}", values, must=at_most(1.1)))
+        lines.append(Line(f"{what} ours / {CONSTANT}", comparison.ratios(CPU, OURS, CONSTANT)))
     if FASTIFY in comparison.results:
-        lines.append(Line(f"{what} ours to {FASTIFY}", comparison.ratios(CPU, OURS, FASTIFY)))
+        lines.append(Line(f"{what} ours / {FASTIFY}", comparison.ratios(CPU, OURS, FASTIFY)))
     return lines

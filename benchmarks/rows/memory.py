@@ -1,11 +1,11 @@
-"""What the processes have resident after they have worked."""
+"""The resident memory of the processes after they have worked."""
 
 from benchmarks import data
 from benchmarks.lab import Lab, Web
 from benchmarks.load import Load
 from benchmarks.messages import publish
 from benchmarks.results import Comparison, Line, RowResult, at_most
-from benchmarks.usage import peak, resident, process_tree
+from benchmarks.usage import peak, process_tree, resident
 from harness.databases import connected
 from harness.service import Service
 from harness.waiting import eventually
@@ -19,20 +19,25 @@ _USER = '{"username": "new{n}", "email": "new{n}@example.com"}'
 
 
 async def measure(lab: Lab) -> RowResult:
-    """All figures are of one service, so a round is everyone's."""
+    """One service has all the processes, so a round measures all of them at once."""
     orders, reported = lab.size.rows(_ORDERS, least=500), lab.size.rows(_REPORTED, least=500)
     comparison = Comparison("After load", {name: [] for name in (WEB, *OTHERS)})
     for _ in range(lab.size.rounds):
         async with lab.database(data.orders(reported)) as url:
             await _take_turn(lab, url, orders, comparison)
     lines = [
-        Line(f"Resident after load, {name}", comparison.values(name, RESIDENT), must=limit, unit="MB")
+        Line(
+            f"Resident memory after load, {name}",
+            comparison.values(name, RESIDENT),
+            must=limit,
+            unit="MB",
+        )
         for name in comparison.results
         for limit in [at_most(130 if name == WEB else 110)]
     ]
     remarks = [
-        "The web process has answered reads from the cache and past it, lists, writes, and "
-        f"GET /report of {reported:,} rows, up to 64 at once; the worker has settled "
+        "By then the web process has served reads with and without the cache, lists, writes, and "
+        f"GET /report of {reported:,} rows, up to 64 requests at once; the worker has settled "
         f"{orders:,} orders; the TaskIQ worker has built and sent the report.",
     ]
     return RowResult(lines, [comparison], remarks)
@@ -63,7 +68,7 @@ async def _serve(lab: Lab, web: Web) -> None:
 
 
 async def _settled(url: str, orders: int) -> None:
-    """The queues' work is done, and the report's."""
+    """Wait until the queues are worked off, and the report is built and sent."""
     query = """
         SELECT (SELECT count(*) FROM messages) = $1
             AND EXISTS (SELECT FROM reports) AND NOT EXISTS (SELECT FROM outbox)

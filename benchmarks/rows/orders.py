@@ -1,4 +1,4 @@
-"""Order messages through RabbitMQ: committed and acknowledged, of ten hot products."""
+"""Orders of ten popular products through RabbitMQ, each committed and acknowledged."""
 
 import asyncio
 import statistics
@@ -19,11 +19,11 @@ from harness.processes import Process, finish, run
 from harness.service import COMMANDS, PYTHON
 from harness.waiting import eventually
 
-OURS, ORM = "this service", "FastStream, one ORM transaction a message"
-RATE, CPU, BUSY = "orders/s", "CPU µs of the consumers", "cores busy"
+OURS, ORM = "this service", "FastStream, one ORM transaction per message"
+RATE, CPU, BUSY = "orders/s", "consumer CPU µs", "cores busy"
 _COUNT = 10_000
 _ORDERS_BEFORE = 1000
-_SLOWER = 4  # the peer with the ORM gets so many times fewer messages
+_ORM_SHARE = 4  # the slower peer with the ORM gets one message in four
 _CONNECTIONS = (2, 4, 8)
 _ORM_QUEUE = "orm_orders"
 _ADDED = """
@@ -40,18 +40,18 @@ async def measure(lab: Lab) -> RowResult:
     count = lab.size.rows(_COUNT, least=1000)
     turns: dict[str, Turn] = {
         OURS: lambda: _ours(lab, count),
-        ORM: lambda: _orm(lab, count // _SLOWER),
+        ORM: lambda: _orm(lab, count // _ORM_SHARE),
         **{_loop(n): _loop_turn(lab, count, n) for n in _CONNECTIONS},
     }
     comparison = await compare("Orders of 3 lines", turns, lab.size.rounds, warm_up=False)
     remarks = [
-        f"{count:,} messages wait in the queue when the consumer starts ({count // _SLOWER:,} for "
-        "the ORM); 100 customers, 3 of 10 products each; PostgreSQL with its default durability "
-        f"and {_ORDERS_BEFORE:,} orders that it has already.",
-        "The rate is that of the first transaction to the last, by PostgreSQL's clock. At the end "
-        "the queue is empty, every order is there, and the invariants hold.",
-        "The bare loop has its orders at hand: no queue, no acknowledgement, no memory of "
-        "messages, no check of the address's owner.",
+        f"{count:,} messages wait in the queue when the consumer starts ({count // _ORM_SHARE:,} "
+        "for the ORM). They are from 100 customers, for 3 of 10 products each. PostgreSQL has its "
+        f"default durability, and {_ORDERS_BEFORE:,} earlier orders.",
+        "The rate is measured from the first transaction to the last, by PostgreSQL's clock. At "
+        "the end the queue is empty, every order is there, and the invariants hold.",
+        "The bare loop makes up its orders itself: it has no queue and no acknowledgements, does "
+        "not record messages, and does not check who owns the address.",
     ]
     return RowResult(_lines(comparison), [comparison], remarks)
 
@@ -69,9 +69,9 @@ def _lines(comparison: Comparison) -> list[Line]:
         map(_loop, _CONNECTIONS), key=lambda name: statistics.median(comparison.values(name, RATE))
     )
     return [
-        Line("Orders/s, ours to FastStream + ORM", comparison.ratios(RATE, OURS, ORM), at_least(5)),
+        Line("Orders/s, ours / FastStream + ORM", comparison.ratios(RATE, OURS, ORM), at_least(5)),
         Line(
-            f"Orders/s, ours to the best {best}",
+            f"Orders/s, ours / the best {best}",
             comparison.ratios(RATE, OURS, best),
             must=at_least(0.6),
             aim=at_least(1),
@@ -80,7 +80,7 @@ def _lines(comparison: Comparison) -> list[Line]:
 
 
 def _shop(lab: Lab) -> AbstractAsyncContextManager[str]:
-    """With some orders: a statement that is planned for empty tables stays slow when they fill."""
+    """Not empty: a statement that was planned for empty tables stays slow when they fill up."""
     return lab.database(data.orders(_ORDERS_BEFORE))
 
 
@@ -92,7 +92,7 @@ async def _ours(lab: Lab, count: int) -> Figures:
 
 
 async def consume(lab: Lab, url: str, count: int, workers: int = 1) -> Figures:
-    """The worker processes settle so many messages that waited for them."""
+    """The worker processes settle `count` messages that wait in the queue when they start."""
     rabbitmq = await lab.rabbitmq()
     async with lab.service(url, rabbitmq=rabbitmq) as service:
         processes = [
@@ -123,7 +123,7 @@ async def _drain(
         async with _running(consumers, ready):
             workers = Meter(*(consumer.pid for consumer in consumers))
             postgres, machine = Meter(lab.postgres.pid), CoreMeter()
-            await eventually(lambda: _are_there(connection, before, count), seconds=300)
+            await eventually(lambda: _all_placed(connection, before, count), seconds=300)
             costs = {BUSY: machine.busy_cores, **_costs(workers.seconds, postgres.seconds, count)}
         figures = {RATE: await _rate(connection, before, count), **costs}
     assert await depth(rabbitmq.url, queue) == 0
@@ -160,8 +160,8 @@ async def _newest(connection: "asyncpg.Connection[Any]") -> int:
     return int(await connection.fetchval("SELECT coalesce(max(id), 0) FROM orders"))
 
 
-async def _are_there(connection: "asyncpg.Connection[Any]", before: int, count: int) -> bool:
-    """Counting costs, so the newest is asked for first."""
+async def _all_placed(connection: "asyncpg.Connection[Any]", before: int, count: int) -> bool:
+    """Counting is slow, so it looks at the newest id first."""
     if await _newest(connection) < before + count:
         return False
     query = "SELECT count(*) FROM orders WHERE id > $1"
@@ -169,7 +169,7 @@ async def _are_there(connection: "asyncpg.Connection[Any]", before: int, count: 
 
 
 async def _rate(connection: "asyncpg.Connection[Any]", before: int, count: int) -> float:
-    """The first transaction's orders are not counted: its own time is not either."""
+    """Leaves out the orders of the first transaction: the clock starts when they are committed."""
     added = await connection.fetchrow(_ADDED, before)
     assert added and added["orders"] == count
     return float(added["rate"])

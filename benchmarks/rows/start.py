@@ -1,4 +1,4 @@
-"""`python main.py` with nothing configured, to its first ready answer."""
+"""`python main.py` with nothing configured, until it is ready."""
 
 import time
 
@@ -19,9 +19,11 @@ async def measure(lab: Lab) -> RowResult:
     comparison = await compare("python main.py, embedded servers", turns, lab.size.rounds)
     seconds = comparison.values(WARM, SECONDS)
     line = Line(
-        "Start of the embedded mode, warm", seconds, must=at_most(5), aim=at_most(3), unit="s"
+        "Start of the one-process mode, warm", seconds, must=at_most(5), aim=at_most(3), unit="s"
     )
-    return RowResult([line], [comparison], ["To the first 200 of /health/ready, asked every 20 ms."])
+    return RowResult(
+        [line], [comparison], ["Until GET /health/ready returns 200; it is polled every 20 ms."]
+    )
 
 
 async def _start(lab: Lab, data: str) -> Figures:
