@@ -33,8 +33,8 @@ async def measure(lab: Lab) -> RowResult:
             change = {name: _change(lab, web, path) for name, web in webs.items()}
             changed.append(await compare(f"PUT {path}/{{id}}", change, lab.size.rounds))
     remarks = [
-        f"{_CONNECTIONS} connections. Service and peer have a database each on one PostgreSQL, which "
-        "writes every commit to the disk before it confirms it.",
+        f"{_CONNECTIONS} connections. Service and peer have a database each on one PostgreSQL, "
+        "which writes every commit to the disk before it confirms it.",
         "After the commit of a PUT the peer deletes the cached user, or sets the cached product, "
         "once and without a guarantee.",
     ]
