@@ -10,7 +10,8 @@ WORKDIR /srv
 COPY pyproject.toml entrypoint.sh *.py ./
 COPY migrations migrations
 COPY app app
-# Readable for every user, whatever the umask of the checkout was; compiled, because the root is read-only.
+# Readable for every user, because the checkout's umask may be stricter. Compiled now, because the containers
+# have a read-only root.
 RUN chmod -R a+rX . && chmod a+rx entrypoint.sh && python3 -m compileall -q .
 
 FROM python:3.13.16-slim-trixie
@@ -21,7 +22,7 @@ RUN apt-get update \
 COPY --from=uv /uv /usr/local/bin/uv
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /srv /srv
-# `uv run` takes the environment as it is: nothing to lock, to download or to write outside /tmp.
+# `uv run` uses the environment as it is: it locks nothing, downloads nothing and writes only to /tmp.
 ENV PATH=/opt/venv/bin:$PATH \
     UV_PROJECT_ENVIRONMENT=/opt/venv \
     UV_NO_SYNC=1 \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Wait for the database, bring it to the newest revision, then become the command.
+# Wait for the database, migrate it to the newest revision, then run the command in place of this shell.
 set -eu
 
 host=${DB_HOST:-db} port=${DB_PORT:-5432} seconds=${DB_WAIT_SECONDS:-60}
@@ -13,7 +13,7 @@ until nc -z -w 2 "$host" "$port" 2>/dev/null; do
   sleep 1
 done
 
-# Four containers do this at once: migrations/env.py lets one of them work and the others wait.
+# Four containers do this at the same time. migrations/env.py takes a lock, so one migrates and the others wait.
 (cd app && alembic upgrade head)
 
 exec "$@"

@@ -1,4 +1,4 @@
-"""The HTTP API; with no database configured, the whole service on embedded servers."""
+"""The HTTP API; with no database configured, the whole service in one process."""
 
 from app.cli import main
 

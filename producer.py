@@ -1,7 +1,7 @@
-"""Sends five sample products and three sample orders to the queues; with --data, your own.
+"""Send five sample products and three sample orders to the queues, or load your own data.
 
-The messages of your own data are named by sku and external_id, and what was settled under a name is
-not done again: a load that broke off goes on when it is started once more.
+The messages of your own data get their ids from sku and external_id, and the service applies a
+message id once. So an interrupted load continues when the same command is run again.
 """
 
 import argparse
@@ -22,8 +22,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from app.client.api import Api
+from app.client.errors import CliError
 from app.client.files import SCHEMAS, AddressRow, OrderRow, ProductRow, Survey, rows_of
-from app.client.service import Api, CliError, Sender, running_stack
+from app.client.sender import Sender
+from app.client.stack import running_stack
 from app.errors import Unavailable
 from app.messaging.broker import Outgoing
 from app.schemas.addresses import AddressCreate
@@ -45,7 +48,7 @@ def outgoing(queue: Queue, message_id: str, body: BaseModel) -> Outgoing:
 
 
 class Samples:
-    """New products in every run, and orders of them."""
+    """Five new products in every run, and three orders for them."""
 
     def __init__(self, settings: Settings, api: Api, sender: Sender) -> None:
         self._settings = settings
@@ -55,7 +58,7 @@ class Samples:
         self._table = Table("queue", "message id", "outcome", "result")
 
     async def send(self) -> bool:
-        """True if all were applied."""
+        """True if all messages were applied."""
         user_id = self._settings.test_user_id or await self._user()
         address_id = self._settings.test_delivery_address_id or await self._address(user_id)
         ids = await self._exchange(self._products())
@@ -71,7 +74,7 @@ class Samples:
         name = SAMPLE_USER.username
         found = await self._api.ids("users", lambda user: user["username"].lower(), {name})
         user_id = found.get(name) or await self._api.post("/users", SAMPLE_USER)
-        console.print(f"There is no user 1: the orders are those of sample user {user_id}.")
+        console.print(f"There is no user 1: the orders are placed by sample user {user_id}.")
         return user_id
 
     async def _address(self, user_id: int) -> int:
@@ -94,10 +97,10 @@ class Samples:
             yield outgoing(Queue.ORDER, f"sample:order:{self._run}-{number}", order)
 
     async def _exchange(self, messages: Iterable[Outgoing]) -> list[int]:
-        """The ids of the applied ones."""
+        """The ids that the applied messages made, in the order of the messages."""
         ids = []
         async for message, outcome in self._sender.outcomes(messages):
-            status, result = "no answer yet", ""
+            status, result = "no reply yet", ""
             if outcome:
                 status, result = outcome.status.value, outcome.detail or ""
             if outcome and outcome.result_id:
@@ -108,12 +111,14 @@ class Samples:
 
 
 def message_id_of(queue: Queue, key: str) -> str:
-    """Fit for a header and for a path, whatever the key is."""
+    """Keys that are too long or unusual for a header or a path are replaced by their hash."""
     plain = re.fullmatch(r"[\w.-]{1,64}", key, re.ASCII)
     return f"load:{queue}:{key if plain else sha256(key.encode()).hexdigest()}"
 
 
 class Load:
+    """Raises CliError, before anything is sent, if a file has a bad line."""
+
     def __init__(self, files: Mapping[str, Path], api: Api, sender: Sender) -> None:
         self._files = files
         self._survey = Survey(files)
@@ -125,13 +130,14 @@ class Load:
         self._products: dict[str, int] = {}
 
     async def run(self) -> bool:
-        """True unless a message is dead."""
+        """True unless a message is dead. Raises CliError if a reply does not come, or if a row
+        names a user or product that does not exist."""
         tally = {name: Counter[str]() for name in self._files}
-        steps = (self._load_users, self._load_addresses, self._load_products, self._load_orders)
+        loads = (self._load_users, self._load_addresses, self._load_products, self._load_orders)
         with Progress(console=console) as progress:
             tasks = {n: progress.add_task(n, total=t) for n, t in self._survey.totals.items()}
-            for step, (name, task) in zip(steps, tasks.items(), strict=True):
-                async for outcome in step():
+            for load, (name, task) in zip(loads, tasks.items(), strict=True):
+                async for outcome in load():
                     tally[name][outcome] += 1
                     progress.advance(task)
         for name, counts in tally.items():
@@ -195,8 +201,8 @@ class Load:
     def _judge(self, message: Outgoing, outcome: MessageRead | None) -> str:
         if outcome is None:
             raise CliError(
-                f"no answer to {message.message_id}: is a worker running? Nothing is lost: "
-                "what was sent stays in the queue, and the same command goes on from there"
+                f"no reply to {message.message_id}: is a worker running? Nothing is lost: the "
+                "messages stay in the queue, and the same command continues from there"
             )
         if outcome.status is not MessageStatus.APPLIED:
             return f"{outcome.status} ({outcome.reason})"
@@ -212,9 +218,16 @@ def _require(what: str, places: Mapping[str, str], ids: Mapping[str, int]) -> No
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="load DIR's four .jsonl files")
-    parser.add_argument("--products", type=Path, metavar="FILE", help="not DIR/products.jsonl")
-    parser.add_argument("--orders", type=Path, metavar="FILE", help="not DIR/orders.jsonl")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="load DIR/users.jsonl, addresses.jsonl, products.jsonl and orders.jsonl",
+    )
+    parser.add_argument(
+        "--products", type=Path, metavar="FILE", help="in place of DIR/products.jsonl"
+    )
+    parser.add_argument("--orders", type=Path, metavar="FILE", help="in place of DIR/orders.jsonl")
     chosen = parser.parse_args()
     if chosen.data is None and (chosen.products or chosen.orders):
         parser.error("--products and --orders need --data")
@@ -232,13 +245,13 @@ async def run(chosen: argparse.Namespace, settings: Settings) -> bool:
 
 def main() -> None:
     chosen, settings = _arguments(), load_settings()
-    logging.disable()  # the libraries tell at length what one line says
+    logging.disable()  # the libraries log at length what our one line says
     try:
-        # Not asyncio.run: it would wait for aiormq's tasks, which a frozen RabbitMQ never lets end.
+        # Not asyncio.run: it would wait for aiormq's tasks, which never end if RabbitMQ is frozen.
         complete = asyncio.new_event_loop().run_until_complete(run(chosen, settings))
     except (CliError, Unavailable) as error:
         unset = isinstance(error, Unavailable) and not settings.rabbitmq_host
-        hint = "; or start the service, `python main.py`" if unset else ""
+        hint = "; or start the service with `python main.py`" if unset else ""
         print(f"producer: {error}{hint}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
-"""Shows on a running stack how users and products are cached: misses, hits, updates, TTLs, times.
+"""Checks the cache of users and products on a running stack: misses, hits, updates, TTLs and times.
 
-A script, not a pytest module: `uv run python test_redis_cache.py`. What it makes it deletes again.
+A script, not a pytest module: `uv run python test_redis_cache.py`. It deletes what it creates.
 """
 
 import json
@@ -16,7 +16,8 @@ import httpx
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.client.service import CliError, running_stack
+from app.client.errors import CliError
+from app.client.stack import running_stack
 from app.settings import Settings, load_settings
 
 USER_TTL = 3600
@@ -27,7 +28,7 @@ TIMED_READS = 200
 
 
 class Row:
-    """A user or a product of our own, as the API gives it and as Redis keeps it."""
+    """A user or product of this script, with its value in the API and in Redis."""
 
     def __init__(self, api: httpx.Client, redis: Redis, path: str, body: dict[str, Any]) -> None:
         self._api = api
@@ -53,7 +54,7 @@ class Row:
         self._redis.delete(self.key)
 
     def mark(self) -> Any:
-        """Change the cached value: an answer with the mark can only come from Redis."""
+        """Change the cached value: a response with the mark can only come from Redis."""
         marked = self.cached() | {"description": "changed in Redis"}
         self._redis.set(self.key, json.dumps(marked, separators=(",", ":")), keepttl=True)
         return marked
@@ -71,7 +72,7 @@ class Checks:
         print(f"  {'✓' if passed else '✗'} {what}")
 
     def soon(self, what: str, holds: Callable[[], bool]) -> None:
-        """For a moment after a write the API may read the database alone, to be safe."""
+        """Retry for 2 s: right after a write the API may bypass the cache, to be safe."""
         end = time.monotonic() + SETTLE_SECONDS
         while not (passed := holds()) and time.monotonic() < end:
             time.sleep(0.05)
@@ -80,19 +81,21 @@ class Checks:
 
 def check_reads(checks: Checks, row: Row, ttl: int) -> None:
     checks.check(f"cache miss: {row.key} is not in Redis before the first read", not row.cached())
-    checks.soon("... and is there after it, as it was answered", lambda: row.read() == row.cached())
+    checks.soon(
+        "... and is there afterwards, equal to the response", lambda: row.read() == row.cached()
+    )
     lasts = row.ttl()
     checks.check(f"TTL is {ttl} s (now {lasts})", ttl - TTL_TOLERANCE <= lasts <= ttl)
     if row.cached():
         marked = row.mark()
-        checks.soon("cache hit: the next answer comes from Redis", lambda: row.read() == marked)
+        checks.soon("cache hit: the next response comes from Redis", lambda: row.read() == marked)
 
 
 def check_user(checks: Checks, row: Row) -> None:
     changed = row.update(description="changed by PUT")
     checks.check("an update deletes the cached value", row.cached() is None)
-    checks.check("... the next read gives the new one", row.read() == changed)
-    checks.soon("... which is cached again", lambda: row.read() == changed == row.cached())
+    checks.check("... the next read returns the new value", row.read() == changed)
+    checks.soon("... which is then cached again", lambda: row.read() == changed == row.cached())
 
 
 def check_product(checks: Checks, row: Row) -> None:
@@ -100,16 +103,16 @@ def check_product(checks: Checks, row: Row) -> None:
     checks.check("an update puts the new value into the cache at once", row.cached() == changed)
     lasts = row.ttl()
     checks.check(f"... with a new TTL (now {lasts})", PRODUCT_TTL - TTL_TOLERANCE <= lasts)
-    checks.check("... and the next read gives it", row.read() == changed)
+    checks.check("... and the next read returns it", row.read() == changed)
 
 
 def show_times(row: Row) -> None:
-    """For the eye only: they depend on the machine."""
+    """Printed, not checked: they depend on the machine."""
     row.read()
     for what, prepare in (("from the cache", lambda: None), ("without it", row.forget)):
         times = [_milliseconds(row, prepare) for _ in range(TIMED_READS)]
-        nearly_all = statistics.quantiles(times, n=100)[98]
-        print(f"    {what:15} median {statistics.median(times):.2f} ms, 99 % {nearly_all:.2f} ms")
+        p99 = statistics.quantiles(times, n=100)[98]
+        print(f"    {what:15} median {statistics.median(times):.2f} ms, p99 {p99:.2f} ms")
 
 
 def _milliseconds(row: Row, prepare: Callable[[], None]) -> float:
@@ -145,7 +148,7 @@ def run(api: httpx.Client, redis: Redis) -> bool:
         check_product(checks, row)
         show_times(row)
     hint = (
-        f"{checks.failed} failed; do the API and REDIS_HOST, REDIS_PORT, REDIS_DB belong together?"
+        f"{checks.failed} failed; does the API use the Redis of REDIS_HOST, REDIS_PORT, REDIS_DB?"
     )
     print(hint if checks.failed else "All checks passed")
     return not checks.failed

@@ -54,4 +54,4 @@ class Container:
     @property
     def publishing_loops(self) -> list[Loop]:
         """For a process that publishes messages."""
-        return [(self.relay.step, 1), (KeyCleaner(self.database).tick, 3600)]
+        return [(self.relay.tick, 1), (KeyCleaner(self.database).tick, 3600)]

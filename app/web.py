@@ -7,14 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from types import FrameType
-from typing import cast
 
 import uvicorn
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.container import Container
 from app.controllers.addresses import AddressController
@@ -27,56 +25,60 @@ from app.controllers.users import UserController
 from app.rest.asgi.context import RequestContext
 from app.rest.asgi.fast_path import FastPath
 from app.rest.asgi.gatekeeper import Gatekeeper
-from app.rest.asgi.transport import CorkedTransport
+from app.rest.asgi.transport import CorkedProtocol
 from app.rest.dependencies import DEPENDENCIES
 from app.rest.errors import EXCEPTION_HANDLERS
-from app.rest.openapi.swagger import OPENAPI, assets, swagger_ui
+from app.rest.openapi.config import openapi_config
+from app.rest.openapi.swagger import assets, swagger_ui
 from app.rest.requests import JsonRequest, before_request
 from app.runtime.garbage import tune_gc
 from app.runtime.loops import running
 from app.settings import Settings
 
-_SHUTDOWN_SECONDS = 8
-_MOST_CONNECTIONS = 2000
+CONTROLLERS = [
+    UserController,
+    AddressController,
+    ProductController,
+    OrderController,
+    ReportController,
+    MessageController,
+    HealthController,
+]
 MOST_BODY_BYTES = 256 * 1024
+_MOST_CONNECTIONS = 2000
+_SHUTDOWN_SECONDS = 8
 
 
 def create_app(container: Container) -> ASGIApp:
+    """Every request passes RequestContext, Gatekeeper, FastPath and Litestar, in this order."""
+    litestar = _litestar(container)
+    return RequestContext(Gatekeeper(FastPath(litestar, container), container.settings))
 
+
+def _litestar(container: Container) -> Litestar:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with running(*container.reading_loops):
             yield
 
-    litestar = Litestar(
-        route_handlers=[
-            UserController,
-            AddressController,
-            ProductController,
-            OrderController,
-            ReportController,
-            MessageController,
-            HealthController,
-            swagger_ui,
-            assets,
-        ],
+    return Litestar(
+        route_handlers=[*CONTROLLERS, swagger_ui, assets],
         dependencies=DEPENDENCIES,
         request_class=JsonRequest,
-        # Else Litestar makes the schemas' strict fields lax.
+        # By default Litestar makes the strict fields of the schemas lax.
         plugins=[PydanticPlugin(validate_strict=None)],  # type: ignore[arg-type]
         before_request=before_request,
         exception_handlers=EXCEPTION_HANDLERS,
         state=State({"container": container}),
         lifespan=[lifespan],
-        openapi_config=OPENAPI,
-        logging_config=None,  # ours stands: see logs.py
+        openapi_config=openapi_config(CONTROLLERS),
+        logging_config=None,  # logs.py configures the logs
         request_max_body_size=MOST_BODY_BYTES,
     )
-    return RequestContext(Gatekeeper(FastPath(litestar, container), container.settings))
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The listening socket, or SystemExit with one line that says what to do."""
+    """The bound socket. Raises SystemExit with one line that says what to do."""
     if settings.env == "production" and settings.is_exposed and settings.api_key is None:
         raise SystemExit(f"HOST={settings.host} with ENV=production needs API_KEY: set one")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -92,13 +94,30 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
-class _Protocol(HttpToolsProtocol):
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, CorkedTransport(transport)))
+async def serve(container: Container, listening: socket.socket) -> None:
+    """Returns after SIGTERM or SIGINT, when the requests in flight are done or 8 s have passed."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again when it has stopped. With the default handler, the process
+        # would not exit with 0.
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(
+        create_app(container),
+        loop="uvloop",
+        http=CorkedProtocol,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # nothing here uses the client's address
+        server_header=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    tune_gc()
+    await _Server(config, container).serve(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
-    """Says that it is not ready for a while before it stops, so that a balancer looks elsewhere."""
+    """Reports "not ready" for SHUTDOWN_DELAY seconds before it stops, so that load balancers send
+    their requests elsewhere."""
 
     def __init__(self, config: uvicorn.Config, container: Container) -> None:
         super().__init__(config)
@@ -108,29 +127,8 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         delay = self._container.settings.shutdown_delay
         stop = partial(super().handle_exit, sig, frame)
-        if delay == 0 or self._container.health.closing:  # at the second signal at once
+        if delay == 0 or self._container.health.closing:  # a second signal stops at once
             stop()
         else:
             self._container.health.closing = True
             self._loop.call_soon_threadsafe(self._loop.call_later, delay, stop)
-
-
-async def serve(container: Container, listening: socket.socket) -> None:
-    """Until SIGTERM or SIGINT; then requests in flight are answered first."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn raises the signal again when it is done: with the default handler we would
-        # not exit with 0.
-        signal.signal(number, lambda *_: None)
-    config = uvicorn.Config(
-        create_app(container),
-        loop="uvloop",
-        http=_Protocol,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # nothing here asks who the client is
-        server_header=False,
-        limit_concurrency=_MOST_CONNECTIONS,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-    )
-    tune_gc()
-    await _Server(config, container).serve(sockets=[listening])

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
-from app.consumers.pipeline import Consumer, prefetch
+from app.consumers.handlers import prefetch
+from app.consumers.pipeline import Pipeline
 from app.container import Container
 from app.runtime.garbage import tune_gc
 from app.runtime.loops import heartbeat, running
@@ -21,10 +22,10 @@ _LONGEST_STOP = 9.5
 
 @asynccontextmanager
 async def consuming(container: Container) -> AsyncIterator[None]:
-    consumer = Consumer(container)
+    pipeline = Pipeline(container)
     queues = prefetch(container.settings.worker_concurrency)
     try:
-        async with container.broker.consuming(queues, consumer.receive):
+        async with container.broker.consuming(queues, pipeline.receive):
             log.info("consuming", **{queue.value: most for queue, most in queues.items()})
             yield
     finally:
@@ -32,22 +33,22 @@ async def consuming(container: Container) -> AsyncIterator[None]:
 
 
 async def run(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; then finish what is in hand and give the rest back."""
-    work = asyncio.create_task(_work(settings))
+    """Consume until SIGTERM or SIGINT; then finish what is in flight and give the rest back."""
+    working = asyncio.create_task(_run(settings))
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        work.cancel()
-        # aiormq can wait for itself for ever. What is not acknowledged by now goes back anyway.
+        working.cancel()
+        # aiormq can wait for itself for ever. What is not acknowledged by then goes back anyway.
         loop.call_later(_LONGEST_STOP, os._exit, 0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     with suppress(asyncio.CancelledError):
-        await work
+        await working
 
 
-async def _work(settings: Settings) -> None:
+async def _run(settings: Settings) -> None:
     async with (
         Container.open(settings) as container,
         running(*container.publishing_loops, *heartbeat(settings.heartbeat_file)),

@@ -1,4 +1,4 @@
-"""Run the migrations, one process at a time."""
+"""Runs the migrations. An advisory lock lets one process at a time through."""
 
 import asyncio
 
@@ -8,17 +8,17 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from app.models import Base
+from app.models.base import Base
 from app.settings import load_settings
 
-# Any constant that nobody else uses in this database.
+# An arbitrary key that nothing else in this database uses.
 ADVISORY_LOCK = 7_105_326
 
 
 def run(connection: Connection) -> None:
     context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True)
     with context.begin_transaction():
-        # Four containers start together: the others wait here, then find nothing left to do.
+        # Four containers start together. One migrates, the others wait here and then find nothing to do.
         connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
         context.run_migrations()
 
@@ -30,7 +30,7 @@ async def connect_and_run(url: str) -> None:
             await connection.run_sync(run)
     except OSError as error:
         raise CommandError(
-            f"PostgreSQL does not answer: see DATABASE_URL, or DB_HOST and DB_PORT ({error})"
+            f"cannot reach PostgreSQL: see DATABASE_URL, or DB_HOST and DB_PORT ({error})"
         ) from error
     finally:
         await engine.dispose()

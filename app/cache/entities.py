@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from app.database import Database
 from app.facts import Fact
@@ -23,5 +24,7 @@ class CachedEntity:
     deleted_by: frozenset[Fact]
     refreshed_by: frozenset[Fact] = frozenset()
 
-    def key(self, identity: int) -> str:
-        return f"{self.name}:{identity}"
+    @cached_property
+    def key(self) -> Callable[[int], str]:
+        """The key of a row's id."""
+        return f"{self.name}:{{}}".format

@@ -62,8 +62,8 @@ class CacheStore:
     """`names` are the first part of the keys that are stored here, such as `user` of `user:1`."""
 
     def __init__(self, url: str, names: Iterable[str]) -> None:
-        prefixes = tuple(f"{prefix}:".encode() for prefix in (*names, "lease"))
-        self._guard = RunIdGuard(url, prefixes)
+        self.prefixes = tuple(f"{prefix}:".encode() for prefix in (*names, "lease"))
+        self._guard = RunIdGuard(url, self.prefixes)
         self._client: Redis = Redis(
             connection_pool=BlockingConnectionPool.from_url(
                 url,

@@ -1,1 +1,1 @@
-"""The service as its clients see it: what producer.py and test_redis_cache.py are made of."""
+"""The service as its clients see it. producer.py and test_redis_cache.py are built from it."""

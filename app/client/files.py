@@ -1,4 +1,4 @@
-"""Files to load, one JSON object a line."""
+"""The files that producer.py loads: one JSON object a line."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from app.client.service import CliError
+from app.client.errors import CliError
 from app.schemas.addresses import AddressCreate
 from app.schemas.orders import ExternalId, Quantity
 from app.schemas.products import ProductCreate, Sku
@@ -25,7 +25,7 @@ class ProductRow(ProductCreate):
 
 
 class ItemRow(Body):
-    """`unit_price` may stand here, but the price of an order is the product's own."""
+    """`unit_price` is accepted and ignored: an order takes the price from the product."""
 
     sku: Sku
     quantity: Quantity
@@ -49,7 +49,8 @@ _KEYS = {"users": "username", "products": "sku", "orders": "external_id"}
 
 
 def rows_of(path: Path, schema: type[Row]) -> Iterator[tuple[str, Row]]:
-    """Each row with its place, file:line. Only one is in memory."""
+    """Each row with its place, as file:line. Only one row is in memory at a time. Raises CliError
+    with the place of a bad line."""
     number = 0
     try:
         with path.open("rb") as file:
@@ -65,10 +66,10 @@ def rows_of(path: Path, schema: type[Row]) -> Iterator[tuple[str, Row]]:
 
 
 class Survey:
-    """What the files hold, found by reading all of them before anything is sent.
+    """Reads all the files before anything is sent: a bad line anywhere raises CliError.
 
-    `usernames` (in lower case) and `skus` are those that are referred to, each with the place where
-    it comes first."""
+    `totals` counts the rows of each file. `usernames` (in lower case) and `skus` map the names that
+    the rows refer to, each to the place of its first use."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self.usernames: dict[str, str] = {}

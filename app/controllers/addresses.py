@@ -1,20 +1,19 @@
-from typing import Annotated
-
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
-from app.rest.dependencies import Addresses, ExactlyOnce
+from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
-from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
-from app.rest.responses import as_json_of, json_of, not_modified_or
+from app.rest.idempotency import idempotent
+from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId
+from app.rest.responses import json_response, not_modified_or, to_json
 from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
-
-# In the document's examples: what its POST made, and nothing needs.
-MadeId = Annotated[int, path_id(2)]
+from app.services.addresses import AddressService
 
 
 class AddressController(Controller):
+    """Where people's orders go."""
+
     tags = ["addresses"]
 
     @get(
@@ -23,7 +22,11 @@ class AddressController(Controller):
         responses=error_responses(404, 422),
     )
     async def list(
-        self, addresses: Addresses, user_id: PathId, count: Count = 10, page: Page = 1
+        self,
+        addresses: Injected[AddressService],
+        user_id: PathId,
+        count: Count = 10,
+        page: Page = 1,
     ) -> AddressList:
         return await addresses.list(user_id, count, page)
 
@@ -32,11 +35,11 @@ class AddressController(Controller):
         summary="Add an address to a user",
         responses=error_responses(400, 404, 413, 415, 422),
     )
+    @idempotent
     async def create(
-        self, once: ExactlyOnce, user_id: PathId, data: JSONBody[AddressCreate]
+        self, addresses: Injected[AddressService], user_id: PathId, data: JSONBody[AddressCreate]
     ) -> Response[AddressRead]:
-        body = await once(lambda uow: uow.addresses.create(user_id, data))
-        return as_json_of(AddressRead, body)
+        return json_response(await addresses.create(user_id, data))
 
     @get(
         "/addresses/{address_id:int}",
@@ -44,11 +47,12 @@ class AddressController(Controller):
         responses=error_responses(304, 404, 422),
     )
     async def read(
-        self, addresses: Addresses, address_id: PathId, if_none_match: IfNoneMatch = None
+        self,
+        addresses: Injected[AddressService],
+        address_id: PathId,
+        if_none_match: IfNoneMatch = None,
     ) -> Response[AddressRead]:
-        return not_modified_or(
-            if_none_match, AddressRead, json_of(await addresses.read(address_id))
-        )
+        return not_modified_or(if_none_match, to_json(await addresses.read(address_id)))
 
     @put(
         "/addresses/{address_id:int}",
@@ -57,19 +61,17 @@ class AddressController(Controller):
     )
     async def update(
         self,
-        addresses: Addresses,
+        addresses: Injected[AddressService],
         address_id: PathId,
         data: JSONBody[AddressUpdate],
         if_match: IfMatch = None,
     ) -> Response[AddressRead]:
-        return as_json_of(
-            AddressRead, json_of(await addresses.update(address_id, data, parse_if_match(if_match)))
-        )
+        return json_response(await addresses.update(address_id, data, parse_if_match(if_match)))
 
     @delete(
         "/addresses/{address_id:int}",
         summary="Delete an address that no order needs",
         responses=error_responses(404, 409, 422),
     )
-    async def delete(self, addresses: Addresses, address_id: MadeId) -> None:
+    async def delete(self, addresses: Injected[AddressService], address_id: PathId) -> None:
         await addresses.delete(address_id)

@@ -3,29 +3,31 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app.rest.dependencies import Health
+from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.schemas.health import Liveness, Readiness
+from app.services.health import HealthService
 
-_NOT_READY = Readiness(
+_EXAMPLE = Readiness(
     status="unavailable", parts={"postgresql": "down", "redis": "ok", "rabbitmq": "ok"}
 )
-NOT_READY = ResponseSpec(
-    Readiness, generate_examples=False, examples=[Example(value=_NOT_READY.model_dump())]
+_NOT_READY = ResponseSpec(
+    Readiness, generate_examples=False, examples=[Example(value=_EXAMPLE.model_dump())]
 )
 
-
-FOREIGN_HOST = error_responses()[400]
+_FOREIGN_HOST = error_responses()[400]
 
 
 class HealthController(Controller):
+    """Whether the service is well."""
+
     tags = ["health"]
     security = [{}]
 
     @get(
         "/health/live",
         summary="The process answers",
-        responses={400: FOREIGN_HOST},
+        responses={400: _FOREIGN_HOST},
         sync_to_thread=False,
     )
     def live(self) -> Liveness:
@@ -34,9 +36,9 @@ class HealthController(Controller):
     @get(
         "/health/ready",
         summary="The parts, and whether requests can be served",
-        responses={400: FOREIGN_HOST, 503: NOT_READY},
+        responses={400: _FOREIGN_HOST, 503: _NOT_READY},
     )
-    async def ready(self, health: Health) -> Response[Readiness]:
+    async def ready(self, health: Injected[HealthService]) -> Response[Readiness]:
         readiness = await health.readiness()
         return Response(readiness, status_code=200 if readiness.status == "ok" else 503)
 

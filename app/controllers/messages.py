@@ -1,20 +1,23 @@
 from litestar import Controller, get
 
-from app.rest.dependencies import Messages
+from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.parameters import MessageId
 from app.schemas.messages import MessageRead
+from app.services.messages import MessageService
 
 
 class MessageController(Controller):
+    """What became of the messages in the queues."""
+
     path = "/messages"
     tags = ["messages"]
 
-    # A `path`, for an id may have slashes in it. Litestar puts one before it.
+    # `path`, because an id may contain slashes. Litestar puts another one in front.
     @get(
         "/{message_id:path}",
         summary="What became of a message",
         responses=error_responses(404, 422),
     )
-    async def read(self, messages: Messages, message_id: MessageId) -> MessageRead:
+    async def read(self, messages: Injected[MessageService], message_id: MessageId) -> MessageRead:
         return await messages.read(message_id.removeprefix("/"))

@@ -1,9 +1,10 @@
 from litestar import Controller, Response, get, post, put
 from litestar.params import JSONBody
 
-from app.rest.dependencies import ExactlyOnce, Orders
+from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
+from app.rest.idempotency import idempotent
 from app.rest.parameters import (
     Count,
     IfMatch,
@@ -13,18 +14,21 @@ from app.rest.parameters import (
     QueryId,
     StatusFilter,
 )
-from app.rest.responses import as_json_of, json_of, not_modified_or
+from app.rest.responses import json_response, not_modified_or, to_json
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderUpdate
+from app.services.orders import OrderService
 
 
 class OrderController(Controller):
+    """All or nothing: an order takes its products from the stock."""
+
     path = "/orders"
     tags = ["orders"]
 
     @get(summary="A page of orders", responses=error_responses(422))
     async def list(
         self,
-        orders: Orders,
+        orders: Injected[OrderService],
         user_id: QueryId = None,
         status: StatusFilter = None,
         count: Count = 10,
@@ -38,16 +42,19 @@ class OrderController(Controller):
         responses=error_responses(304, 404, 422),
     )
     async def read(
-        self, orders: Orders, order_id: PathId, if_none_match: IfNoneMatch = None
+        self, orders: Injected[OrderService], order_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[OrderDetail]:
-        return not_modified_or(if_none_match, OrderDetail, json_of(await orders.read(order_id)))
+        return not_modified_or(if_none_match, to_json(await orders.read(order_id)))
 
     @post(
         summary="Place an order: all of it or nothing",
         responses=error_responses(400, 404, 409, 413, 415, 422),
     )
-    async def create(self, once: ExactlyOnce, data: JSONBody[OrderCreate]) -> Response[OrderDetail]:
-        return as_json_of(OrderDetail, await once(lambda uow: uow.orders.place(data)))
+    @idempotent
+    async def create(
+        self, orders: Injected[OrderService], data: JSONBody[OrderCreate]
+    ) -> Response[OrderDetail]:
+        return json_response(await orders.place(data))
 
     @put(
         "/{order_id:int}",
@@ -58,12 +65,11 @@ class OrderController(Controller):
     )
     async def update(
         self,
-        orders: Orders,
+        orders: Injected[OrderService],
         order_id: PathId,
         data: JSONBody[OrderUpdate],
         if_match: IfMatch = None,
     ) -> Response[OrderDetail]:
-        return as_json_of(
-            OrderDetail,
-            json_of(await orders.change_status(order_id, data.status, parse_if_match(if_match))),
+        return json_response(
+            await orders.change_status(order_id, data.status, parse_if_match(if_match))
         )

@@ -1,38 +1,43 @@
-from typing import Annotated
-
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
-from app.rest.dependencies import ExactlyOnce, Products
+from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
-from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId, path_id
-from app.rest.responses import as_json_of, json_of, not_modified_or
+from app.rest.idempotency import idempotent
+from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId
+from app.rest.responses import json_response, not_modified_or
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
-
-# In the document's examples: what its POST made, and nothing needs.
-MadeId = Annotated[int, path_id(6)]
+from app.services.products import ProductService
 
 
 class ProductController(Controller):
+    """What there is to order, with its price and stock."""
+
     path = "/products"
     tags = ["products"]
 
     @get(summary="A page of products", responses=error_responses(422))
-    async def list(self, products: Products, count: Count = 10, page: Page = 1) -> ProductList:
+    async def list(
+        self, products: Injected[ProductService], count: Count = 10, page: Page = 1
+    ) -> ProductList:
         return await products.list(count, page)
 
     @get("/{product_id:int}", summary="One product", responses=error_responses(304, 404, 422))
     async def read(
-        self, products: Products, product_id: PathId, if_none_match: IfNoneMatch = None
+        self,
+        products: Injected[ProductService],
+        product_id: PathId,
+        if_none_match: IfNoneMatch = None,
     ) -> Response[ProductRead]:
-        return not_modified_or(if_none_match, ProductRead, await products.read(product_id))
+        return not_modified_or(if_none_match, await products.read(product_id))
 
     @post(summary="Create a product", responses=error_responses(400, 413, 415, 422))
+    @idempotent
     async def create(
-        self, once: ExactlyOnce, data: JSONBody[ProductCreate]
+        self, products: Injected[ProductService], data: JSONBody[ProductCreate]
     ) -> Response[ProductRead]:
-        return as_json_of(ProductRead, await once(lambda uow: uow.products.create(data)))
+        return json_response(await products.create(data))
 
     @put(
         "/{product_id:int}",
@@ -41,19 +46,17 @@ class ProductController(Controller):
     )
     async def update(
         self,
-        products: Products,
+        products: Injected[ProductService],
         product_id: PathId,
         data: JSONBody[ProductUpdate],
         if_match: IfMatch = None,
     ) -> Response[ProductRead]:
-        return as_json_of(
-            ProductRead, json_of(await products.update(product_id, data, parse_if_match(if_match)))
-        )
+        return json_response(await products.update(product_id, data, parse_if_match(if_match)))
 
     @delete(
         "/{product_id:int}",
         summary="Delete a product that no order needs",
         responses=error_responses(404, 409, 422),
     )
-    async def delete(self, products: Products, product_id: MadeId) -> None:
+    async def delete(self, products: Injected[ProductService], product_id: PathId) -> None:
         await products.delete(product_id)

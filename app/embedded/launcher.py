@@ -1,4 +1,4 @@
-"""One child process: its directory, its account, its log, and its end when we end."""
+"""Starts a child process with its directory, account and log. The child ends when we end."""
 
 import asyncio
 import ctypes
@@ -20,17 +20,18 @@ from app.embedded.processes import LINUX
 _PR_SET_PDEATHSIG = 1
 _LOG_BYTES = 10 * 1024 * 1024
 _TEXT_BYTES = 64 * 1024
-_NO_OUTPUT = "it said nothing, as when the disk is full"
+_NO_OUTPUT = "no output, which happens when the disk is full"
 _TOOL_SECONDS = 60.0
 
-# Nothing of our own environment: the account may be one that others use too, and secrets are in it.
+# Children do not inherit our environment: it holds secrets, and other programs may run under the
+# children's account and read them.
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"} | {
     name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ
 }
 
 
 class Log:
-    """A server's output. What an earlier run wrote stays above `_start`."""
+    """A server's output, in a file that every run appends to. This run's begins at `_start`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,14 +46,14 @@ class Log:
         return os.fdopen(descriptor, "wb")
 
     def text(self) -> str:
-        """The end of what the server has written since its start."""
+        """The last 64 KiB of what the server has written since its start."""
         with self.path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(self._start, size - _TEXT_BYTES))
             return file.read().decode(errors="replace")
 
     def complaint(self) -> str:
-        """The last line, or the last that calls itself an error, and where to read on."""
+        """The last line that reports an error, or else the last line; and the log's path."""
         lines = [line.strip() for line in self.text().splitlines() if line.strip()] or [_NO_OUTPUT]
         errors = [line for line in lines if "FATAL:" in line or "error:" in line]
         return f"{(errors or lines)[-1]} (log: {self.path})"
@@ -66,10 +67,10 @@ class Launcher:
 
     @property
     def alias(self) -> str:
-        """What the child calls its directory.
+        """The path under which the child finds its directory.
 
-        Its account may not be let through the parents of the directory; by this name it need not
-        pass them. Length and characters of the path do not matter then either."""
+        The child's account may lack access to the parent directories. /proc/self/cwd does not pass
+        through them; it also avoids trouble with long paths and unusual characters."""
         return "/proc/self/cwd" if LINUX else str(self.directory)
 
     def launch(
@@ -80,8 +81,9 @@ class Launcher:
         stdin: BinaryIO | int = subprocess.DEVNULL,
         stdout: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start the child. To be called from the main thread: the kernel sends `death_signal` when
-        the thread that started the child ends, not when the process does."""
+        """Start the child. Call this from the main thread: the kernel sends `death_signal` when the
+        thread that started the child ends, not when our process does. Raises
+        EmbeddedServerError if the child cannot run."""
         user, group = self.account or (None, None)
         with self.log.open() as log:
             try:
@@ -95,15 +97,16 @@ class Launcher:
                     user=user,
                     group=group,
                     extra_groups=[] if self.account else None,
-                    start_new_session=True,  # Ctrl-C in the terminal is for us alone
+                    start_new_session=True,  # Ctrl-C in the terminal reaches only us
                     preexec_fn=_die_with_parent(death_signal),
                 )
             except (OSError, subprocess.SubprocessError) as error:
                 raise EmbeddedServerError(f"cannot run {command[0]}: {error}") from error
 
     async def run(self, command: Sequence[str | Path], text: str) -> None:
-        """Run a tool to its end. A file as its input, for /dev/stdin of a pipe is closed to others
-        than the pipe's maker."""
+        """Run a tool to its end, with `text` as its input. The input is a file, because a child
+        under another account may not open /dev/stdin when it is a pipe of ours. Raises
+        EmbeddedServerError if the tool fails or takes longer than a minute."""
         with tempfile.TemporaryFile() as stdin:
             stdin.write(text.encode())
             stdin.seek(0)
@@ -125,15 +128,16 @@ def _die_with_parent(signum: signal.Signals) -> Callable[[], None] | None:
     prctl = ctypes.CDLL(None).prctl
     parent = os.getpid()
 
-    def arm() -> None:  # runs in the child, after the change of account, which would disarm it
+    def arm() -> None:  # in the child, after the change of account, which would clear the setting
         prctl(_PR_SET_PDEATHSIG, int(signum))
-        if os.getppid() != parent:  # the parent was quicker to end
+        if os.getppid() != parent:  # the parent ended before the call
             os._exit(1)
 
     return arm
 
 
 async def wait_exit(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """False if the process still runs after that time."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
     while process.poll() is None:

@@ -5,15 +5,15 @@ from app.embedded.errors import EmbeddedServerError
 
 LOOPBACK = "127.0.0.1"
 
-# Below the range from which the kernel takes the client's end of connections (32768 on Linux).
-# Inside it, a client that keeps trying a stopped server is at times connected to itself, and then
-# holds the server's port.
+# Below the range from which the kernel picks a client's own port (from 32768 on Linux). Within that
+# range, a client that keeps retrying a stopped server can get the server's port as its own: it then
+# connects to itself and blocks the port.
 _RANGE = range(21000, 25000)
 
 
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers themselves do
         try:
             probe.bind((LOOPBACK, port))
         except OSError:
@@ -22,6 +22,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
+    """Raises EmbeddedServerError if no port is free."""
     for port in random.sample(_RANGE, len(_RANGE)):
         if is_free(port):
             return port

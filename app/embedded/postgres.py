@@ -36,11 +36,11 @@ _INITDB_ARGUMENTS = (
 
 
 class Postgres(Server):
-    """`options` are settings of postgresql.conf, as {"fsync": "off"}."""
+    """`options` are settings of postgresql.conf, such as {"fsync": "off"}."""
 
     name = "PostgreSQL"
     key = program = "postgres"
-    stop_signal = signal.SIGINT  # fast: ends the sessions, SIGTERM would wait for them
+    stop_signal = signal.SIGINT  # fast shutdown: ends the sessions; SIGTERM would wait for them
 
     def __init__(
         self, directory: Path, port: int | None = None, options: Mapping[str, str] | None = None
@@ -56,7 +56,7 @@ class Postgres(Server):
 
     @property
     def psql(self) -> str:
-        """A command line to paste into a shell."""
+        """A command line to paste into a shell; it contains the password."""
         arguments = [f"--port={self.port}", f"--username={_USER}", _DATABASE]
         command = shlex.join([str(self._programs / "psql"), f"--host={LOOPBACK}", *arguments])
         return f"PGPASSWORD={self._password()} {command}"
@@ -65,7 +65,7 @@ class Postgres(Server):
         return (self._launcher.directory / _PASSWORD_FILE).read_text()
 
     async def immediate(self) -> None:
-        """Stop without a checkpoint: the next start recovers from the log."""
+        """Stop without a checkpoint: the next start recovers from the write-ahead log."""
         await self._end(signal.SIGQUIT)
 
     def _command(self, directory: str) -> Sequence[str | Path]:
@@ -79,12 +79,13 @@ class Postgres(Server):
         self._programs = initdb.parent
         if not (self._launcher.directory / "PG_VERSION").exists():
             await self._create_cluster()
-        # No server runs here, that was seen to. With this file left, PostgreSQL would refuse to
-        # start while any other process has the pid in it.
+        # start() has ended every server in this directory. If the file stayed, PostgreSQL would
+        # refuse to start as soon as an unrelated process got the pid in it.
         (self._launcher.directory / "postmaster.pid").unlink(missing_ok=True)
 
     async def _create_cluster(self) -> None:
-        """Under another name until complete: half a cluster must not look like a cluster."""
+        """The cluster has a temporary name until it is complete: an interrupted initdb must not
+        leave behind what looks like a cluster."""
         for unfinished in self.directory.glob("postgres.new-*"):
             await end_leftovers(unfinished, self.program, signal.SIGKILL)
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -96,7 +97,7 @@ class Postgres(Server):
         _write_private(directory / _PASSWORD_FILE, password)
         make_private(directory, launcher.account)
         directory.rename(self._launcher.directory)
-        _sync(self.directory)  # or the machine may come back with the old name, and orders in it
+        _sync(self.directory)  # else a power failure may undo the rename, and orders would be lost
 
     async def _fill(self, launcher: Launcher, password: str) -> None:
         sync = ["--no-sync"] if self._options.get("fsync") == "off" else []

@@ -1,4 +1,4 @@
-"""Servers that an earlier run left behind, found by the directory they work in."""
+"""Finds and ends the servers that an earlier run left behind, by their working directory."""
 
 import asyncio
 import logging
@@ -20,9 +20,9 @@ _KILL_SECONDS = 10.0
 
 
 def processes_in(directory: Path, program: str) -> list[int]:
-    """Every process of the server in `directory`: a pid in a file may be another's by now.
-
-    A zombie works nowhere, so it is not among them."""
+    """The pids of all processes of the server that works in `directory`. A pid file would not do:
+    its pid may belong to another process by now. Zombies have no working directory, so they are
+    not included."""
     if not directory.exists():
         return []
     return list((_by_directory if LINUX else _by_arguments)(directory, program))
@@ -30,7 +30,7 @@ def processes_in(directory: Path, program: str) -> list[int]:
 
 def _by_directory(directory: Path, program: str) -> Iterator[int]:
     for entry in Path("/proc").iterdir():
-        with suppress(OSError):  # gone meanwhile, or of another user
+        with suppress(OSError):  # it has ended, or belongs to another user
             if (
                 entry.name.isdigit()
                 and (entry / "comm").read_text().strip() == program
@@ -40,7 +40,8 @@ def _by_directory(directory: Path, program: str) -> Iterator[int]:
 
 
 def _by_arguments(directory: Path, program: str) -> Iterator[int]:
-    """Without /proc: the servers are given their directory as an argument, their children not."""
+    """Without /proc: a server has its directory among its arguments. Its children do not, so they
+    are found by their parent."""
     columns = ["-o", "pid=", "-o", "ppid=", "-o", "command="]
     listing = subprocess.run(
         ["ps", "-A", "-ww", *columns], capture_output=True, text=True, check=True
@@ -60,17 +61,20 @@ def signal_all(pids: list[int], signum: signal.Signals) -> None:
 
 
 async def end_leftovers(directory: Path, program: str, signum: signal.Signals) -> None:
-    """Ask with `signum`, then kill. Both servers recover from a kill."""
+    """Send `signum`; kill what is still there after 2 s. Both servers recover from a kill. Raises
+    EmbeddedServerError if even that does not end them."""
     if not (pids := processes_in(directory, program)):
         return
-    log.warning("%s of an earlier run is still there (pid %d): ending it", program, min(pids))
+    log.warning("ending the %s that an earlier run left behind (pid %d)", program, min(pids))
     signal_all(pids, signum)
     signal_all(pids, signal.SIGCONT)
     if await _gone(directory, program, _GRACE_SECONDS):
         return
     signal_all(processes_in(directory, program), signal.SIGKILL)
     if not await _gone(directory, program, _KILL_SECONDS):
-        raise EmbeddedServerError(f"{program} (pid {min(pids)}) in {directory} cannot be ended")
+        raise EmbeddedServerError(
+            f"{program} (pid {min(pids)}) in {directory} cannot be ended, not even by SIGKILL"
+        )
 
 
 async def _gone(directory: Path, program: str, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""What PostgreSQL and Valkey have in common as children."""
+"""What PostgreSQL and Valkey have in common as child processes."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from app.embedded.processes import end_leftovers, processes_in, signal_all
 log = logging.getLogger(__name__)
 
 _READY = "ready to accept connections"
-_SILENT_SECONDS = 60.0  # recovery after a crash may take longer, but says so every 10 s
+_SILENT_SECONDS = 60.0  # recovery after a crash may take longer, but it logs every 10 s
 _STOP_SECONDS = 20.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
@@ -25,8 +25,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 class Server(ABC):
     """A server with its data in `directory`/`key` and its log beside it.
 
-    The caller must be the only one to use `directory`: start() ends whatever server it finds there.
-    `port` is taken if it is free at the first start, or else another one; then it stays."""
+    The caller must be the only user of `directory`: start() ends any server that it finds there.
+    If `port` is taken at the first start, the server gets another one. From then on the port stays
+    the same."""
 
     name: str
     key: str
@@ -45,7 +46,7 @@ class Server(ABC):
 
     @abstractmethod
     async def _prepare(self) -> None:
-        """Find the programs; make what the first start needs."""
+        """Find the programs and create what the first start needs."""
 
     @abstractmethod
     def _command(self, directory: str) -> Sequence[str | Path]: ...
@@ -62,11 +63,12 @@ class Server(ABC):
 
     @property
     def failed(self) -> bool:
-        """Whether the process ended though nobody stopped it."""
+        """Whether the process has ended without having been stopped."""
         return self._wanted and not self.running
 
     async def start(self) -> None:
-        """Returns when the server answers. It may have been stopped, killed or never started."""
+        """Return when the server accepts connections. It may have been stopped, killed or never
+        started before. Raises EmbeddedServerError."""
         if self.running:
             return
         try:
@@ -74,7 +76,7 @@ class Server(ABC):
         except OSError as error:
             raise EmbeddedServerError(
                 f"{self.name} cannot use {self.directory} ({error}): "
-                "start as the user to whom it belongs, or choose another directory"
+                "start as the user who owns it, or choose another directory"
             ) from error
 
     async def _start(self) -> None:
@@ -91,7 +93,7 @@ class Server(ABC):
         except EmbeddedServerError:
             if self._port_settled or is_free(self.port):
                 raise
-            self.port = free_port()  # another program took the port in the meantime
+            self.port = free_port()  # another program took the port after the check
             await self._launch()
         self._port_settled = self._wanted = True
 
@@ -104,8 +106,8 @@ class Server(ABC):
             raise
 
     async def _ready(self, process: subprocess.Popen[bytes]) -> None:
-        """Both servers say it in their log, in the same words. A connection would not tell more:
-        it may be another program that answers at the port."""
+        """Wait for the line in the log that both servers write, in the same words. A connection
+        would prove less: another program may be listening on the port."""
         clock = asyncio.get_running_loop().time
         text, changed = "", clock()
         while _READY not in text.lower():
@@ -117,7 +119,7 @@ class Server(ABC):
                 text, changed = longer, clock()
 
     async def stop(self) -> None:
-        """End in order; kill when that takes too long, or when the caller is cancelled."""
+        """Shut down cleanly; kill when that takes more than 20 s or the caller is cancelled."""
         await self._end(self.stop_signal)
 
     async def _end(self, signum: signal.Signals) -> None:
@@ -131,7 +133,7 @@ class Server(ABC):
             self._kill()
 
     def kill(self) -> None:
-        """SIGKILL to all its processes, as when the machine goes down."""
+        """SIGKILL to all its processes, as in a power failure."""
         self._wanted = False
         self._kill()
 
@@ -143,7 +145,7 @@ class Server(ABC):
         signal_all(self._processes(), signal.SIGKILL)
 
     def pause(self) -> None:
-        """SIGSTOP to the server first, which makes no new processes then."""
+        """SIGSTOP to all its processes; to the server first, so that it starts no new ones."""
         signal_all([self.pid], signal.SIGSTOP)
         signal_all(self._processes(), signal.SIGSTOP)
 
@@ -158,7 +160,7 @@ class Server(ABC):
             await asyncio.sleep(0.1)
 
     async def supervise(self) -> None:
-        """Start it again whenever it fails, for ever."""
+        """Restart the server whenever it fails, until cancelled."""
         pause = _FIRST_PAUSE
         clock = asyncio.get_running_loop().time
         while True:
@@ -166,7 +168,7 @@ class Server(ABC):
             await self.wait_failed()
             if clock() - since > 2 * _LONGEST_PAUSE:
                 pause = _FIRST_PAUSE
-            log.warning("%s ended by itself, starting it again in %.1f s", self.name, pause)
+            log.warning("%s ended unexpectedly, restarting it in %.1f s", self.name, pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             await self._restart()

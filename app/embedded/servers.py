@@ -1,5 +1,6 @@
+"""Both bundled servers on one data directory, for one process at a time."""
+
 import asyncio
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -7,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from app import state_file
 from app.embedded.errors import EmbeddedServerError
 from app.embedded.postgres import Postgres
 from app.embedded.server import Server
@@ -15,15 +17,13 @@ from app.embedded.valkey import Valkey
 if sys.platform != "win32":
     import fcntl
 
-STATE_FILE = "state.json"
-
 
 class EmbeddedServers:
-    """None for a server that was not asked for."""
+    """`postgres` or `valkey` is None if it was not asked for."""
 
     def __init__(self, data_dir: Path, *, postgres: bool, valkey: bool) -> None:
-        state = read_state(data_dir)
-        self._state_file = data_dir / STATE_FILE
+        state = state_file.read(data_dir)
+        self._data_dir = data_dir
         self.postgres = Postgres(data_dir, _port(state, "postgres_port")) if postgres else None
         self.valkey = Valkey(data_dir, _port(state, "redis_port")) if valkey else None
 
@@ -42,7 +42,7 @@ class EmbeddedServers:
         await asyncio.gather(*(server.stop() for server in self._servers))
 
     async def wait_failed(self) -> Server:
-        """The first server whose process ended though nobody stopped it."""
+        """The first server whose process has ended without having been stopped."""
         while True:
             for server in self._servers:
                 if server.failed:
@@ -50,26 +50,27 @@ class EmbeddedServers:
             await asyncio.sleep(0.1)
 
     async def supervise(self) -> None:
-        """Start again, on the same port, what fails. Runs until cancelled."""
+        """Restart, on its old port, every server that fails. Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
             for server in self._servers:
                 group.create_task(server.supervise())
 
     def write_state(self, **extra: Any) -> None:
-        """Tell other programs where the servers are. `pid` tells them whether it is still so."""
+        """Tell other programs where the servers are. `pid` lets them check that we still run."""
         state: dict[str, Any] = {"pid": os.getpid()}
         if self.postgres:
             state |= {"postgres_port": self.postgres.port, "database_url": self.postgres.url}
         if self.valkey:
             state |= {"redis_host": self.valkey.host, "redis_port": self.valkey.port}
-        _replace(self._state_file, json.dumps(state | extra, indent=2) + "\n")
+        state_file.write(self._data_dir, state | extra)
 
 
 @asynccontextmanager
 async def embedded_servers(
     data_dir: Path, *, postgres: bool = True, valkey: bool = True
 ) -> AsyncIterator[EmbeddedServers]:
-    """Run the bundled servers with their data below `data_dir`. Call from the main thread."""
+    """Run the bundled servers with their data in `data_dir`, and stop them at the end. Call this
+    from the main thread (see Launcher.launch). Raises EmbeddedServerError."""
     if sys.platform == "win32":
         raise EmbeddedServerError(
             "the bundled servers need Linux or macOS: use WSL or Docker Compose, "
@@ -86,14 +87,15 @@ async def embedded_servers(
 
 @contextmanager
 def _sole_use(data_dir: Path) -> Iterator[None]:
-    """A lock that the kernel drops when this process ends, however it ends."""
+    """Lock the directory against a second start. The kernel releases the lock when this process
+    ends, even by a kill."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise EmbeddedServerError(
             f"cannot use {data_dir} for the bundled servers ({error.strerror}): "
-            "start as the user to whom it belongs, or choose another directory"
+            "start as the user who owns it, or choose another directory"
         ) from error
     with open(descriptor, "r+", encoding="ascii") as file:
         _lock(file.fileno(), data_dir, file.read().strip())
@@ -115,25 +117,6 @@ def _lock(descriptor: int, data_dir: Path, holder: str) -> None:
         ) from error
 
 
-def read_state(data_dir: Path) -> dict[str, Any]:
-    """What write_state() wrote last, by a process that may have ended since; {} if nothing."""
-    try:
-        state = json.loads((data_dir / STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
-
-
 def _port(state: dict[str, Any], key: str) -> int | None:
     port = state.get(key)
     return port if isinstance(port, int) and 0 < port < 65536 else None
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with open(
-        os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as file:
-        file.write(text)
-    new.replace(path)

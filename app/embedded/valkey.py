@@ -6,7 +6,8 @@ from app.embedded.binaries import find_program
 from app.embedded.ports import LOOPBACK
 from app.embedded.server import Server
 
-# The queues of the embedded mode live here too: never evict, and keep what was acknowledged.
+# The queues of the one-process mode are in here too, so nothing may be evicted, and what was
+# acknowledged is kept on disk.
 _CONFIG = {
     "bind": LOOPBACK,
     "protected-mode": "yes",
@@ -16,12 +17,12 @@ _CONFIG = {
     "save": "",
     "maxmemory": "256mb",
     "maxmemory-policy": "noeviction",
-    "set-proc-title": "no",  # the arguments stay readable in `ps`
+    "set-proc-title": "no",  # on macOS, processes.py finds the server by its arguments
 }
 
 
 class Valkey(Server):
-    """`config` holds directives of valkey.conf, as {"maxmemory": "8mb"}."""
+    """`config` holds directives of valkey.conf, such as {"maxmemory": "8mb"}."""
 
     name = "Valkey"
     key = "valkey"

@@ -1,4 +1,5 @@
-"""Where the AMQP library asks more of a message than RabbitMQ does, or says less of an error."""
+"""Two corrections of the AMQP library: it is stricter with messages than RabbitMQ, and its errors
+say less than they should."""
 
 from typing import Any
 
@@ -11,7 +12,8 @@ _read: Any = Basic.Properties.unmarshal
 
 
 def _read_what_is_readable(properties: Basic.Properties, flags: int, data: bytes) -> None:
-    """Keeps the properties before the one that is no text, or a time beyond the years."""
+    """Keep the properties that come before the first unreadable one: text that is not UTF-8, or a
+    time outside the years that Python knows."""
     try:
         _read(properties, flags, data)
     except Exception as error:
@@ -19,23 +21,24 @@ def _read_what_is_readable(properties: Basic.Properties, flags: int, data: bytes
 
 
 def accept_any_properties() -> None:
-    """Else one such message ends the connection that it comes by, and the next one, for ever."""
+    """Without this, a message with an unreadable property ends the connection that delivers it,
+    and the next one, for ever."""
     Basic.Properties.unmarshal = _read_what_is_readable  # type: ignore[method-assign, assignment]
 
 
 def shortened(text: str) -> str:
-    """What a short string can hold of it."""
+    """The first 255 bytes, which is what a short string of AMQP can hold."""
     return text.encode(errors="backslashreplace")[:255].decode(errors="ignore")
 
 
 def explain(error: BaseException, url_host: str) -> str:
-    """One line that names the variable to look at."""
+    """One line that names the variable to look at and the cure."""
     text = str(error) or "no answer in time"
     if "ACCESS_REFUSED" in text or "403" in text:
         return f"RabbitMQ refused the login: see RABBITMQ_USER and RABBITMQ_PASSWORD ({text})"
     if "PRECONDITION_FAILED" in text:
         return f"RabbitMQ has a queue of this name with other arguments: delete it ({text})"
-    # aiormq keeps no more of the reason than that the opening of the vhost was answered by a close.
+    # Of a refused vhost, aiormq says only that a close came where OpenOk was expected.
     if "OpenOk" in text or "vhost" in text.lower() or "NOT_ALLOWED" in text:
         return (
             f"RabbitMQ refuses the vhost of {url_host}: see RABBITMQ_VHOST, or create it "

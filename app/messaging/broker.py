@@ -1,4 +1,4 @@
-"""What the service needs of a message broker. RabbitMQ and Valkey streams implement it."""
+"""The contract of a message broker. RabbitMQ and Valkey streams implement it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from app.schemas.messages import Queue
 
-# Bounds a publish: under an alarm or a frozen broker the client library waits for ever.
+# The limit of a publish: while a broker is frozen or in alarm, the client libraries wait for ever.
 PUBLISH_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A received message. `message_id` is None unless its sender set one."""
+    """A received message. `message_id` is None if its sender set none. `redelivered` means that an
+    earlier delivery was not acknowledged."""
 
     queue: Queue
     body: bytes
@@ -26,6 +27,8 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
+    """A message to publish, durably."""
+
     queue: str
     body: bytes
     message_id: str
@@ -36,6 +39,8 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
+    """A message in `<queue>.dead`. It stays there until `remove` is called."""
+
     message_id: str
     body: bytes
     headers: Mapping[str, str]
@@ -48,38 +53,40 @@ ReplyReceiver = Callable[[bytes], None]
 
 
 class Broker(ABC):
-    """Consumers and publisher have a connection each: a blocked publisher must not stop acks."""
+    """Consumers and the publisher have a connection each: a blocked publisher must not hold up
+    acknowledgements."""
 
     @abstractmethod
     def consuming(
         self, prefetch: Mapping[Queue, int], receiver: Receiver
     ) -> AbstractAsyncContextManager[None]:
-        """Deliver until the context ends, of each queue so many at once; then let running receivers
-        finish, for a while."""
+        """Deliver until the context ends, at most `prefetch` messages of each queue at once. Then
+        give running receivers a few seconds to finish. Waits at its start until the broker answers.
+        """
 
     @abstractmethod
     async def publish(self, message: Outgoing) -> None:
-        """Return when the broker has confirmed it durably, or raise `Unavailable`: then it may
-        or may not have arrived."""
+        """Return when the broker has confirmed that it keeps the message. Raises Unavailable after
+        PUBLISH_SECONDS at most: then the message may or may not have arrived."""
 
     @abstractmethod
     async def reply(self, delivery: Delivery, body: bytes) -> None:
-        """One attempt to tell the sender; a failure is the sender's loss and is not raised."""
+        """One attempt to send the sender a reply. A failure is logged and not raised."""
 
     @abstractmethod
     def replies(self, receiver: ReplyReceiver) -> AbstractAsyncContextManager[str]:
-        """Receive what consumers reply, until the context ends. Its value is the `reply_to` that
-        leads here; raises `Unavailable`."""
+        """Receive replies until the context ends. Its value is the `reply_to` to put into messages.
+        Raises Unavailable."""
 
     @abstractmethod
     def dead_letters(
         self, queue: Queue, most: int
     ) -> AbstractAsyncContextManager[Sequence[DeadLetter]]:
-        """What lies in `<queue>.dead`, oldest first; what is not removed stays there."""
+        """At most `most` messages of `<queue>.dead`, oldest first. Raises Unavailable."""
 
     @abstractmethod
     async def ping(self) -> None:
-        """Raise `Unavailable` unless the broker answers within a second."""
+        """Raises Unavailable unless the broker answers within a second."""
 
     @abstractmethod
     async def close(self) -> None: ...

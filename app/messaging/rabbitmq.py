@@ -42,25 +42,27 @@ accept_any_properties()
 
 
 async def _itself(message: RabbitMessage) -> RabbitMessage:
-    """FastStream would decode JSON before the handler, where a failure is out of our hands."""
+    """FastStream would decode JSON before the handler runs, where we cannot catch a failure."""
     return message
 
 
-# To find a handler's arguments by their types takes FastStream a thread and longer than an order.
+# FastStream would match a handler's arguments to its types in a thread, which takes longer than an
+# order.
 _PLAIN: dict[str, Any] = {"decoder": _itself, "apply_types": False}
 
 
 def _plain_queue(name: str) -> RabbitQueue:
-    """Without arguments, so that no client that declares it plainly meets a 406.
+    """Declared without arguments, so that a client that declares it plainly never gets a 406.
 
-    FastStream would name the classic type, which differs from a vhost's default of quorum."""
+    FastStream would name the type classic, which conflicts with a vhost whose default is quorum."""
     queue = RabbitQueue(name, durable=True)
     queue.arguments = {}
     return queue
 
 
 async def _stop(broker: RabbitBroker, seconds: float) -> None:
-    """A frozen RabbitMQ would keep us waiting, and a cancellation too: so it is left behind."""
+    """Stop, or give up after `seconds`: a frozen RabbitMQ would keep us waiting, even for the end of
+    a cancelled stop."""
     stopping = asyncio.create_task(broker.stop())
     await asyncio.wait({stopping}, timeout=seconds)
     if stopping.done():
@@ -69,7 +71,7 @@ async def _stop(broker: RabbitBroker, seconds: float) -> None:
 
 class RabbitMQ(Broker):
     def __init__(self, url: str) -> None:
-        # Unasked, the client library takes 60 s, and gives a hung server three times as long.
+        # The client library's default is 60 s, and it gives a hung server three times as long.
         self._url = f"{url}?heartbeat={_HEARTBEAT_SECONDS}"
         self._host = url.rpartition("@")[2]
         self._publisher = RabbitBroker(
@@ -116,7 +118,7 @@ class RabbitMQ(Broker):
             await message.ack()
 
     async def _start(self, consumer: RabbitBroker) -> None:
-        """Wait for RabbitMQ at the start as long as it takes; later the connection heals itself."""
+        """Wait for RabbitMQ for as long as it takes. Later the client library reconnects by itself."""
         pause = 0.2
         while True:
             try:
@@ -150,7 +152,7 @@ class RabbitMQ(Broker):
                     persist=True,
                 )
         except Unavailable:
-            self._declared = False  # the queue may have been deleted: declare it next time
+            self._declared = False  # the queue may have been deleted: declare it again next time
             raise
 
     async def reply(self, delivery: Delivery, body: bytes) -> None:
@@ -163,7 +165,7 @@ class RabbitMQ(Broker):
                     content_type="application/json",
                     mandatory=False,
                 )
-        except (Unavailable, ValueError) as error:  # an address that is none, for one
+        except (Unavailable, ValueError) as error:  # ValueError: `reply_to` is not a queue name
             log.info("reply not sent", queue=delivery.queue, error=str(error))
 
     @asynccontextmanager
@@ -191,7 +193,7 @@ class RabbitMQ(Broker):
     @asynccontextmanager
     async def dead_letters(self, queue: Queue, most: int) -> AsyncIterator[Sequence[DeadLetter]]:
         await self._declare_all()
-        # Closing its connection gives back, to its old place, every message that was not removed.
+        # When its connection closes, each message that was not removed returns to its old place.
         async with await aio_pika.connect(self._url, timeout=PUBLISH_SECONDS) as connection:
             channel = await connection.channel()
             dead = await channel.get_queue(queue.dead, ensure=False)
@@ -208,7 +210,7 @@ class RabbitMQ(Broker):
 
     @asynccontextmanager
     async def _within(self, seconds: float) -> AsyncIterator[None]:
-        """A time limit, and `Unavailable` for all that the client library raises."""
+        """A time limit. Raises Unavailable for all that the client library raises."""
         try:
             async with asyncio.timeout(seconds):
                 yield

@@ -1,4 +1,4 @@
-"""Sends what the outbox holds: at least once, with the message id it was written with."""
+"""Publishes the rows of the outbox, each at least once, always with the same message id."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -9,20 +9,20 @@ import structlog
 
 from app.messaging.broker import Broker, Outgoing
 from app.metrics import PUBLISHED
-from app.models import OutboxMessage
+from app.models.messages import OutboxMessage
 from app.runtime.failpoints import Failpoints
 from app.schemas.messages import Queue
 
 log = structlog.get_logger(__name__)
 
-# The writer sends its own rows right after its commit; the loop takes what is left after this.
+# A writer sends its own rows right after its commit. The loop takes those that are older than this.
 _GRACE = timedelta(seconds=2)
 _BATCH = 20
 
 
 class Outbox(Protocol):
-    """The part of the repository that is used here. Rows stay locked until the context ends; if it
-    ends with an error, they are still there."""
+    """What the relay needs of the repository, in one transaction: rows are locked until it ends, and
+    removed if it ends without an error."""
 
     async def take(self, ids: Sequence[int]) -> Sequence[int]: ...
     async def take_oldest(self, limit: int, older_than: timedelta) -> Sequence[int]: ...
@@ -41,18 +41,18 @@ class Relay:
         self._failpoints = failpoints
 
     async def send(self, ids: Sequence[int]) -> None:
-        """Send these rows now. Raises `Unavailable`; then they stay for the loop."""
+        """Send these rows now. Raises Unavailable; then the loop sends them later."""
         if ids:
             await self._drain(lambda outbox: outbox.take(ids))
 
-    async def step(self) -> None:
+    async def tick(self) -> None:
         while await self._drain(lambda outbox: outbox.take_oldest(_BATCH, _GRACE)):
             pass
 
     async def _drain(self, take: Callable[[Outbox], Awaitable[Sequence[int]]]) -> int:
         async with self._outbox() as outbox:
             ids = await take(outbox)
-            for row_id in ids:  # one body in memory, however many there are
+            for row_id in ids:  # one by one: only one body is in memory
                 await self._publish(await outbox.remove(row_id))
                 self._failpoints.reach("relay.after_confirm")
         return len(ids)

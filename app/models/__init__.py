@@ -1,30 +1,8 @@
-"""All tables."""
+"""All tables. Importing the package imports each module in it, so `Base.metadata` is complete for the
+migrations, and a new table needs no entry in a list."""
 
-from app.models.addresses import Address
-from app.models.base import Base, Counted
-from app.models.idempotency import IdempotencyKey
-from app.models.messages import CacheInvalidation, Message, OutboxMessage
-from app.models.orders import Order, OrderItem
-from app.models.products import Product, StockMovement
-from app.models.reports import Installation, Report, ReportRun
-from app.models.row_counts import RowCount
-from app.models.users import User
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = [
-    "Address",
-    "Base",
-    "CacheInvalidation",
-    "Counted",
-    "IdempotencyKey",
-    "Installation",
-    "Message",
-    "Order",
-    "OrderItem",
-    "OutboxMessage",
-    "Product",
-    "Report",
-    "ReportRun",
-    "RowCount",
-    "StockMovement",
-    "User",
-]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

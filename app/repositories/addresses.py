@@ -1,4 +1,4 @@
-from app.models import Address
+from app.models.addresses import Address
 from app.repositories.entities import EntityRepository
 from app.repositories.pages import Page, page_of
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import Base
+from app.models.base import Base
 
 M = TypeVar("M", bound=Base)
 

@@ -5,7 +5,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import IdempotencyKey
+from app.models.idempotency import IdempotencyKey
 
 _KEPT = timedelta(hours=24)
 

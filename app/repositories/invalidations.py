@@ -4,7 +4,7 @@ from typing import NamedTuple
 from sqlalchemy import Double, bindparam, cast, extract, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import CacheInvalidation
+from app.models.messages import CacheInvalidation
 
 # An array: for any number of keys it is the same statement, prepared once on each connection.
 _ADD = text(

@@ -7,7 +7,7 @@ from sqlalchemy import ARRAY, Text, case, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import Message
+from app.models.messages import Message
 from app.schemas.messages import MessageRead, MessageStatus, Queue
 
 # A dead message may be sent again, and a failing one is being tried; all others have an outcome.

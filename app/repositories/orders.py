@@ -6,12 +6,12 @@ from typing import cast
 from sqlalchemy import RowMapping, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import Order, OrderItem
+from app.models.orders import Order, OrderItem
 from app.repositories.pages import Page, page_of
 from app.schemas.orders import OrderCreate
 
-# Locks the products in the order of their ids, so that two transactions cannot deadlock on them, and
-# before the orders are written, because their foreign keys take share locks on the same rows.
+# Locks the products in the order of their ids, so that two transactions cannot deadlock on them.
+# And before the orders are written, because their foreign keys take share locks on the same rows.
 _LOCK = text("""
 WITH locked AS MATERIALIZED (
     SELECT id, price, stock_quantity FROM products

@@ -5,7 +5,7 @@ from typing import cast
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import OutboxMessage
+from app.models.messages import OutboxMessage
 
 # An advisory lock: any constant that nothing else uses in this database.
 _RELAY_LOCK = 7_105_327

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import Base, Counted
+from app.models.base import Base, Counted
 
 # OFFSET reads all that it skips. So it skips ids in an index, from the nearer end, and only the
 # page's own rows are fetched. The ids are an array, because the planner would join a subquery.

@@ -1,6 +1,6 @@
 from sqlalchemy import insert
 
-from app.models import Product, StockMovement
+from app.models.products import Product, StockMovement
 from app.repositories.entities import EntityRepository
 from app.repositories.pages import Page, page_of
 

@@ -6,7 +6,7 @@ from sqlalchemy import CursorResult, DateTime, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import Installation, Report, ReportRun
+from app.models.reports import Installation, Report, ReportRun
 
 ROWS_PER_MESSAGE = 10_000
 ROWS_PER_PAGE = 5_000

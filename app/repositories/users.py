@@ -1,6 +1,6 @@
 from sqlalchemy import select
 
-from app.models import User
+from app.models.users import User
 from app.repositories.entities import EntityRepository
 from app.repositories.pages import Page, page_of
 

@@ -1,4 +1,4 @@
-"""Every error as application/problem+json, and the one table from errors to status codes."""
+"""Every error as application/problem+json. One table maps the errors of the shop to status codes."""
 
 from collections.abc import Collection
 from http import HTTPStatus
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 
-_STATUS: dict[type[Refusal], HTTPStatus] = {
+STATUSES: dict[type[Refusal], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Duplicate: HTTPStatus.BAD_REQUEST,
     OutOfStock: HTTPStatus.CONFLICT,
@@ -43,9 +43,9 @@ _STATUS: dict[type[Refusal], HTTPStatus] = {
 _DETAIL = {
     400: "the request is malformed",
     401: "send the API key",
-    404: "there is nothing at this address",
-    405: "this address does not take this method: see the Allow header",
-    409: "what is there now forbids it",
+    404: "there is no resource at this path",
+    405: "this resource does not take this method: see the Allow header",
+    409: "the current state does not allow it",
     412: "it has been changed since you read it: read it again",
     413: "the body is too large",
     415: "send JSON, with Content-Type: application/json",
@@ -55,7 +55,7 @@ _DETAIL = {
 
 
 class ClientError(HTTPException):
-    """Its detail is for the client. Litestar's own details may repeat what was sent."""
+    """Its detail is sent to the client. Those of Litestar are not: they may echo the input."""
 
 
 def problem(
@@ -84,10 +84,10 @@ def _request_id(request: Request[Any, Any, Any]) -> str:
     return str(request.scope["state"].get("request_id", ""))
 
 
-def _refused(request: Request[Any, Any, Any], error: Refusal) -> Response[bytes]:
+def _refusal(request: Request[Any, Any, Any], error: Refusal) -> Response[bytes]:
     return problem(
         _request_id(request),
-        _STATUS[type(error)],
+        STATUSES[type(error)],
         error.detail,
         reason=error.reason,
         facts=error.facts or None,
@@ -100,7 +100,7 @@ def _unavailable(request: Request[Any, Any, Any], error: Unavailable) -> Respons
 
 
 def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
-    in_body = getattr(error.__cause__, "errors", None)  # as pydantic gives them
+    in_body = getattr(error.__cause__, "errors", None)  # as pydantic lists them
     errors = field_errors(in_body) if in_body else _outside_body(request, error.extra)
     return problem(_request_id(request), 422, errors=errors or None)
 
@@ -110,26 +110,26 @@ def _outside_body(request: Request[Any, Any, Any], found: Any) -> list[FieldErro
     known = dict(handler.parsed_fn_signature.parameters)
     for provider in handler.resolve_dependencies().values():
         known |= provider.parsed_fn_signature.parameters
-    return [_of_parameter(known[error["key"]]) for error in found if error.get("key") in known]
+    return [_parameter_error(known[error["key"]]) for error in found if error.get("key") in known]
 
 
-def _of_parameter(parameter: FieldDefinition) -> FieldError:
-    """In the words of its description: Litestar's own repeat what was sent."""
+def _parameter_error(parameter: FieldDefinition) -> FieldError:
+    """In the words of its description: Litestar's own message may echo the input."""
     words = getattr(parameter.kwarg_definition, "description", None)
-    if words is None:  # no parameter but the body, which is missing
+    if words is None:  # not a parameter but the body, which is missing
         return FieldError(field="", message="must be a JSON object")
     return FieldError(field=parameter.name, message=f"must be {words}")
 
 
 def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     methods = (error.headers or {}).get("allow")
-    headers = {"Allow": allowed(methods.split(", "))} if methods else None
+    headers = {"Allow": allow_header(methods.split(", "))} if methods else None
     detail = error.detail if isinstance(error, ClientError) else None
     return problem(_request_id(request), error.status_code, detail, headers)
 
 
-def allowed(methods: Collection[str]) -> str:
-    """An Allow header: who may GET may HEAD, see middleware.py."""
+def allow_header(methods: Collection[str]) -> str:
+    """With HEAD wherever GET is allowed: see asgi/context.py."""
     return ", ".join(sorted({*methods, *({"HEAD"} if "GET" in methods else ())}))
 
 
@@ -138,49 +138,50 @@ def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     return problem(_request_id(request), 500, "this is our fault and has been logged")
 
 
-def _answer_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _group(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
+    """The unit of work turns some errors of a handler into others, such as a violated constraint
+    into Duplicate. Litestar wraps the new error in a group."""
+    return _response_to(request, group.exceptions[0])
+
+
+def _response_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     kinds = ((kind, h) for kind, h in EXCEPTION_HANDLERS.items() if isinstance(kind, type))
     return next(handler(request, error) for kind, handler in kinds if isinstance(error, kind))
 
 
-def _wrapped(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
-    """What a request's Work raises at its end, such as Duplicate, Litestar puts into a group."""
-    return _answer_to(request, group.exceptions[0])
-
-
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
-    Refusal: _refused,
+    Refusal: _refusal,
     Unavailable: _unavailable,
     ValidationException: _invalid,
     HTTPException: _http,
-    ExceptionGroup: _wrapped,
+    ExceptionGroup: _group,
     Exception: _failed,
 }
 
 
 async def send_error(error: Exception, scope: HTTPScope, receive: Receive, send: Send) -> None:
-    """The same answer where Litestar does not see the error."""
+    """Sends the response that Litestar would, for an error that does not pass through Litestar."""
     request: Request[None, None, Any] = Request(scope)
-    answer = _answer_to(request, error).to_asgi_response(None, request)
-    await answer(scope, receive, send)
+    response = _response_to(request, error).to_asgi_response(None, request)
+    await response(scope, receive, send)
 
 
 def error_responses(*statuses: int) -> dict[int, ResponseSpec]:
-    """What else an operation may answer, for the OpenAPI document."""
-    # For every Host and key, and for every body: see gatekeeper.py.
+    """The OpenAPI document's responses of an operation, beside success: these, and those that every
+    operation may give."""
+    # 400, 401 and, where there is a body, 408 come from the Gatekeeper.
     everywhere = {400, 401, 503, *({408} if 413 in statuses else ())}
-    return {s: _documented(HTTPStatus(s)) for s in sorted({*statuses, *everywhere})}
+    return {s: _response_spec(HTTPStatus(s)) for s in sorted({*statuses, *everywhere})}
 
 
-def _documented(status: HTTPStatus) -> ResponseSpec:
+def _response_spec(status: HTTPStatus) -> ResponseSpec:
     if status == HTTPStatus.NOT_MODIFIED:
-        return ResponseSpec(None, description="you have this very answer: see If-None-Match")
+        return ResponseSpec(None)
     detail = _DETAIL.get(status, status.phrase)
     example = Problem(title=status.phrase, status=status, detail=detail, request_id="7f9c2ba4e88f")
     return ResponseSpec(
         Problem,
         generate_examples=False,
-        description=status.phrase,
         media_type=PROBLEM_JSON,
         examples=[Example(value=example.model_dump(exclude_none=True))],
     )

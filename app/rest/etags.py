@@ -1,6 +1,7 @@
 """Entity tags: the version of a response, in quotes, as If-Match and If-None-Match carry it."""
 
-from app.services.preconditions import ANY_VERSION, Precondition, version_of
+from app.schemas.versions import version_of
+from app.services.preconditions import ANY_VERSION, Precondition
 
 
 def etag(body: bytes) -> str:

@@ -1,25 +1,24 @@
-"""The parameters that operations share. A description also completes "must be" in an error."""
+"""The parameters that operations share. In an error, a description follows the words "must be"."""
 
 from datetime import date
 from typing import Annotated
 
 from litestar.openapi.spec import Example
-from litestar.params import HeaderParameter, ParameterKwarg, PathParameter, QueryParameter
+from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
 from app.schemas.orders import OrderStatus
 from app.schemas.types import INT4_MAX
 
-# A page beyond this would begin after the largest id there can be.
+# With 100 rows on each page, a page beyond this one would begin after the largest possible id.
 PAGE_MAX = INT4_MAX // 100
 
 _AN_ID = f"a whole number from 1 to {INT4_MAX}"
 
 
-def path_id(example: int) -> ParameterKwarg:
-    return PathParameter(ge=1, le=INT4_MAX, description=_AN_ID, examples=[Example(value=example)])
-
-
-PathId = Annotated[int, path_id(1)]
+PathId = Annotated[
+    int,
+    PathParameter(ge=1, le=INT4_MAX, description=_AN_ID, examples=[Example(value=1)]),
+]
 QueryId = Annotated[
     int | None,
     QueryParameter(ge=1, le=INT4_MAX, description=_AN_ID, examples=[Example(value=1)]),
@@ -58,11 +57,11 @@ MessageId = Annotated[
     PathParameter(
         pattern=r"^[^\x00]+$",
         description="the id that its sender gave it: text without NUL characters",
-        examples=[Example(value="MESSAGE_ID")],  # every run of producer.py has others
+        examples=[Example(value="MESSAGE_ID")],  # it differs in every run of producer.py
     ),
 ]
-# The headers have no examples: Swagger UI fills examples in, and these are not for every request.
-# Checked where it is used: Litestar leaves a request's Work open if another dependency is invalid.
+# The headers have no examples: Swagger UI would send them with every request.
+# Documented here, but checked in idempotency.py.
 KEY_PATTERN = "^[!-~]{1,255}$"
 IdempotencyKey = Annotated[
     str | None,
@@ -83,6 +82,6 @@ IfNoneMatch = Annotated[
     str | None,
     HeaderParameter(
         name="If-None-Match",
-        description="the ETag of what you have; if it is the same still, the answer is 304",
+        description="the ETag of what you have; if it is still the same, the response is 304",
     ),
 ]

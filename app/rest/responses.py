@@ -1,7 +1,7 @@
-"""Answers that are JSON already; one entity has the tag that guards a later PUT."""
+"""Successful responses. Their bodies are encoded here, once: Litestar passes bytes on as they are."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar, cast
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar, cast
 
 from litestar import Response
 from litestar.response import Stream
@@ -12,23 +12,27 @@ from app.schemas.types import View
 V = TypeVar("V", bound=View)
 
 
-def as_json_of(_: type[V], body: bytes) -> Response[V]:
-    """Litestar encodes it no second time, and documents it as V."""
-    headers = {"ETag": etag(body)}
-    return cast(Response[V], Response(body, media_type="application/json", headers=headers))
-
-
-def as_json_list_of(_: type[V], pieces: AsyncIterator[str]) -> Response[Sequence[V]]:
-    """A failure on the way breaks the connection: no client takes a part for the whole."""
-    return cast(Response[Sequence[V]], Stream(pieces, media_type="application/json"))
-
-
-def not_modified_or(known: str | None, kind: type[V], body: bytes) -> Response[V]:
-    """304 for a client that has this very answer."""
-    if known is not None and matches(etag(body), known):
-        return cast(Response[V], Response(None, status_code=304, headers={"ETag": etag(body)}))
-    return as_json_of(kind, body)
-
-
-def json_of(view: View) -> bytes:
+def to_json(view: View) -> bytes:
     return view.model_dump_json().encode()
+
+
+def json_response(view: V) -> Response[V]:
+    """One entity, with the ETag that guards a later PUT."""
+    return json_bytes(to_json(view))
+
+
+def json_bytes(body: bytes) -> Response[Any]:
+    """As `json_response`, of an entity that is JSON already."""
+    return Response(body, media_type="application/json", headers={"ETag": etag(body)})
+
+
+def json_stream(pieces: AsyncIterator[str]) -> Response[Any]:
+    """A failure halfway breaks the connection: no client mistakes a part for the whole."""
+    return cast(Response[Any], Stream(pieces, media_type="application/json"))
+
+
+def not_modified_or(if_none_match: str | None, body: bytes) -> Response[Any]:
+    """304 for a client that has this version of the entity, and the entity for every other."""
+    if if_none_match is not None and matches(etag(body), if_none_match):
+        return Response(None, status_code=304, headers={"ETag": etag(body)})
+    return json_bytes(body)

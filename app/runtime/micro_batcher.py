@@ -1,4 +1,4 @@
-"""Join what arrives during a call into the next one."""
+"""What is submitted during one call travels together in the next."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,9 +10,11 @@ R = TypeVar("R")
 
 
 class MicroBatcher(Generic[T, R]):
-    """One call at a time, each with all that was submitted during the last one, in its order.
+    """One call at a time, each with all items that were submitted during the one before, in their
+    order, `most` at a time.
 
-    `run` answers for every item; what it raises, all of them are told."""
+    `run` returns a result for each item. If it raises, every `submit` of that call raises the same.
+    """
 
     def __init__(self, run: Callable[[Sequence[T]], Awaitable[Sequence[R]]], most: int) -> None:
         self._run = run
@@ -21,29 +23,29 @@ class MicroBatcher(Generic[T, R]):
         self._working: asyncio.Task[None] | None = None
 
     async def submit(self, item: T) -> R:
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
+        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, result))
         if self._working is None or self._working.done():
-            # Without the context of whoever comes first: its message id is not that of all.
+            # In an empty context: the message id of the first caller must not be logged for all.
             self._working = asyncio.create_task(self._work(), context=Context())
-        return await answer
+        return await result
 
     async def _work(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-            # Whoever was cancelled has given its delivery back.
-            await self._settle([(item, answer) for item, answer in batch if not answer.done()])
+            # A caller that was cancelled no longer wants its result, nor the work for it.
+            await self._call([(item, result) for item, result in batch if not result.done()])
 
-    async def _settle(self, batch: Sequence[tuple[T, "asyncio.Future[R]"]]) -> None:
+    async def _call(self, batch: Sequence[tuple[T, "asyncio.Future[R]"]]) -> None:
         try:
             results = await self._run([item for item, _ in batch])
         except BaseException as error:
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
+            for _, result in batch:
+                if not result.done():
+                    result.set_exception(error)
             if not isinstance(error, Exception):
                 raise
         else:
-            for (_, answer), result in zip(batch, results, strict=True):
-                if not answer.done():
-                    answer.set_result(result)
+            for (_, result), value in zip(batch, results, strict=True):
+                if not result.done():
+                    result.set_result(value)

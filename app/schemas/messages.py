@@ -20,7 +20,9 @@ class Queue(StrEnum):
         return f"{self.value}.dead"
 
 
-CONSUMED = (Queue.PRODUCT, Queue.PRODUCT_UPDATE, Queue.ORDER, Queue.ORDER_UPDATE)
+# The service publishes reports; it consumes all other queues. Each needs a row of HANDLERS in
+# app/consumers/handlers.py, and has a queue of dead letters.
+CONSUMED = tuple(queue for queue in Queue if queue is not Queue.REPORT)
 
 
 class MessageStatus(StrEnum):

@@ -3,7 +3,6 @@ from collections.abc import Awaitable, Callable
 from app.database import Database
 from app.errors import KeyReused
 from app.repositories.idempotency import IdempotencyRepository
-from app.schemas.types import View
 from app.services.after_commit import AfterCommit
 
 _CLEANING_SECONDS = 60
@@ -17,16 +16,16 @@ class IdempotencyService:
         self._after_commit = after_commit
 
     async def once(
-        self, key: str, fingerprint: bytes, effect: Callable[[], Awaitable[View]]
+        self, key: str, fingerprint: bytes, effect: Callable[[], Awaitable[bytes]]
     ) -> bytes:
-        """The effect's result as JSON, now or when the key was first used. A refusal is not kept.
+        """The JSON that the effect returns, now or when the key was first used. A refusal is not kept.
 
         Raises KeyReused if the key came with another `fingerprint`, which stands for the request.
         """
         if await self._keys.claim(key, fingerprint):
-            result = (await effect()).model_dump_json()
-            await self._keys.store(key, result)
-            return result.encode()
+            result = await effect()
+            await self._keys.store(key, result.decode())
+            return result
         stored = await self._keys.get(key)
         if stored.fingerprint != fingerprint or stored.answer is None:
             raise KeyReused

@@ -1,15 +1,10 @@
 """Optimistic locking: a caller names the version it has read, and overwrites nothing it has not."""
 
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from app.errors import VersionMismatch
 from app.schemas.types import View
-
-
-def version_of(body: bytes) -> str:
-    """A digest of a row's JSON: 24 hexadecimal digits."""
-    return blake2b(body, digest_size=12).hexdigest()
+from app.schemas.versions import version_of
 
 
 @dataclass(frozen=True)

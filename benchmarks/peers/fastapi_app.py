@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from app.models import Product, User
+from app.models.products import Product
+from app.models.users import User
 
 # As many connections as ours. By SQLAlchemy's defaults ten of fifteen are "overflow": closed when
 # they come back to the pool and opened anew for the next request, which costs a good deal.

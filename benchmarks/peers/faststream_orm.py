@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from app.models import Order, OrderItem, Product, StockMovement
+from app.models.orders import Order, OrderItem
+from app.models.products import Product, StockMovement
 
 _PREFETCH = 8
 

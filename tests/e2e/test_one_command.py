@@ -72,6 +72,13 @@ async def test_everything_starts_works_and_ends_with_ctrl_c(embedded: Service, d
     assert "Traceback" not in embedded.web.output
 
 
+async def test_every_line_is_json_or_the_banner(embedded: Service) -> None:
+    await embedded.start("web")
+    assert await embedded.web.stop() == 0
+    lines = filter(None, embedded.web.output.splitlines())
+    assert [line for line in lines if not line.startswith(("  ", "{"))] == []
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 async def test_a_second_start_finds_the_same_data(
     end: signal.Signals, embedded: Service, data: Path

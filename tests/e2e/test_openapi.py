@@ -95,6 +95,12 @@ def test_every_operation_is_described(document: Json) -> None:
             assert ("example" in parameter) == (parameter["in"] != "header")
 
 
+def test_every_post_takes_an_idempotency_key(document: Json) -> None:
+    for method, _, operation in operations(document):
+        names = [parameter["name"] for parameter in operation.get("parameters", ())]
+        assert ("Idempotency-Key" in names) == (method == "post")
+
+
 def test_parameters_are_never_null_and_their_bounds_are_integers(document: Json) -> None:
     for _, _, operation in operations(document):
         for parameter in operation.get("parameters", ()):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.consumers.pipeline import ORDERS_TOGETHER
+from app.consumers.handlers import BATCH
 from app.schemas.messages import Queue
 from harness.queues import QueueClient
 from harness.shop import Shop
@@ -58,7 +58,7 @@ async def _check_each_placed_once(
 @both
 async def test_a_worker_that_is_killed_while_orders_flow(system: System) -> None:
     async with system.shop() as shop, system.queues() as queues:
-        orders = await _orders(shop, 6 * ORDERS_TOGETHER)
+        orders = await _orders(shop, 6 * BATCH)
         await _send_with_repeats(queues, orders)
         for done in (10, 150, 300):
             await system.start("worker")

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from app.consumers.pipeline import ORDER_PREFETCH
+from app.consumers.handlers import BATCH_PREFETCH
 from app.schemas.messages import Queue
 from harness.databases import connected
 from harness.processes import Process
@@ -85,7 +85,7 @@ async def test_a_balancer_is_told_before_the_end(system: System) -> None:
 async def test_messages_in_hand_are_finished(system: System) -> None:
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=1000)
-        more_than_fit = range(ORDER_PREFETCH + 50)
+        more_than_fit = range(BATCH_PREFETCH + 50)
         orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in more_than_fit}
         await system.start("worker")
         async with _locked(system, "SELECT FROM products WHERE id = $1 FOR UPDATE", product_id):
@@ -107,7 +107,7 @@ async def test_repeats_in_hand_are_finished(system: System) -> None:
     """Each waits until no cache can be stale, so none may wait for another."""
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=1000)
-        orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(ORDER_PREFETCH)}
+        orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(BATCH_PREFETCH)}
         await system.start("worker")
         await send_all(queues, Queue.ORDER, orders)
         await system.settled(len(orders))

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from app.container import Container
-from app.models import Product, User
+from app.models.products import Product
+from app.models.users import User
 from app.schemas.products import ProductRead
 from app.schemas.types import View
 from app.schemas.users import UserRead

@@ -13,7 +13,8 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from app.embedded import Postgres, Valkey, embedded_servers, read_state
+from app import state_file
+from app.embedded import Postgres, Valkey, embedded_servers
 from app.embedded.account import account_for
 from harness.embedded import FAST, is_kept, left_over, make, parent_of, running, sql, write
 from harness.waiting import eventually
@@ -105,7 +106,7 @@ async def test_start_after_the_parent_was_killed(directory: Path, frozen: bool) 
     with parent_of(directory) as process:
         assert process.stdout
         pids = json.loads(process.stdout.readline())
-        before = read_state(directory)
+        before = state_file.read(directory)
         await sql(before["database_url"], "CREATE TABLE kept AS SELECT 1 AS one")
         if frozen:  # so that they cannot act on the SIGTERM that the kernel sends them
             for pid in pids:

@@ -13,13 +13,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from app import state_file
 from app.embedded import (
     EmbeddedServerError,
     Postgres,
     Valkey,
     binaries,
     embedded_servers,
-    read_state,
 )
 from app.embedded.launcher import Log
 from harness.embedded import FAST, left_over, running, sql, write
@@ -43,7 +43,7 @@ async def test_both_start_and_write_down_where_they_are(directory: Path) -> None
         assert psql.stdout == "42\n"
 
         servers.write_state(api_url="http://127.0.0.1:8000")
-        assert read_state(directory) == {
+        assert state_file.read(directory) == {
             "pid": os.getpid(),
             "postgres_port": servers.postgres.port,
             "database_url": servers.postgres.url,
@@ -87,7 +87,7 @@ async def test_a_restart_keeps_the_port_that_clients_know(directory: Path) -> No
 async def test_one_server_alone(directory: Path) -> None:
     async with embedded_servers(directory, postgres=False) as servers:
         assert servers.postgres is None and servers.valkey is not None
-        assert "database_url" not in read_state(directory)
+        assert "database_url" not in state_file.read(directory)
 
 
 async def test_a_second_start_is_refused(directory: Path) -> None:

@@ -60,6 +60,15 @@ async def test_another_request_with_the_key_is_rejected(
     assert await _total(client, "/users") == 0
 
 
+@pytest.mark.parametrize("key", ["", "a b", "\xe9", "x" * 256])
+async def test_keys_that_cannot_be(client: httpx.AsyncClient, key: str) -> None:
+    given = {b"Idempotency-Key": key.encode("latin-1")}
+    refused = await client.post("/products", json=PRODUCT, headers=given)
+    assert refused.status_code == 422
+    assert [error["field"] for error in refused.json()["errors"]] == ["idempotency_key"]
+    assert await _total(client, "/products") == 0
+
+
 async def test_a_rejected_request_may_be_repeated_with_its_key(
     client: httpx.AsyncClient, shop: Shop
 ) -> None:

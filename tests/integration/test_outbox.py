@@ -41,7 +41,7 @@ async def test_the_relay_sends_in_order_the_rows_that_others_left(
 ) -> None:
     ids = [f"message-{number}" for number in range(45)]
     await put(database_url, *ids)
-    await container.relay.step()
+    await container.relay.tick()
     assert await left(database_url) == []
     assert [(await queues.take("report")).message_id for _ in ids] == ids
     assert await queues.count("report") == 0
@@ -51,7 +51,7 @@ async def test_the_relay_leaves_a_new_row_to_its_writer(
     container: Container, queues: QueueClient, database_url: str
 ) -> None:
     [row_id] = await put(database_url, "new", age="0 seconds")
-    await container.relay.step()
+    await container.relay.tick()
     assert await left(database_url) == ["new"]
     await container.relay.send([row_id])
     assert await left(database_url) == []
@@ -65,7 +65,7 @@ async def test_two_relays_send_every_row_once(
     await put(database_url, *ids)
     async with Container.open(dependencies.settings()) as other:
         while await left(database_url):
-            await asyncio.gather(container.relay.step(), other.relay.step())
+            await asyncio.gather(container.relay.tick(), other.relay.tick())
     assert [(await queues.take("report")).message_id for _ in ids] == ids
     assert await queues.count("report") == 0
 
@@ -79,6 +79,6 @@ async def test_rows_stay_while_the_broker_is_away(
         await container.relay.send(ids)
     assert await left(database_url) == ["one", "two"]
     await valkey.start()
-    await container.relay.step()
+    await container.relay.tick()
     assert await left(database_url) == []
     assert [(await queues.take("report")).message_id for _ in ids] == ["one", "two"]

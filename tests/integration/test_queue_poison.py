@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app import worker
-from app.consumers.pipeline import MOST_BYTES
+from app.consumers.parsing import MOST_BYTES
 from app.container import Container
 from app.schemas.messages import Queue
 from harness.databases import connected

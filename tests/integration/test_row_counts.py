@@ -1,6 +1,7 @@
 """The totals of lists are kept by triggers, never counted, and never wrong."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,21 @@ import asyncpg
 import pytest
 
 from app.container import Container
+from app.models.base import Base, Counted
 from harness.databases import alembic, connected
 from harness.invariants import broken_rules, check_invariants
 
 _ADD = "INSERT INTO products (name, price, stock_quantity) SELECT 'Tea', 1, 0"
 _ADD_SKUS = "INSERT INTO products (sku, name, price, stock_quantity) VALUES ('a', '', 1, 0)"
+
+
+async def test_the_tables_that_models_call_counted_have_the_triggers(database_url: str) -> None:
+    query = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgfoid = 'count_rows'::regproc"
+    async with connected(database_url) as connection:
+        triggers = Counter(row[0] for row in await connection.fetch(query))
+    mappers = Base.registry.mappers
+    counted = [str(m.local_table) for m in mappers if issubclass(m.class_, Counted)]
+    assert triggers == dict.fromkeys(counted, 3)
 
 
 async def total(container: Container) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import configure_mappers
 
-from app.models import Base
+from app.models.base import Base
 from app.settings import ROOT
 
 SOURCES = sorted((ROOT / "app").rglob("*.py"))

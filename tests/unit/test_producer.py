@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from app.client import service as client
+from app.client import sender
+from app.client.errors import CliError
 from app.client.files import OrderRow, Survey, rows_of
-from app.client.service import CliError, Sender, running_stack
+from app.client.sender import Sender
+from app.client.stack import running_stack
 from app.errors import Unavailable
 from app.messaging.broker import Outgoing
 from app.schemas.messages import Queue
@@ -53,7 +55,7 @@ class Consumer:
 
     def reply(self, message_id: str, **changes: Any) -> None:
         assert self.sender is not None
-        self.sender.hear(json.dumps(SETTLED | {"message_id": message_id} | changes).encode())
+        self.sender.receive(json.dumps(SETTLED | {"message_id": message_id} | changes).encode())
 
 
 class Api:
@@ -73,9 +75,9 @@ class Api:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "ASK_SECONDS", 0.01)
-    monkeypatch.setattr(client, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(client, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(sender, "ASK_SECONDS", 0.01)
+    monkeypatch.setattr(sender, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(sender, "RETRY_SECONDS", 0.01)
 
 
 async def outcomes(consumer: Consumer, api: Api, count: int) -> list[tuple[str, str | None]]:
@@ -86,17 +88,17 @@ async def outcomes(consumer: Consumer, api: Api, count: int) -> list[tuple[str, 
 
 
 async def test_outcomes_come_in_the_order_of_the_messages() -> None:
-    consumer, count = Consumer(capacity=1), 2 * client.WINDOW + 3
+    consumer, count = Consumer(capacity=1), 2 * sender.WINDOW + 3
     found = await outcomes(consumer, Api(), count)
     assert found == [(f"m{number}", "applied") for number in range(count)]
     assert consumer.published == [f"m{number}" for number in range(count)]
 
 
 async def test_no_more_than_a_window_of_messages_waits_for_replies() -> None:
-    consumer, count = Consumer(capacity=client.WINDOW), client.WINDOW + 50
+    consumer, count = Consumer(capacity=sender.WINDOW), sender.WINDOW + 50
     found = await outcomes(consumer, Api("applied"), count)
     assert len(found) == count
-    assert consumer.most_waiting == client.WINDOW
+    assert consumer.most_waiting == sender.WINDOW
 
 
 async def test_a_lost_reply_is_asked_for_over_http() -> None:

@@ -1,4 +1,4 @@
-"""Wraps the whole application, so that unknown addresses get the same treatment as known ones."""
+"""The outermost layer, which sees every request, whether or not its path is known."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ from app.errors import Unavailable
 from app.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from app.rest.errors import send_error
 
-# Looking up the labels costs more than the counting.
+# Looking up the labels costs more than counting.
 _requests = lru_cache(HTTP_REQUESTS.labels)
 _seconds = lru_cache(HTTP_SECONDS.labels)
 log = structlog.get_logger(__name__)
@@ -29,20 +29,9 @@ _SECURITY_HEADERS = [
 ]
 
 
-async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """What Litestar raises failed in the middle of an answer, which then stays incomplete: uvicorn
-    closes the connection. All earlier failures Litestar has answered."""
-    try:
-        await app(scope, receive, send)
-    except LitestarException as error:
-        cause = error.__cause__
-        while isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-        log.error("answer broken off", path=scope["path"], error=repr(cause))
-
-
 class RequestContext:
-    """Request id in and out, one log line and one measurement a request."""
+    """Gives each request an id, which its logs and its response carry, one log line and one
+    measurement."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -50,7 +39,7 @@ class RequestContext:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             return await self._app(scope, receive, send)
-        if scope["method"] == "HEAD":  # the server leaves out the answer's body
+        if scope["method"] == "HEAD":  # the server leaves out the body of the response
             scope = {**scope, "method": "GET"}
         await self._handle(scope, receive, send)
 
@@ -70,12 +59,13 @@ class RequestContext:
                 message["headers"] = [*message["headers"], *extra_headers]
             await send(message)
 
-        # Not taken back: the server gives every request a task of its own.
+        # Never unbound: the server runs every request in a task of its own.
         bind_contextvars(request_id=request_id)
         try:
-            await _answer(self._app, scope, receive, send_marked)
+            await _respond(self._app, scope, receive, send_marked)
         except asyncio.CancelledError:
-            # The server ends, and waits no longer. Of a deadline Work makes an Unavailable.
+            # The server is stopping and waits no longer. It is no deadline: the unit of work turns
+            # an expired deadline into Unavailable.
             if status:
                 raise
             too_long = Unavailable("the request took too long")
@@ -86,7 +76,7 @@ class RequestContext:
         route = scope.get("path_template") or "unmatched"
         _requests(scope["method"], route, status).inc()
         _seconds(route).observe(seconds)
-        # A health check asks six times a minute, for ever.
+        # A health check comes six times a minute, day and night.
         write = log.debug if scope["path"].startswith("/health/") else log.info
         write(
             "request",
@@ -95,3 +85,15 @@ class RequestContext:
             status=status,
             milliseconds=round(seconds * 1000, 2),
         )
+
+
+async def _respond(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Litestar makes a response of every failure, but for one in the middle of a response: that one
+    it raises. The response stays incomplete, and uvicorn closes the connection."""
+    try:
+        await app(scope, receive, send)
+    except LitestarException as error:
+        cause = error.__cause__
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        log.error("answer broken off", path=scope["path"], error=repr(cause))

@@ -1,4 +1,5 @@
-"""Who may ask, under which name, and for how long: decided before the application sees anything."""
+"""Rejects requests that the application must not see: an unknown Host, no API key, a body that is
+not JSON or comes too slowly."""
 
 import asyncio
 import hmac
@@ -11,7 +12,7 @@ from app.rest.errors import ClientError, problem
 from app.settings import Settings
 
 BODY_SECONDS = 10
-# A health check has no key; the documentation shows nothing of the data.
+# Open without a key: health checks have none, and the documentation shows no data.
 _OPEN = ("/health/", "/docs", "/schema/")
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 
@@ -25,27 +26,27 @@ class Gatekeeper:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             return await self._app(scope, receive, send)
-        refusal = self._refusal(scope, dict(scope["headers"]))
-        if refusal is None:
+        rejection = self._rejection(scope, dict(scope["headers"]))
+        if rejection is None:
             return await self._app(scope, _within_deadline(scope, receive), send)
-        status, detail = refusal
+        status, detail = rejection
         headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-        request_id = str(scope["state"]["request_id"])
-        answer = problem(request_id, status, detail, headers).to_asgi_response(None, Request(scope))
-        await answer(scope, receive, send)
+        response = problem(str(scope["state"]["request_id"]), status, detail, headers)
+        await response.to_asgi_response(None, Request(scope))(scope, receive, send)
 
-    def _refusal(
+    def _rejection(
         self, scope: HTTPScope, headers: dict[bytes, bytes]
     ) -> tuple[int, str | None] | None:
-        if not self._knows(headers.get(b"host", b"").decode("latin-1").lower()):
+        """A status and a detail; without a detail, the usual one of the status."""
+        if not self._is_served(headers.get(b"host", b"").decode("latin-1").lower()):
             return 400, "this Host is not served here: see ALLOWED_HOSTS"
         if not self._has_key(scope["path"], headers):
             return 401, "send the API key as `Authorization: Bearer ...` or `X-API-Key: ...`"
-        if _is_foreign_body(scope["method"], headers):
+        if _has_foreign_body(scope["method"], headers):
             return 415, None
         return None
 
-    def _knows(self, host: str) -> bool:
+    def _is_served(self, host: str) -> bool:
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         return "*" in self._hosts or name in self._hosts
 
@@ -58,7 +59,7 @@ class Gatekeeper:
         return any(hmac.compare_digest(key.strip(), self._key) for key in given)
 
 
-def _is_foreign_body(method: str, headers: dict[bytes, bytes]) -> bool:
+def _has_foreign_body(method: str, headers: dict[bytes, bytes]) -> bool:
     if method not in _WITH_BODY:
         return False
     if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
@@ -68,7 +69,7 @@ def _is_foreign_body(method: str, headers: dict[bytes, bytes]) -> bool:
 
 
 def _within_deadline(scope: HTTPScope, receive: Receive) -> Receive:
-    """A client that sends its body drop by drop must not hold a request for ever."""
+    """Without it, a client that sends its body byte by byte could hold a request for ever."""
     if scope["method"] not in _WITH_BODY:
         return receive
     deadline = asyncio.get_running_loop().time() + BODY_SECONDS
@@ -76,7 +77,7 @@ def _within_deadline(scope: HTTPScope, receive: Receive) -> Receive:
 
     async def receive_in_time() -> HTTPReceiveMessage:
         nonlocal complete
-        if complete:  # what comes now is only the end of the connection
+        if complete:  # all that can come now is the end of the connection, at any time
             return await receive()  # type: ignore[return-value]
         try:
             async with asyncio.timeout_at(deadline):

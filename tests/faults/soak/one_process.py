@@ -4,9 +4,9 @@ import asyncio
 import signal
 from pathlib import Path
 
+from app import state_file
 from app.embedded import Postgres, Valkey
 from app.embedded.processes import processes_in, signal_all
-from app.embedded.servers import read_state
 from harness.dependencies import Dependencies
 from harness.service import Service
 from tests.faults.soak.deployment import Deployment, Strike
@@ -32,7 +32,7 @@ class OneProcess(Deployment):
 
     @property
     def dependencies(self) -> Dependencies:
-        state = read_state(self._data)
+        state = state_file.read(self._data)
         return Dependencies(state["database_url"], Valkey(self._data, state["redis_port"]))
 
     @property

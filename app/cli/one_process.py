@@ -1,0 +1,78 @@
+"""`serve` with no database configured: the whole service in one process, with its own servers."""
+
+import asyncio
+from typing import Any
+
+from app import scheduler, web, worker
+from app.cli.migrate import migrate
+from app.container import Container
+from app.embedded import EmbeddedServerError, EmbeddedServers, embedded_servers
+from app.runtime.loops import running
+from app.settings import Settings
+
+
+async def run(settings: Settings) -> None:
+    """The API, the consumers, the relay, the scheduler and its tasks."""
+    listening = web.listen(settings)
+    wants_redis = settings.redis_host is None
+    try:
+        async with embedded_servers(settings.data_dir, valkey=wants_redis) as servers:
+            settings = _settings_for(servers, settings)
+            await asyncio.to_thread(migrate, settings.postgresql_url)
+            async with (
+                Container.open(settings) as container,
+                running((servers.supervise, 1), *container.publishing_loops),
+                worker.consuming(container),
+                scheduler.in_process(container),
+            ):
+                servers.write_state(
+                    api_url=_api_url(settings), queue_transport=settings.queue_transport
+                )
+                print(_banner(servers, settings), flush=True)
+                await web.serve(container, listening)
+    except EmbeddedServerError as error:
+        raise SystemExit(str(error)) from None
+
+
+def _settings_for(servers: EmbeddedServers, settings: Settings) -> Settings:
+    """The bundled servers fill in what is not configured; what is configured stays."""
+    assert servers.postgres is not None
+    found: dict[str, Any] = {"database_url": servers.postgres.url}
+    if servers.valkey:
+        found |= {"redis_host": servers.valkey.host, "redis_port": servers.valkey.port}
+    if settings.rabbitmq_host is None:
+        found["queue_transport"] = "streams"
+    return settings.model_copy(update=found)
+
+
+def _api_url(settings: Settings) -> str:
+    host = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::1", "::") else settings.host
+    return f"http://{host}:{settings.port}"
+
+
+def _banner(servers: EmbeddedServers, settings: Settings) -> str:
+    api = _api_url(settings)
+    assert servers.postgres is not None
+    queues = (
+        f"redis-cli -p {settings.redis_port} -n {settings.redis_db + 1} XLEN report"
+        if settings.queue_transport == "streams"
+        else f"RabbitMQ at {settings.rabbitmq_host}:{settings.rabbitmq_port}"
+    )
+    return f"""
+  Order service: everything in one process
+
+  API        {api}
+  API docs   {api}/docs
+  Cache      redis-cli -h {settings.redis_host} -p {settings.redis_port}
+             (redis-cli: apt install redis-tools, or brew install redis)
+  Queues     {queues}
+  Database   {servers.postgres.psql}
+  Data       {settings.data_dir}
+
+  Try it, in another terminal:
+    uv run python producer.py
+    curl {api}/users/1
+    curl -X POST {api}/report
+
+  Ctrl-C stops everything; the data is kept.
+"""

@@ -1,0 +1,29 @@
+"""Where the running service can be reached."""
+
+import os
+from contextlib import suppress
+
+from app import state_file
+from app.client.errors import CliError
+from app.settings import Settings
+
+
+def running_stack(settings: Settings) -> Settings:
+    """The settings, completed with the locations that a running `python main.py` wrote down. What
+    is configured wins over them. Raises CliError while that service is still starting."""
+    state = state_file.read(settings.data_dir)
+    if settings.has_database or not _is_running(state.get("pid")):
+        return settings
+    if "api_url" not in state:
+        raise CliError("the service is still starting: try again in a moment")
+    chosen = settings.model_fields_set | ({"queue_transport"} if settings.rabbitmq_host else set())
+    names = {"api_url", "redis_host", "redis_port", "queue_transport"} & set(state) - chosen
+    return settings.model_copy(update={name: state[name] for name in names})
+
+
+def _is_running(pid: object) -> bool:
+    with suppress(OSError, OverflowError):  # no such process; no possible pid
+        if isinstance(pid, int):
+            os.kill(pid, 0)
+            return True
+    return False

@@ -1,0 +1,108 @@
+"""Where a message's outcome is kept: recorded under its id, or nowhere if it has none."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.consumers.handlers import Effect
+from app.consumers.parsing import is_usable
+from app.container import Container
+from app.errors import Poison, Refusal, Unavailable
+from app.messaging.broker import Delivery
+from app.schemas.messages import MessageRead, MessageStatus
+
+MOST_ATTEMPTS = 5
+WORK_SECONDS = 10
+
+Limiter = AbstractAsyncContextManager[Any]
+
+
+class Inbox(ABC):
+    """The inbox of one delivery."""
+
+    def __init__(self, container: Container, delivery: Delivery) -> None:
+        self._container = container
+        self._delivery = delivery
+
+    @abstractmethod
+    async def apply(self, effect: Effect, body: BaseModel, limiter: Limiter) -> MessageRead:
+        """Run the effect, and keep its outcome: applied, or rejected if it raises a Refusal. Raises
+        Unavailable, and any other error of the effect."""
+
+    @abstractmethod
+    async def bury(self, poison: Poison) -> MessageRead:
+        """Keep that the message is dead. Raises Unavailable."""
+
+    @abstractmethod
+    async def count_failure(self, error: Exception) -> None:
+        """Count an unexpected error. Raises Poison when it has happened too often."""
+
+
+class RecordedInbox(Inbox):
+    """Keeps the outcome in the transaction of the effect, so that a message acts once."""
+
+    async def apply(self, effect: Effect, body: BaseModel, limiter: Limiter) -> MessageRead:
+        try:
+            async with self._container.unit_of_work(WORK_SECONDS, limiter) as uow:
+                return await uow.messages.apply(*self._key, partial(effect, uow, body))
+        except Refusal as refusal:
+            # What the effect has done is rolled back, so its outcome needs another transaction.
+            async with self._container.unit_of_work(WORK_SECONDS) as uow:
+                return await uow.messages.reject(*self._key, refusal)
+
+    async def bury(self, poison: Poison) -> MessageRead:
+        async with self._container.unit_of_work(WORK_SECONDS) as uow:
+            return await uow.messages.bury(*self._key, poison.reason, poison.detail)
+
+    async def count_failure(self, error: Exception) -> None:
+        """In the database, so that the attempts before a restart count too."""
+        kind = type(error).__name__
+        try:
+            async with self._container.unit_of_work(WORK_SECONDS) as uow:
+                attempts = await uow.messages.count_failure(*self._key, kind)
+        except Unavailable:
+            return
+        if attempts >= MOST_ATTEMPTS:
+            raise Poison("failure", kind) from error
+
+    @property
+    def _key(self) -> tuple[Any, str]:
+        return self._delivery.queue, self._delivery.message_id or ""
+
+
+class AnonymousInbox(Inbox):
+    """For a message without a usable id: the outcome is logged and replied, and kept nowhere."""
+
+    async def apply(self, effect: Effect, body: BaseModel, limiter: Limiter) -> MessageRead:
+        try:
+            async with self._container.unit_of_work(WORK_SECONDS, limiter) as uow:
+                result_id = await effect(uow, body)
+        except Refusal as refusal:
+            why = {"reason": refusal.reason, "detail": refusal.detail}
+            return self._outcome(MessageStatus.REJECTED, **why)
+        return self._outcome(MessageStatus.APPLIED, result_id=result_id)
+
+    async def bury(self, poison: Poison) -> MessageRead:
+        why = {"reason": poison.reason, "detail": poison.detail}
+        return self._outcome(MessageStatus.DEAD, **why)
+
+    async def count_failure(self, error: Exception) -> None:
+        raise Poison("failure", type(error).__name__) from error
+
+    def _outcome(self, status: MessageStatus, **fields: Any) -> MessageRead:
+        return MessageRead(
+            message_id=self._delivery.message_id or "",
+            queue=self._delivery.queue,
+            status=status,
+            first_seen_at=datetime.now(UTC),
+            **fields,
+        )
+
+
+def inbox_of(container: Container, delivery: Delivery) -> Inbox:
+    kind = RecordedInbox if is_usable(delivery.message_id) else AnonymousInbox
+    return kind(container, delivery)

@@ -1,0 +1,55 @@
+"""/schema/openapi.json: what is in the document's head, and how it is served."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from litestar import Controller, MediaType, Request, Response, Router
+from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme, Tag
+
+from app.rest.openapi.document import document_of
+
+# Shown only where API_KEY is set: see document.py.
+_BEARER = SecurityScheme(type="http", scheme="bearer")
+_KEY = SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header")
+
+
+def openapi_config(controllers: Sequence[type[Controller]]) -> OpenAPIConfig:
+    """A controller has one tag, which its docstring describes."""
+    return OpenAPIConfig(
+        title="Order service",
+        version="1.0.0",
+        description="People, their addresses, products with stock, orders, and every day's report.",
+        components=Components(security_schemes={"bearer": _BEARER, "key": _KEY}),
+        security=[{"bearer": []}, {"key": []}],
+        tags=[_tag(controller) for controller in controllers],
+        operation_id_creator=_operation_id,
+        openapi_router=Router(
+            "/schema", route_handlers=[], include_in_schema=False, after_request=_as_problem
+        ),
+        render_plugins=[_Document(path="/openapi.json", media_type=MediaType.JSON)],
+    )
+
+
+def _tag(controller: type[Controller]) -> Tag:
+    (name,) = vars(controller)["tags"]
+    return Tag(name, controller.__doc__)
+
+
+class _Document(JsonRenderPlugin):
+    def render(self, request: Request[Any, Any, Any], _: dict[str, Any]) -> bytes:
+        return self.render_json(request, document_of(request.app))
+
+
+def _operation_id(handler: HTTPRouteHandler, *_: Any) -> str:
+    return f"{next(iter(handler.resolve_tags()))}_{handler.handler_name}"
+
+
+def _as_problem(response: Response[Any]) -> Response[Any]:
+    """For an unknown path below /schema Litestar sends an HTML page of its own."""
+    if response.status_code == 404:
+        raise NotFoundException
+    return response

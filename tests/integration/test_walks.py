@@ -1,0 +1,65 @@
+"""The walks of docs/architecture.md, taken for real: which files a request passes."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import httpx
+import pytest
+
+from app.settings import ROOT
+from harness.shop import Shop
+
+# What is used on every way: coalescing, schemas, the response's tag, logs and counters.
+_PLUMBING = (
+    "rest/etags.py",
+    "runtime/",
+    "schemas/",
+    "logs.py",
+    "metrics.py",
+    "errors.py",
+    "settings.py",
+)
+
+
+@contextmanager
+def passed_files() -> Iterator[list[str]]:
+    """The files below app/ in which a function runs, in the order of their first one."""
+    files: list[str] = []
+    app = f"{ROOT}/app/"
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(app):
+            name = file.removeprefix(app)
+            if name not in files and not name.startswith(_PLUMBING):
+                files.append(name)
+
+    sys.setprofile(note)
+    try:
+        yield files
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.mark.parametrize("kind", ["users", "products"])
+async def test_a_cold_read_passes_eight_files_and_enters_its_service(
+    kind: str, client: httpx.AsyncClient, shop: Shop
+) -> None:
+    paths = {"users": f"/users/{shop.user_id}", "products": f"/products/{await shop.product()}"}
+    # The connection to Redis is there, and so is the trust in it; the row is not.
+    assert (await client.get(f"/{kind}/999")).status_code == 404
+    with passed_files() as files:
+        assert (await client.get(paths[kind])).status_code == 200
+    background = {"cache/invalidation.py", "repositories/invalidations.py"}
+    assert [file for file in files if file not in background] == [
+        "rest/asgi/context.py",
+        "rest/asgi/gatekeeper.py",
+        "rest/asgi/fast_path.py",
+        "cache/reads.py",
+        "cache/store.py",
+        f"services/{kind}.py",
+        "database.py",
+        "repositories/entities.py",
+    ]

@@ -1,0 +1,64 @@
+"""What is registered in one place is complete, and what is forgotten is refused with the cure."""
+
+import importlib
+import pkgutil
+from typing import Any
+
+import pytest
+
+from app import services
+from app.cache.caches import Caches
+from app.cache.entities import CachedEntity
+from app.cache.store import CacheStore
+from app.facts import Fact
+from app.models.addresses import Address
+from app.repositories.pages import page_of
+from app.services.after_commit import NothingFollows
+from app.services.cached_entities import CACHED_ENTITIES
+
+_NOWHERE = "redis://127.0.0.1:9/0"
+
+
+def defined_entities() -> list[CachedEntity]:
+    """All that some module of app/services defines."""
+    modules = (
+        importlib.import_module(f"app.services.{module.name}")
+        for module in pkgutil.iter_modules(services.__path__)
+    )
+    values = (value for module in modules for value in vars(module).values())
+    return [value for value in values if isinstance(value, CachedEntity)]
+
+
+def test_every_cached_entity_is_registered() -> None:
+    forgotten = {entity.name for entity in defined_entities() if entity not in CACHED_ENTITIES}
+    assert not forgotten, "add it to CACHED_ENTITIES in app/services/cached_entities.py"
+    names = [entity.name for entity in CACHED_ENTITIES]
+    assert len(names) == len(set(names))
+
+
+async def test_a_purge_deletes_the_keys_of_every_registered_entity() -> None:
+    store = CacheStore(_NOWHERE, ["user", "parcel"])
+    assert store.prefixes == (b"user:", b"parcel:", b"lease:")
+    await store.close()
+
+
+async def test_an_entity_that_is_not_registered_cannot_be_read() -> None:
+    nothing: Any = None
+    parcel = CachedEntity("parcel", 60, nothing, deleted_by=frozenset())
+    caches = Caches(_NOWHERE, CACHED_ENTITIES, nothing, nothing)
+    with pytest.raises(LookupError, match="parcel is not registered: add it to CACHED_ENTITIES"):
+        caches[parcel]  # pylint: disable=pointless-statement
+    await caches.close()
+
+
+def test_what_only_reads_cannot_record_a_change() -> None:
+    with pytest.raises(RuntimeError, match=r"Open a unit of work: container.unit_of_work\(\)"):
+        NothingFollows().record(Fact.USER_CHANGED, [1])
+    with pytest.raises(RuntimeError, match=r"Open a unit of work: container.unit_of_work\(\)"):
+        NothingFollows().enqueued([1])
+
+
+async def test_a_page_of_a_table_that_nobody_counts_cannot_be_asked_for() -> None:
+    nothing: Any = None
+    with pytest.raises(LookupError, match="derive its model from Counted"):
+        await page_of(nothing, Address, {}, 10, 0)
