@@ -11,9 +11,7 @@ VIEW = Liveness()
 TAG = etag(VIEW.model_dump_json().encode())
 
 
-@pytest.mark.parametrize(
-    "header", ["*", TAG, f'"x", {TAG}', f' "x" ,{TAG} ', '"x", *']
-)
+@pytest.mark.parametrize("header", ["*", TAG, f'"x", {TAG}', f' "x" ,{TAG} ', '"x", *'])
 def test_the_header_lists_the_current_version(header: str) -> None:
     precondition = parse_if_match(header)
     assert precondition

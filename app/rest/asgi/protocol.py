@@ -49,9 +49,9 @@ class Protocol(ZttpProtocol):
             self.app_state = {**self.app_state, OVERLOADED: True}
 
     def data_received(self, data: bytes) -> None:
-        if self.works:
-            # The next request, sent before the response to this one. It waits in the kernel: what
-            # has been read stays in memory.
+        if self._responding:
+            # The next request, sent before the response to this one. The rest of it waits in the
+            # kernel: what is read stays in memory.
             self.flow.pause_reading()
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
@@ -72,14 +72,15 @@ class Protocol(ZttpProtocol):
         return False
 
     @property
+    def _responding(self) -> bool:
+        """Whether a request is complete, and its response is not."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.more_body and not cycle.response_complete
+
+    @property
     def works(self) -> bool:
-        """Whether the next step is ours: the request is complete, its response is not."""
-        return (
-            self.cycle is not None
-            and not self.cycle.more_body
-            and not self.cycle.response_complete
-            and self._unread_since is None
-        )
+        """Whether the connection does not wait for its client."""
+        return self._responding and self._unread_since is None
 
     def close_if_overdue(self, now: float) -> None:
         head, unread = self._head_since, self._unread_since
