@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from app.schemas.messages import Queue
 
-# The limit of one exchange: while a broker is frozen or in alarm, the client libraries wait for ever.
+# The limit of one exchange: the client libraries wait for ever for a broker that is frozen or in
+# alarm.
 PUBLISH_SECONDS = 5
 
 
