@@ -22,8 +22,8 @@ SELECT 'Tea ' || n, 9.90, {_STOCK} FROM generate_series(1, {{count}}) n;
 INSERT INTO stock_movements (product_id, reason, quantity)
 SELECT id, 'opening', stock_quantity FROM products;
 """
-# The foreign keys hold by construction; checking them row by row would take most of the time.
-# As a replica nothing is triggered: the total of the orders neither.
+# The foreign keys hold by construction, and checking them row by row would take most of the time. A
+# replica fires no triggers, so the total of the orders is set by hand.
 _ORDERS = f"""
 SET LOCAL session_replication_role = replica;
 INSERT INTO orders (user_id, delivery_address_id, ordered_at)
@@ -58,7 +58,7 @@ async def execute(url: str, *scripts: str) -> None:
 
 
 def users(count: int) -> Callable[[str], Awaitable[None]]:
-    """People, and one of every other thing."""
+    """Users, and one row of every other table."""
     return lambda url: execute(url, _USERS.format(count=count), _SHOP.format(count=1))
 
 
@@ -68,7 +68,7 @@ def shop(products: int = HOT_PRODUCTS) -> Callable[[str], Awaitable[None]]:
 
 
 def orders(count: int, reported: bool = False) -> Callable[[str], Awaitable[None]]:
-    """The same, with this many orders of yesterday, and if wanted their report."""
+    """The same, with this many orders of yesterday and, if wanted, their report."""
     scripts = [_USERS.format(count=1000), _SHOP.format(count=1000)]
     scripts.append(_ORDERS.format(count=count, day=yesterday()))
     scripts += [_REPORT.format(day=yesterday())] if reported else []

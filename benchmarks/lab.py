@@ -29,7 +29,7 @@ CPU, RATE, POSTGRES_CPU = "server CPU µs", "requests/s", "PostgreSQL CPU µs"
 
 @dataclass(frozen=True)
 class Size:
-    """`scale` is that of the tables, 1 for the promised ones."""
+    """`scale` multiplies the sizes of tables; 1 gives the sizes of the promises."""
 
     rounds: int = 5
     seconds: float = 3.0
@@ -44,7 +44,7 @@ QUICK = Size(rounds=1, seconds=0.2, scale=0.001)
 
 @dataclass(frozen=True)
 class Web:
-    """Processes that answer HTTP."""
+    """Processes that serve HTTP."""
 
     ports: tuple[int, ...]
     pids: tuple[int, ...]
@@ -90,7 +90,7 @@ class Lab:
         return folder
 
     async def template(self, name: str, fill: Callable[[str], Awaitable[None]]) -> str:
-        """A database to copy, filled when it is first asked for."""
+        """The name of a database to copy. It is filled when it is first asked for."""
         if name not in self._templates:
             url = await self._stack.enter_async_context(self.databases.fresh())
             await fill(url)

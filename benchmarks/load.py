@@ -1,6 +1,6 @@
 """The load generator, in a process of its own: `python -m benchmarks.load JSON`.
 
-A closed loop: every connection sends its next request when it has the answer to the one before.
+A closed loop: every connection sends its next request when it has the response to the one before.
 `{n}` in path and body is the number of the request, between `first` and `first + count`.
 """
 
@@ -46,7 +46,9 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its bases
+        self._transport = cast(
+            asyncio.Transport, transport
+        )  # uvloop's transport does not inherit from it
 
     def send(self) -> None:
         assert self._transport
@@ -136,7 +138,8 @@ class Answers:
 
 
 async def generate(load: Load, ports: Sequence[int], seconds: float) -> Answers:
-    """Start the generator. A fast refusal is no answer, so any status but 2xx is an error."""
+    """Run the generator. Any status but 2xx is an error: a fast rejection would look like a fast
+    service."""
     order = json.dumps({"load": asdict(load), "ports": ports, "seconds": seconds})
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.load", order), stdout=asyncio.subprocess.PIPE

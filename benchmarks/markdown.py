@@ -1,4 +1,4 @@
-"""Tables, and the page that they are kept in between markers: the prose around them stays."""
+"""Tables, and the page that holds them between markers. The prose around them stays."""
 
 import re
 import statistics
@@ -13,7 +13,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median, and the least and the greatest in brackets."""
+    """The median, with the least and the greatest value in brackets."""
     middle = _number(statistics.median(values))
     return f"{middle} ({_number(min(values))}..{_number(max(values))})" if values[1:] else middle
 

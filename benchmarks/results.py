@@ -1,4 +1,4 @@
-"""What a row hands back: figures of everyone who took part, and the ratios that were promised."""
+"""What a row returns: the figures of all contestants, and the ratios that were promised."""
 
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ def at_most(limit: float) -> Goal:
 
 @dataclass(frozen=True)
 class Line:
-    """One promise and what was measured of it, a value a round."""
+    """One promise and its measured values, one for each round."""
 
     what: str
     values: Sequence[float]
@@ -50,7 +50,8 @@ class Line:
 
 @dataclass
 class Contest:
-    """Several take the same test by turns; `results` has a value a round for each of them."""
+    """Several contestants take the same test by turns; `results` has the figures of each, one for
+    each round."""
 
     title: str
     results: dict[str, list[Figures]] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Contest:
         return [figures[figure] for figures in self.results[name]]
 
     def ratios(self, figure: str, of: str, to: str) -> list[float]:
-        """Round by round, so that what slows the machine for a while slows both sides."""
+        """The ratio of each round, so that what slows the machine for a while slows both sides."""
         pairs = zip(self.values(of, figure), self.values(to, figure), strict=True)
         return [left / right for left, right in pairs if right]
 
@@ -72,7 +73,7 @@ class Outcome:
 
 
 async def hold(title: str, turns: Mapping[str, Turn], rounds: int, warm_up: bool = True) -> Contest:
-    """Everyone once in each round, the order turned round every time."""
+    """Each contestant takes one turn in each round. The order is reversed after every round."""
     contest = Contest(title, {name: [] for name in turns})
     for turn in turns.values() if warm_up else ():
         await turn()

@@ -14,7 +14,7 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def processor_seconds(*pids: int) -> float:
-    """Of all threads, of the children that run and of those that have ended."""
+    """Of all threads, of running children and of those that have ended."""
     return sum(_of_process(process) for pid in pids for process in tree(pid))
 
 
@@ -43,7 +43,7 @@ def peak(pid: int) -> float:
 
 
 def highest_peak(pid: int) -> float:
-    """Of the process and its children, the one with most."""
+    """The highest peak among the process and its children."""
     return max(peak(process.pid) for process in tree(pid))
 
 
@@ -64,7 +64,7 @@ class Meter:
 
 
 class Machine:
-    """How many cores have been busy since it was made, whoever kept them so."""
+    """How many cores have been busy since it was made, with any process."""
 
     def __init__(self) -> None:
         self._began, self._before = time.perf_counter(), _busy_seconds()

@@ -20,7 +20,7 @@ redis = Redis.from_url(os.environ["REDIS_URL"])
 
 
 class Rows:
-    """The ids that are asked for in one turn of the event loop make one statement."""
+    """The ids that are asked for in one iteration of the event loop share one statement."""
 
     def __init__(self) -> None:
         self._pool: asyncpg.Pool[Any] | None = None

@@ -21,8 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from app.models.products import Product
 from app.models.users import User
 
-# As many connections as ours. By SQLAlchemy's defaults ten of fifteen are "overflow": closed when
-# they come back to the pool and opened anew for the next request, which costs a good deal.
+# As many connections as ours. By SQLAlchemy's defaults ten of fifteen are "overflow": they are
+# closed when they return to the pool and opened again for the next request, which costs a lot.
 engine = create_async_engine(os.environ["DATABASE_URL"], pool_size=10, max_overflow=0)
 session_maker = async_sessionmaker(engine, expire_on_commit=False)
 redis = Redis.from_url(os.environ["REDIS_URL"])

@@ -1,8 +1,8 @@
 """The usual consumer: FastStream, a session a message, entities, one commit.
 
-Safe against overselling and deadlocks as most would make it: the products are locked in the order
-of their ids. It knows no repeats, answers nobody, and is spared FastStream's two log lines a
-message.
+It is safe against overselling and deadlocks in the usual way: the products are locked in the order
+of their ids. It does not recognise repeats, sends no replies, and is spared FastStream's two log
+lines for each message.
 """
 
 import os

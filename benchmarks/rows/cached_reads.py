@@ -59,7 +59,7 @@ def _turn(lab: Lab, web: Web, path: str) -> Turn:
 
 
 async def warm(lab: Lab, web: Web) -> None:
-    """Until the cache holds every user and product."""
+    """Read until the cache holds every user and product."""
     async with Redis(port=lab.valkey.port) as redis:
         for kind in ("user", "product"):
             keys = [f"{kind}:{number}" for number in range(1, _KEYS + 1)]
@@ -72,7 +72,7 @@ async def warm(lab: Lab, web: Web) -> None:
 
 
 async def _copy(lab: Lab) -> None:
-    """What the service has cached, for its peers: the same keys in a database of their own."""
+    """Copy what the service has cached for its peers: the same keys, in a database of their own."""
     async with Redis(port=lab.valkey.port) as redis:
         for kind in ("user", "product"):
             for number in range(1, _KEYS + 1):
@@ -81,7 +81,7 @@ async def _copy(lab: Lab) -> None:
 
 @asynccontextmanager
 async def _fastify(lab: Lab) -> AsyncIterator[Web]:
-    """Installed into the run's own directory."""
+    """A Fastify server, installed into the run's own directory."""
     assert shutil.which("node") and shutil.which("npm"), "node and npm are not installed"
     directory = lab.directory / "fastify"
     shutil.copytree(_FASTIFY, directory)

@@ -56,7 +56,7 @@ def _page(lab: Lab, web: Web, number: int) -> Turn:
 
 
 def _statement(url: str, query: str) -> Turn:
-    """The best of several, from a connection that has run it before."""
+    """The best of several runs, on a connection that has run the statement before."""
 
     async def take() -> Figures:
         took = []

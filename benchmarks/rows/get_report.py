@@ -53,7 +53,7 @@ def _ours(web: Web, orders: int) -> Turn:
 
 
 async def _get(port: int, path: str) -> tuple[float, bytes]:
-    """When the first byte came, and everything."""
+    """Seconds until the first byte, and until the last."""
     reader, writer = await asyncio.open_connection(LOOPBACK, port, limit=1 << 20)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     parts = [await reader.read(1 << 20)]

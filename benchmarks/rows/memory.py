@@ -1,4 +1,4 @@
-"""What the processes have resident after they have worked."""
+"""How much memory the processes have resident after work."""
 
 from benchmarks import data
 from benchmarks.lab import Lab, Web
@@ -19,7 +19,7 @@ _USER = '{"username": "new{n}", "email": "new{n}@example.com"}'
 
 
 async def measure(lab: Lab) -> Outcome:
-    """All figures are of one service, so a round is everyone's."""
+    """All figures come from one service, so a round measures all of its processes."""
     orders, reported = lab.size.rows(_ORDERS, least=500), lab.size.rows(_REPORTED, least=500)
     contest = Contest("After load", {name: [] for name in (WEB, *OTHERS)})
     for _ in range(lab.size.rounds):
@@ -63,7 +63,7 @@ async def _serve(lab: Lab, web: Web) -> None:
 
 
 async def _settled(url: str, orders: int) -> None:
-    """The queues' work is done, and the report's."""
+    """The queues are empty, and the report is built."""
     query = """
         SELECT (SELECT count(*) FROM messages) = $1
             AND EXISTS (SELECT FROM reports) AND NOT EXISTS (SELECT FROM outbox)

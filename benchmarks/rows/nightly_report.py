@@ -85,7 +85,7 @@ def _sent(worker: Process) -> int:
 
 
 def _moments(worker: Process) -> list[datetime]:
-    """Of the lines about the report, as they were logged."""
+    """When each line about the report was logged."""
     lines = re.findall(r".*(?:Starting report|Created \d+ reports|Sent report).*", worker.output)
     found = [re.search(r'"timestamp": "([^"]+)"', line) for line in lines]
     return [datetime.fromisoformat(moment[1]) for moment in found if moment]

@@ -1,4 +1,4 @@
-"""Order messages through RabbitMQ: committed and acknowledged, of ten hot products."""
+"""Order messages through RabbitMQ, of ten hot products, committed and acknowledged."""
 
 import asyncio
 import statistics
@@ -23,7 +23,7 @@ OURS, ORM = "this service", "FastStream, one ORM transaction a message"
 RATE, CPU, BUSY = "orders/s", "CPU µs of the consumers", "cores busy"
 _COUNT = 10_000
 _ORDERS_BEFORE = 1000
-_SLOWER = 4  # the peer with the ORM gets so many times fewer messages
+_SLOWER = 4  # the peer with the ORM gets a quarter of the messages
 _CONNECTIONS = (2, 4, 8)
 _ORM_QUEUE = "orm_orders"
 _ADDED = """
@@ -80,7 +80,8 @@ def _lines(contest: Contest) -> list[Line]:
 
 
 def _shop(lab: Lab) -> AbstractAsyncContextManager[str]:
-    """With some orders: a statement that is planned for empty tables stays slow when they fill."""
+    """A shop with some orders: a statement that was planned for empty tables stays slow when they
+    fill."""
     return lab.database(data.orders(_ORDERS_BEFORE))
 
 
@@ -92,7 +93,7 @@ async def _ours(lab: Lab, count: int) -> Figures:
 
 
 async def consume(lab: Lab, url: str, count: int, workers: int = 1) -> Figures:
-    """The worker processes settle so many messages that waited for them."""
+    """Worker processes settle messages that waited for them in the queue."""
     rabbitmq = await lab.rabbitmq()
     async with lab.service(url, rabbitmq=rabbitmq) as service:
         processes = [
@@ -161,7 +162,7 @@ async def _newest(connection: "asyncpg.Connection[Any]") -> int:
 
 
 async def _are_there(connection: "asyncpg.Connection[Any]", before: int, count: int) -> bool:
-    """Counting costs, so the newest is asked for first."""
+    """Counting is expensive, so the newest id is looked at first."""
     if await _newest(connection) < before + count:
         return False
     query = "SELECT count(*) FROM orders WHERE id > $1"
@@ -169,7 +170,7 @@ async def _are_there(connection: "asyncpg.Connection[Any]", before: int, count: 
 
 
 async def _rate(connection: "asyncpg.Connection[Any]", before: int, count: int) -> float:
-    """The first transaction's orders are not counted: its own time is not either."""
+    """Without the orders of the first transaction, whose own time is not measured either."""
     added = await connection.fetchrow(_ADDED, before)
     assert added and added["orders"] == count
     return float(added["rate"])

@@ -86,7 +86,8 @@ async def _run(lab: Lab, service: Service, files: Path, orders: int) -> Figures:
 
 
 async def _watched(process: Process) -> tuple[float, float]:
-    """Its processor seconds and its peak, as last seen: a process that has ended has none."""
+    """Its processor seconds and its peak memory when last seen: a process that has ended has
+    neither."""
     seconds = most = 0.0
     process.start()
     ending = asyncio.create_task(process.ends(_LONGEST))

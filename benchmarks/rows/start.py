@@ -1,4 +1,4 @@
-"""`python main.py` with nothing configured, to its first ready answer."""
+"""`python main.py` with nothing configured, from its start until it is ready."""
 
 import time
 

@@ -48,7 +48,7 @@ def _turn(lab: Lab, web: Web, path: str, count: int) -> Turn:
 
 
 async def _forget_users(lab: Lab) -> None:
-    """Not FLUSHDB: the service would notice that its cache was lost and go round it for a while."""
+    """Not by FLUSHDB: the service would notice the loss, and not use its cache for a while."""
     async with Redis(port=lab.valkey.port) as redis:
         async for key in redis.scan_iter("user:*", count=1000):
             await redis.unlink(key)

@@ -13,7 +13,7 @@ _CONNECTIONS = 32
 _NEW = '{"username": "new{n}", "email": "new{n}@example.com", "description": "Designer"}'
 _CHANGED = '{"description": "Designer {n}"}'
 _ROWS = 1000
-# More names than any burst uses up.
+# Further apart than the number of names that a burst uses.
 _NAMES = itertools.count(1_000_000, 1_000_000)
 
 

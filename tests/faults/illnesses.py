@@ -1,5 +1,5 @@
-"""What can be wrong with Redis or with the way to it. Each lasts until it is cancelled; then
-`Stack.heal` makes everything well."""
+"""What can go wrong with Redis or with the connection to it. Each illness lasts until it is
+cancelled; then `Stack.heal` ends its effects."""
 
 import asyncio
 import random
@@ -20,20 +20,20 @@ async def for_ever() -> None:
 
 
 async def slow(stack: Stack) -> None:
-    """Answers and fills are late, most of them a little: the race of reader and writer."""
+    """Replies and fills are late, most of them a little: reader and writer race."""
     for member in stack.members:
         member.link.delay(longest=0.06, skew=4)
     await for_ever()
 
 
 async def reader_slow(stack: Stack) -> None:
-    """A writer is done with Redis while a reader still waits for it."""
+    """The writer's commands finish while a reader still waits for its own."""
     stack.reader.link.delay(longest=0.03)
     await for_ever()
 
 
 async def very_slow(stack: Stack) -> None:
-    """Every command takes nearly as long as we wait for it."""
+    """Every command takes nearly as long as its time limit."""
     for member in stack.members:
         member.link.delay(shortest=0.015, longest=0.022)
     await for_ever()
@@ -53,7 +53,7 @@ async def resetting(stack: Stack) -> None:
 
 
 async def cut_off(stack: Stack) -> None:
-    """Only the writer cannot reach Redis."""
+    """The writer cannot reach Redis, the reader can."""
     await stack.writer.link.refuse()
     await for_ever()
 
@@ -65,7 +65,7 @@ async def swallowed(stack: Stack) -> None:
 
 
 async def unanswered(stack: Stack) -> None:
-    """The writer's commands arrive, their answers do not."""
+    """The writer's commands arrive, but the replies are lost."""
     stack.writer.link.hang(Way.TO_CLIENT)
     await for_ever()
 
@@ -92,7 +92,7 @@ async def freezing(stack: Stack) -> None:
 async def paused(stack: Stack) -> None:
     async with stack.redis() as redis:
         while True:
-            await redis.client_pause(400)  # the next one waits for the end of this one
+            await redis.client_pause(400)  # the next pause begins when this one ends
 
 
 async def pausing(stack: Stack) -> None:
@@ -136,7 +136,7 @@ async def stopped(stack: Stack) -> None:
 
 
 async def restarting(stack: Stack) -> None:
-    """Killed, and back with what it held half a second before."""
+    """Redis is killed, and comes back with the data of half a second earlier."""
     while True:
         async with stack.redis() as redis:
             await redis.save()
@@ -154,7 +154,7 @@ async def flushed(stack: Stack) -> None:
 
 
 async def reader_freezing(stack: Stack) -> None:
-    """Cut off the writer, and let a reader sleep in the middle of what it does."""
+    """The writer is cut off, and the reader is frozen in the middle of a read."""
     await stack.writer.link.refuse()
     while True:
         await _nap(stack.reader)
@@ -185,10 +185,10 @@ _MIXABLE = (
 
 
 async def mixed(stack: Stack) -> None:
-    """One or two at a time, in any order, and a moment of health between them."""
+    """One or two illnesses at a time, in random order, with a moment of health between them."""
     while True:
         chosen = random.sample(_MIXABLE, random.choice((1, 1, 2)))
-        with suppress(RedisError):  # one kept the operator of the other from his work
+        with suppress(RedisError):  # one illness kept the other from being injected
             await suffer(stack, random.uniform(0.3, 1.5), *chosen)
         await asyncio.sleep(random.uniform(0, 0.4))
 
@@ -205,7 +205,8 @@ async def suffer(stack: Stack, seconds: float, *illnesses: Illness) -> None:
 
 
 async def end(*tasks: "asyncio.Future[None]") -> None:
-    """Cancel until it is heard: in Python 3.11 asyncio.wait_for, which redis-py uses, can lose it."""
+    """Cancel again and again: in Python 3.11 asyncio.wait_for, which redis-py uses, can swallow a
+    cancellation."""
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
             task.cancel()

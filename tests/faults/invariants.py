@@ -28,7 +28,7 @@ async def check_stock_ledger(url: str) -> None:
 
 
 def check_no_constraint_fired(postgres_log: str) -> None:
-    """The CHECKs are the last line of defence: nothing may ever reach them."""
+    """The CHECK constraints are the last line of defence: no statement may ever violate one."""
     fired = [line for line in postgres_log.splitlines() if "violates check constraint" in line]
     assert not fired, fired[:5]
 
@@ -42,7 +42,8 @@ async def check_reported_once(url: str) -> None:
 async def check_exactly_once(
     url: str, queues: QueueClient, published: Mapping[Queue, Iterable[str]]
 ) -> dict[str, str]:
-    """Every message is applied, refused or dead, and nothing waits. What became of each id."""
+    """Every message is applied, rejected or dead, and none is waiting. Returns the outcome of each
+    id."""
     async with connected(url) as connection:
         rows = await connection.fetch("SELECT queue, message_id, status FROM messages")
     inbox = {(row["queue"], row["message_id"]): row["status"] for row in rows}
@@ -66,7 +67,7 @@ async def take_all(queues: QueueClient, queue: str) -> list[Received]:
 
 
 async def check_report_messages(url: str, messages: Iterable[Received]) -> None:
-    """Every batch of rows is told of in a message at least once, and each message is true."""
+    """Every run part is reported in at least one message, and each message is true."""
     async with connected(url) as connection:
         rows = await connection.fetch("SELECT id, order_id, report_at::text FROM reports")
         batches = await connection.fetch("SELECT report_date::text, batches FROM report_runs")
@@ -86,7 +87,7 @@ def _reports(bodies: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 async def check_acknowledged(url: str, external_ids: Iterable[str]) -> None:
-    """No order whose 201 or whose ack was seen is missing, and none is there twice."""
+    """No order whose 201 or ack was seen is missing, and none exists twice."""
     async with connected(url) as connection:
         rows = await connection.fetch(_EXTERNAL_IDS)
     present = [row[0] for row in rows]

@@ -1,4 +1,4 @@
-"""HTTP/1.1 with keep-alive and little else: so cheap that the servers get the processor."""
+"""HTTP/1.1 with keep-alive and little else: cheap, so that the servers get the processor."""
 
 import asyncio
 import json
@@ -24,11 +24,11 @@ class Answer(NamedTuple):
 
 
 class Lost(Exception):
-    """The connection broke, or no answer came in time: nobody knows what became of the request."""
+    """The connection broke, or no response came in time: nobody knows whether the request acted."""
 
 
 class KeepAlive:
-    """One connection, made again when it breaks. For one request at a time."""
+    """A connection that is opened again when it breaks. It sends one request at a time."""
 
     def __init__(self, port: int, limit: float = 10) -> None:
         self._port = port
@@ -53,7 +53,7 @@ class KeepAlive:
         except (OSError, EOFError) as error:
             self.close()
             raise Lost(f"{method} {path}: {error!r}") from error
-        except BaseException:  # the answer would be taken for the next request's
+        except BaseException:  # its response would be taken for that of the next request
             self.close()
             raise
         return Answer(status, answer, began, time.monotonic() - began)

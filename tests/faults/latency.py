@@ -37,7 +37,8 @@ _CONNECTIONS = {"read": 8, "bare_read": 1, "write": 3, "bare_write": 1}
 
 @dataclass
 class Latencies:
-    """Seconds, the slowest of each. `bare` ones never use Redis: what the machine itself adds."""
+    """The slowest of each kind, in seconds. `bare` requests never use Redis: they show what the
+    machine itself adds."""
 
     read: float = 0.0
     bare_read: float = 0.0
@@ -59,7 +60,7 @@ def _request(kind: str, load: Load) -> tuple[str, str, Any]:
 
 
 async def measure(stack: Stack, load: Load, illness: Illness, seconds: float) -> Latencies:
-    """Everything goes to `stack.writer`, and nothing is in the cache at first."""
+    """All requests go to `stack.writer`. The cache is empty at first."""
     found = Latencies()
     async with stack.redis() as redis:
         await redis.delete(*(key.name for key in load.keys))

@@ -1,4 +1,4 @@
-"""Which versions of a value a reader may still be given."""
+"""Which versions of a value a read may still return."""
 
 import asyncio
 import time
@@ -9,16 +9,18 @@ MOST_HIDDEN_SECONDS = 0.5
 
 
 class Ledger:
-    """The history of one value, as its writers saw it. Version 0 was there before them.
+    """The history of one value, as its writers saw it. Version 0 existed before them.
 
-    Version x is too old for a read if it was acknowledged before a version y was sent, and y was
-    acknowledged before the read began: so writers of one value may overlap."""
+    Version x is stale for a read if x was acknowledged before a version y was sent, and y was
+    acknowledged before the read began. So writers of one value may overlap."""
 
     def __init__(self) -> None:
         self._sent = [0.0]
         self._acknowledged = [0.0]
         self._lost: dict[int, float] = {}
-        self.floor = 0.0  # read it before asking: when the newest acknowledged version was sent
+        self.floor = (
+            0.0  # to be read before a read begins: when the newest acknowledged version was sent
+        )
 
     def begin(self) -> int:
         self._sent.append(time.monotonic())
@@ -30,12 +32,13 @@ class Ledger:
         self.floor = max(self.floor, self._sent[version])
 
     def lose(self, version: int) -> None:
-        """Its writer died after the commit. It may be hidden for a while, then it counts."""
+        """The writer died after the commit. The version may be hidden for a while; then it counts."""
         self._lost[version] = time.monotonic()
         asyncio.get_running_loop().call_later(MOST_HIDDEN_SECONDS, self.acknowledge, version)
 
     def judge(self, version: int, floor: float, asked: float) -> tuple[bool, float]:
-        """Whether it is too old, and for how long a newer one had been there when it was asked."""
+        """Whether the version is stale, and for how long a newer one had existed when the read
+        began."""
         stale = self._acknowledged[version] < floor
         return stale, self._hidden(version, asked) if stale or self._lost else 0.0
 
@@ -46,7 +49,7 @@ class Ledger:
 
 
 class Count:
-    """A value that every write raises by one: the pieces of a product that are sold."""
+    """A value that every write raises by one: how many pieces of a product are sold."""
 
     def __init__(self) -> None:
         self._moments: list[float] = []

@@ -14,12 +14,12 @@ from tests.faults.ledger import Count, Ledger
 from tests.faults.stack import Member, Stack
 
 _STOCK = 1_000_000
-_LATE_SECONDS = 0.4  # an acknowledgement after this long was not confirmed by Redis
+_LATE_SECONDS = 0.4  # an acknowledgement this late means that Redis did not confirm
 
 
 @dataclass
 class Key:
-    """A user, or a product: then `sold` too is known."""
+    """A user or a product. A product has `sold` too."""
 
     path: str
     described: Ledger = field(default_factory=Ledger)
@@ -31,7 +31,7 @@ class Key:
 
     @property
     def name(self) -> str:
-        """In Redis."""
+        """Its key in Redis."""
         return f"{'user' if self.sold is None else 'product'}:{self.id}"
 
 
@@ -74,7 +74,7 @@ class Tally:
             self.examples.append(f"{key.path}: {version}, {sold} sold, {hidden:.3f} s late")
 
     def wrote(self, answer: Answer) -> bool:
-        """Whether it is acknowledged."""
+        """Whether the write was acknowledged."""
         self.writes += 1
         self.slowest_write = max(self.slowest_write, answer.seconds)
         self.late += answer.seconds > _LATE_SECONDS
@@ -89,7 +89,9 @@ class Load:
     def __init__(self, stack: Stack, keys: Sequence[Key], user_id: int, address_id: int) -> None:
         self._stack = stack
         self.keys = keys
-        self.quiet_key = keys[0]  # not written by the load, so nearly always in the cache
+        self.quiet_key = keys[
+            0
+        ]  # the load does not write these, so they are nearly always in the cache
         self.address = f"/addresses/{address_id}"
         self.products = [key for key in keys if key.sold is not None]
         self._buyer = {"user_id": user_id, "delivery_address_id": address_id}
@@ -129,7 +131,7 @@ class Load:
             key.described.acknowledge(version)
 
     async def describe_by(self, send: Callable[[Any], Awaitable[bool]]) -> None:
-        """By a message; `send` tells whether it was applied, when that is acknowledged."""
+        """By a message. `send` returns whether it was applied, once it is acknowledged."""
         key = random.choice(self.products)
         version, began = key.described.begin(), time.monotonic()
         applied = await send({"product_id": key.id, "description": str(version)})

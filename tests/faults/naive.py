@@ -1,7 +1,7 @@
-"""The service with the usual cache-aside in place of the protocol: GET, else SELECT and SET; a user
-is deleted from the cache after its change, a product is set; what Redis does not answer is ignored.
+"""The service with the usual cache-aside in place of the protocol: GET, or else SELECT and SET.
+After a change a user is deleted from the cache, and a product is set. Errors of Redis are ignored.
 
-The race test must find its stale reads: `python -m tests.faults.naive serve`."""
+The race test must find its stale reads. `python -m tests.faults.naive serve` starts it."""
 
 import sys
 from collections.abc import Awaitable, Sequence

@@ -12,7 +12,7 @@ from typing import cast
 
 from app.embedded.ports import LOOPBACK, free_port
 
-# Without it a closed connection ends politely, and what was sent before may still arrive.
+# Without this a closed connection ends politely, and data sent before may still arrive.
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -23,7 +23,7 @@ class Way(Flag):
 
 
 class Proxy:
-    """A new one passes everything on. Each fault lasts until `heal`, and they add up."""
+    """A new proxy passes everything on. Each fault lasts until `heal`; several add up."""
 
     host = LOOPBACK
 
@@ -37,7 +37,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen. Its port stays the same for as long as it lives."""
+        """Listen. The port stays the same for as long as the proxy lives."""
         if self._server is None:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(
@@ -57,11 +57,11 @@ class Proxy:
             pipe.abort()
 
     def delay(self, longest: float, shortest: float = 0.0, skew: float = 1.0) -> None:
-        """Hold every chunk for a random time. A `skew` above 1 makes the short times frequent."""
+        """Hold every chunk for a random time. A `skew` above 1 makes short times more frequent."""
         self._delay = lambda: shortest + (longest - shortest) * random.random() ** skew
 
     def hang(self, way: Way = Way.BOTH) -> None:
-        """Pass nothing on and answer nothing. What is on its way arrives after `heal`."""
+        """Pass nothing on. Data on its way arrives after `heal`."""
         self.hung = way
         self._turn_pipes()
 
@@ -89,7 +89,7 @@ class Proxy:
 
 
 class _Pipe(asyncio.Protocol):
-    """What is read on one side is written on the other; `way` says in which direction."""
+    """Writes to one side what it reads on the other; `way` is the direction."""
 
     def __init__(self, proxy: Proxy, way: Way, other: "_Pipe | None" = None) -> None:
         self.way = way
@@ -107,7 +107,9 @@ class _Pipe(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none
+        self._transport = cast(
+            asyncio.Transport, transport
+        )  # uvloop's server is not an asyncio.Server
         self._proxy.add(self)
         if self._other is None:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
@@ -134,7 +136,7 @@ class _Pipe(asyncio.Protocol):
             loop.call_at(self._free_at, self._pass_on_next)
 
     def _pass_on_next(self) -> None:
-        """The oldest: timers of the same moment come in any order."""
+        """Pass on the oldest chunk: timers of the same moment fire in any order."""
         self._held.append(self._late.popleft())
         self.turn()
 
@@ -148,7 +150,7 @@ class _Pipe(asyncio.Protocol):
             self._other.finish()
 
     def finish(self) -> None:
-        """Close when everything is written."""
+        """Close once everything is written."""
         if self._transport is not None:
             self._transport.close()
 
@@ -171,7 +173,7 @@ class _Pipe(asyncio.Protocol):
         self.turn()
 
     def turn(self) -> None:
-        """Read and pass on, or leave it to the kernel until the peer's window is full."""
+        """Read and pass on, or leave the data to the kernel until the peer's window is full."""
         hung = self.way in self._proxy.hung
         if self._other is not None and not hung:
             for data in self._held:

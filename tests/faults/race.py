@@ -27,7 +27,7 @@ _OPTIONS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "of
 
 @asynccontextmanager
 async def stack_with(protocol: str) -> AsyncIterator[Stack]:
-    """On a PostgreSQL of its own."""
+    """A stack on a PostgreSQL of its own."""
     with tempfile.TemporaryDirectory(prefix="race-") as directory:
         tree = copy_tree(Path(directory) / "tree")
         postgres = Postgres(Path(directory), options=_OPTIONS)

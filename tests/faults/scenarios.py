@@ -26,7 +26,7 @@ Inject = Callable[[Stack, Load], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Scenario:
-    """`beginning` is entered before the load begins, `inject` runs beside it."""
+    """`beginning` is entered before the load begins; `inject` runs beside the load."""
 
     title: str
     inject: Inject
@@ -48,7 +48,7 @@ async def _with_victim(stack: Stack) -> AsyncIterator[None]:
 
 
 async def _kill_writers(stack: Stack, load: Load) -> None:
-    """A process that dies after each of its commits, before it tells anyone."""
+    """A writer that dies after each commit, before it invalidates any cache."""
     victim = stack.others[-1]
     while True:
         with suppress(Lost), closing(KeepAlive(victim.port)) as client:
@@ -117,7 +117,7 @@ async def _send_messages(dependencies: Dependencies, load: Load) -> None:
 async def _send(
     client: QueueClient, address: str, replies: "asyncio.Queue[bytes]", body: object
 ) -> bool:
-    """The reply comes after the message is acknowledged."""
+    """The reply comes once the message is acknowledged."""
     await client.send(Queue.PRODUCT_UPDATE, body, uuid4().hex, address)
     return b'"applied"' in await replies.get()
 

@@ -20,7 +20,7 @@ from tests.faults.proxy import Proxy
 
 SERVE: Sequence[str] = ("main.py",)
 _COUNTER = re.compile(rb'^cache_reads_total\{kind="(\w+)",result="(\w+)"\} (\S+)$', re.MULTILINE)
-# So that a kill -9 brings back what was saved last, and nothing else.
+# So that after a kill -9 exactly the last snapshot comes back.
 _VALKEY = {"appendonly": "no"}
 
 
@@ -53,7 +53,7 @@ class Member:
         )
 
     async def serve(self) -> None:
-        """Start, and wait until it answers."""
+        """Start the process, and wait until it answers."""
         self.process.start()
         await eventually(self._answers, 30, lambda: self.process.output[-4000:])
 
@@ -64,13 +64,13 @@ class Member:
         return False
 
     async def cache_reads(self, result: str) -> float:
-        """From the process's own counters, both kinds together."""
+        """From the process's own counters, users and products together."""
         with closing(KeepAlive(self.port)) as client:
             text = (await client.get("/metrics")).body
         return sum(float(n) for _, name, n in _COUNTER.findall(text) if name.decode() == result)
 
     async def wait_cached(self, path: str) -> None:
-        """Until it answers this from the cache, five times running."""
+        """Wait until it answers this from the cache five times running."""
 
         async def cached() -> bool:
             before = await self.cache_reads("hit")
@@ -90,11 +90,13 @@ class Stack:
     ) -> None:
         self.valkey = valkey
         self._environment = {
-            "PYTHONPATH": str(ROOT),  # for tests/faults/naive.py; the tree comes first
+            "PYTHONPATH": str(
+                ROOT
+            ),  # tests/faults/naive.py is imported from here, all else from the tree
             "LOG_FORMAT": "json",
             "LOG_LEVEL": "WARNING",
             "RABBITMQ_HOST": LOOPBACK,
-            "RABBITMQ_PORT": "9",  # where nobody listens
+            "RABBITMQ_PORT": "9",  # nobody listens there
             "RABBITMQ_PASSWORD": "no warning wanted",
             **environment,
         }
@@ -142,11 +144,11 @@ class Stack:
         await self.valkey.stop()
 
     def redis(self) -> Redis:
-        """Past the proxies, as an operator."""
+        """A connection past the proxies, as an operator has it."""
         return Redis(port=self.valkey.port, socket_timeout=None)
 
     async def heal(self) -> None:
-        """End every illness of Redis and of the ways to it."""
+        """End every illness of Redis and of the connections to it."""
         self.valkey.resume()
         await self.valkey.start()
         async with self.redis() as redis:

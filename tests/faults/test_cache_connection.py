@@ -32,7 +32,7 @@ async def cache(link: Proxy) -> AsyncIterator[CacheStore]:
 
 
 async def get(cache: CacheStore, key: str) -> bytes | str | None:
-    """b"down" if Redis gave no answer."""
+    """b"down" if Redis gave no reply."""
     try:
         return await cache.call(lambda redis: redis.get(key))
     except RedisDown:
@@ -43,8 +43,10 @@ async def works(cache: CacheStore) -> bool:
     return await get(cache, "nothing") is None
 
 
-async def test_an_answer_is_never_taken_for_another_ones(cache: CacheStore, link: Proxy) -> None:
-    """Calls give up with their answers still on the way."""
+async def test_a_reply_is_never_taken_for_that_of_another_call(
+    cache: CacheStore, link: Proxy
+) -> None:
+    """Calls give up while their replies are still on the way."""
     async with Redis(port=link.target[1]) as redis:
         await redis.mset({f"k{number}": number for number in range(50)})
     assert await works(cache)
@@ -72,7 +74,7 @@ async def test_a_call_ends_in_time_and_the_breaker_spares_the_next_ones(
     began = time.monotonic()
     assert set(await asyncio.gather(*(get(cache, "k") for _ in range(100)))) == {b"down"}
     assert time.monotonic() - began < CALL_SECONDS + 0.1
-    assert cache.healthy  # a hundred failures of one moment are one
+    assert cache.healthy  # a hundred failures of one moment count once
     await get(cache, "k")
     await get(cache, "k")
     assert not cache.healthy
@@ -89,7 +91,7 @@ async def test_a_call_ends_in_time_and_the_breaker_spares_the_next_ones(
 async def test_after_a_restart_no_old_value_is_read(
     cache: CacheStore, link: Proxy, valkey: Valkey
 ) -> None:
-    """However often a connection is given up before it was checked."""
+    """Even if connections are given up again and again before they are checked."""
     assert await works(cache)
     async with Redis(port=valkey.port) as redis:
         await redis.mset({"user:1": "old", "product:1": "old", "lease:user:1": "old", "mine": "x"})
@@ -107,7 +109,9 @@ async def test_after_a_restart_no_old_value_is_read(
         assert sorted(await redis.keys()) == [RUN_ID_KEY.encode(), b"mine"]
 
 
-async def test_a_long_purge_holds_up_nobody(cache: CacheStore, link: Proxy, valkey: Valkey) -> None:
+async def test_a_long_purge_blocks_no_caller(
+    cache: CacheStore, link: Proxy, valkey: Valkey
+) -> None:
     async with Redis(port=valkey.port) as redis:
         for kind in ("user", "product", "foreign"):
             await redis.mset({f"{kind}:{number}": "old" for number in range(60_000)})
@@ -127,7 +131,7 @@ async def test_a_long_purge_holds_up_nobody(cache: CacheStore, link: Proxy, valk
 async def test_a_full_redis_that_was_never_purged_is_not_used_until_it_has_room(
     cache: CacheStore, valkey: Valkey
 ) -> None:
-    """Nobody knows what is in there, and that it was emptied could not be noted."""
+    """Its content may be old, and there is no room to record that it was purged."""
     async with Redis(port=valkey.port) as redis:
         await redis.set("user:1", "old")
         await redis.config_set("maxmemory", "1mb")
@@ -149,7 +153,7 @@ async def redis_is_purged(valkey: Valkey) -> bool:
         return bool(await redis.exists(RUN_ID_KEY))
 
 
-async def test_a_purge_that_fails_after_its_caller_has_left_is_no_error(
+async def test_a_purge_that_fails_after_its_caller_has_left_raises_nothing(
     cache: CacheStore, link: Proxy
 ) -> None:
     complaints: list[dict[str, object]] = []

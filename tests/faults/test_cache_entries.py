@@ -1,4 +1,4 @@
-"""What may lie in Redis, and what readers make of it."""
+"""What may be found in Redis, and what readers make of it."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ _DAMAGES: dict[str, Any] = {
 
 @pytest.fixture
 async def redis(stack: Stack, load: Load) -> AsyncIterator[Redis]:
-    """Without values, beside processes that use it."""
+    """An empty Redis, beside processes that use it."""
     async with stack.redis() as redis:
         for web in (stack.reader, stack.writer):
             await web.wait_cached(load.quiet_key.path)
@@ -77,7 +77,7 @@ async def test_a_key_of_another_type_is_a_miss_and_is_repaired(
     assert json.loads(await _stored(redis, key))["id"] == load.quiet_key.id
 
 
-async def test_a_value_for_nobody_is_removed(stack: Stack, redis: Redis) -> None:
+async def test_a_value_without_a_row_is_removed(stack: Stack, redis: Redis) -> None:
     await redis.set("user:999999", "{}")
     with closing(KeepAlive(stack.reader.port)) as client:
         assert (await client.get("/users/999999")).status == 404

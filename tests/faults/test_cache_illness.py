@@ -1,4 +1,5 @@
-"""A sick Redis adds little to reads and writes, fails neither, and is no reason to be unready."""
+"""A sick Redis slows reads and writes only a little, fails neither, and does not make the service
+unready."""
 
 import asyncio
 from contextlib import closing
@@ -15,7 +16,7 @@ from tests.faults.stack import Stack
 pytestmark = pytest.mark.fault
 
 _READ_SECONDS, _WRITE_SECONDS = 0.25, 1.0
-# Here Redis is well at times, or is just not used.
+# In these Redis is healthy at times, or is simply not used.
 _AT_TIMES = {"resetting", "freezing", "very slow", "restarting"}
 
 

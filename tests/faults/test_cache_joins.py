@@ -1,4 +1,4 @@
-"""Readers share work, but never work that began before they asked: the race, step by step."""
+"""Readers share work, but never work that began before their own read: the race, step by step."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from harness.waiting import eventually
 
 
 class Rows:
-    """A table of one row. A load takes the value at once and is done when the gate opens."""
+    """A table of one row. A load takes its value at once, and returns when the gate opens."""
 
     def __init__(self) -> None:
         self.value = 1
@@ -51,7 +51,7 @@ class Shop:
         return int(json.loads(value)["value"])
 
     async def slow_read(self) -> "asyncio.Task[int]":
-        """A read that has its row, and waits."""
+        """A read that has loaded its row, and waits."""
         loads = self.rows.loads
         self.rows.gate.clear()
         task = asyncio.create_task(self.read())
@@ -107,7 +107,7 @@ async def test_the_old_row_is_not_put_into_the_cache(shop: Shop, valkey: Valkey)
         assert not await redis.exists("user:1", "lease:user:1")
 
 
-async def test_readers_of_one_moment_share_one_load_and_a_leaver_takes_it_from_nobody(
+async def test_concurrent_readers_share_one_load_and_a_cancelled_one_takes_it_from_none(
     shop: Shop,
 ) -> None:
     loads = shop.rows.loads
@@ -119,7 +119,7 @@ async def test_readers_of_one_moment_share_one_load_and_a_leaver_takes_it_from_n
     assert shop.rows.loads == loads + 1
 
 
-async def test_misses_of_one_moment_load_together_and_wait_for_no_lease_of_others(
+async def test_concurrent_misses_load_together_and_do_not_wait_for_leases_of_others(
     shop: Shop, valkey: Valkey
 ) -> None:
     await shop.store.take_leases(["user:1"])  # by another process
@@ -134,8 +134,10 @@ async def test_misses_of_one_moment_load_together_and_wait_for_no_lease_of_other
         assert await redis.keys("lease:*") == [b"lease:user:1"]
 
 
-async def test_a_fill_is_for_those_whose_lease_is_left(shop: Shop, valkey: Valkey) -> None:
-    """Of those that were taken together one is deleted by a writer, and one taken by another."""
+async def test_a_fill_stores_only_values_whose_lease_is_still_held(
+    shop: Shop, valkey: Valkey
+) -> None:
+    """Of the leases that were taken together, a writer deletes one, and another process takes one."""
     token, granted = await shop.store.take_leases(["user:1", "user:2", "user:3", "user:4"])
     assert granted == [1, 1, 1, 1]
     assert await shop.store.delete(["user:1", "user:2"])
@@ -149,24 +151,24 @@ async def test_a_fill_is_for_those_whose_lease_is_left(shop: Shop, valkey: Valke
         assert await redis.keys("lease:*") == [b"lease:user:2"]
 
 
-async def test_gather_asks_again_for_whoever_comes_while_it_asks() -> None:
+async def test_a_look_up_during_a_call_makes_a_new_call() -> None:
     rows = Rows()
-    gather = DataLoader(partial(rows.load, None))
+    loader = DataLoader(partial(rows.load, None))
     rows.gate.clear()
-    early = asyncio.create_task(gather.get(1))
+    early = asyncio.create_task(loader.get(1))
     await eventually(lambda: rows.loads == 1)
     rows.value = 2
-    late = asyncio.create_task(gather.get(1))
+    late = asyncio.create_task(loader.get(1))
     await eventually(lambda: rows.loads == 2)
     rows.gate.set()
     assert await early == b'{"id": 1, "value": 1}'
     assert await late == b'{"id": 1, "value": 2}'
 
 
-async def test_gather_tells_its_failure_to_all() -> None:
+async def test_a_failed_call_raises_in_every_look_up() -> None:
     async def fail(_: list[int]) -> dict[int, bytes]:
         raise OSError("away")
 
-    gather = DataLoader(fail)
-    answers = await asyncio.gather(*(gather.get(1) for _ in range(3)), return_exceptions=True)
+    loader = DataLoader(fail)
+    answers = await asyncio.gather(*(loader.get(1) for _ in range(3)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [OSError] * 3

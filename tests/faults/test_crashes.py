@@ -31,7 +31,7 @@ on_rabbitmq = pytest.mark.parametrize("transport", ["rabbitmq"])
 
 
 async def _orders(shop: Shop, number: int) -> dict[str, Any]:
-    """Of one to three of five products, so that they meet at the same rows."""
+    """Orders of one to three of five products, so that they compete for the same rows."""
     products = [await shop.product(stock=100_000) for _ in range(5)]
     return {
         f"order-{n}": shop.order_body(
@@ -71,7 +71,7 @@ async def test_a_worker_that_is_killed_while_orders_flow(system: System) -> None
 
 @pytest.mark.long
 @both
-async def test_a_worker_that_is_killed_every_seven_tenths_of_a_second(system: System) -> None:
+async def test_a_worker_that_is_killed_every_700_milliseconds(system: System) -> None:
     async with system.shop() as shop, system.queues() as queues:
         orders = await _orders(shop, 1500)
         sending = asyncio.create_task(_send_with_repeats(queues, orders))
@@ -88,7 +88,7 @@ async def test_a_worker_that_is_killed_every_seven_tenths_of_a_second(system: Sy
 
 
 class _Writer:
-    """Places orders and renames its user over HTTP, and remembers what was acknowledged."""
+    """Places orders and renames a user over HTTP, and remembers what was acknowledged."""
 
     def __init__(self, port: int, shop: Shop, user_id: int, product_id: int) -> None:
         self.user_id = user_id
@@ -129,7 +129,7 @@ class _Writer:
 
 
 async def _acknowledged(writers: list[_Writer], number: int) -> None:
-    """Wait for so many orders."""
+    """Wait until so many orders are acknowledged."""
     await eventually(lambda: sum(len(writer.acknowledged) for writer in writers) >= number, 40)
 
 
@@ -154,7 +154,7 @@ async def test_an_api_that_is_killed_while_it_writes(system: System) -> None:
 
 @on_rabbitmq
 async def test_a_report_that_was_committed_is_sent_after_a_crash(system: System) -> None:
-    """Between the commit of the rows and the publishing of their message."""
+    """The crash comes between the commit of the rows and the publishing of their message."""
     yesterday = datetime.now(UTC) - timedelta(days=1)
     async with system.shop() as shop, system.queues() as queues:
         await shop.order((await shop.product(), 2), ordered_at=yesterday.isoformat())

@@ -54,7 +54,7 @@ def _complaints(answer: Answer, hostile: Hostile) -> list[str]:
 
 
 def _is_problem(answer: Answer) -> bool:
-    """What is no HTTP at all, the HTTP parser answers before there is a request."""
+    """The HTTP parser itself answers what is not HTTP at all, before there is a request."""
     of_parser = answer.status == 400 and answer.body == b"Invalid HTTP request received."
     return of_parser or b"content-type: application/problem+json" in answer.head
 
@@ -76,11 +76,11 @@ async def test_hostile_requests(system: System) -> None:
         answer = await client.post("/orders", json=shop.order_body((product_id, 1)))
         assert answer.status_code == 201
         for line in system.web.log.read_text().splitlines():
-            json.loads(line)  # one object on each line, whatever the clients have sent
+            json.loads(line)  # one JSON object a line, whatever clients have sent
         assert not system.errors()
 
 
-async def test_half_requests_keep_nobody_waiting(system: System) -> None:
+async def test_unfinished_requests_do_not_keep_others_waiting(system: System) -> None:
     """A hundred and fifty clients that send a head, or a body, and never end it."""
     heads = b"GET /users HTTP/1.1\r\nhost: localhost\r\nx-slow: "
     body = (
@@ -104,7 +104,7 @@ async def test_half_requests_keep_nobody_waiting(system: System) -> None:
 
 
 @pytest.mark.long
-async def test_a_body_that_comes_drop_by_drop_is_cut_off(system: System) -> None:
+async def test_a_body_that_comes_byte_by_byte_is_cut_off(system: System) -> None:
     head = b"POST /users HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     await system.start("web")
     reader, writer = await asyncio.open_connection(LOOPBACK, system.port)
@@ -123,8 +123,8 @@ async def test_a_body_that_comes_drop_by_drop_is_cut_off(system: System) -> None
     assert b" 408 " in answer.splitlines()[0]
 
 
-async def test_clients_that_leave_before_the_answer(system: System) -> None:
-    """Each has sent a whole order; the pool gets every connection back."""
+async def test_clients_that_leave_before_the_response(system: System) -> None:
+    """Each client has sent a whole order. The pool gets every connection back."""
     async with system.shop() as shop, system.client() as client:
         product_id = await shop.product(stock=1000)
         await system.start("web")

@@ -26,7 +26,8 @@ def _both_ways(products: list[int]) -> list[tuple[int, int]]:
 
 
 async def _place(client: httpx.AsyncClient, body: Any) -> httpx.Response:
-    """Ask again when told to wait: a busy machine is no fault. The key makes that safe."""
+    """Send again after a 503, since a busy machine is not a fault. The Idempotency-Key makes that
+    safe."""
     headers = {"Idempotency-Key": uuid4().hex}
     while True:
         answer = await client.post("/orders", json=body, headers=headers)
@@ -60,7 +61,7 @@ async def test_orders_that_name_products_in_opposite_order(system: System) -> No
         assert b"40P01" not in log.read_bytes()[begins:]
 
 
-async def test_a_hundred_pieces_and_five_hundred_buyers(system: System) -> None:
+async def test_five_hundred_buyers_of_a_hundred_pieces(system: System) -> None:
     async with system.shop() as shop, system.client() as client:
         product_id = await shop.product(stock=100)
         await system.start("web")

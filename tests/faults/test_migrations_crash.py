@@ -58,7 +58,7 @@ async def test_one_of_four_is_killed_in_the_middle(
 
 
 async def _kill_the_first(connection: Any, url: str, migrations: list[Process]) -> Process:
-    """It waits in the middle of its work for a table's name, the others for its lock."""
+    """The first one waits in the middle of its work for a table; the others wait for its lock."""
     async with connected(url) as watcher, connection.transaction():
         await connection.execute("CREATE TABLE users ()")
         for migration in migrations:

@@ -1,4 +1,4 @@
-"""PostgreSQL crashes, hangs or is locked up: requests are told to wait, messages do wait."""
+"""PostgreSQL crashes, hangs or has locked rows: requests get 503, messages are held."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ ANSWERED, RECOVERED = 3.0, 5.0  # seconds
 
 
 class _Buyers:
-    """Place orders over HTTP without pause; remember every answer."""
+    """Place orders over HTTP without pause, and remember every response."""
 
     def __init__(self, client: httpx.AsyncClient, shop: Shop, product_id: int) -> None:
         self.statuses: Counter[int] = Counter()
@@ -66,7 +66,7 @@ def _check_asked_to_wait(answer: httpx.Response) -> None:
 
 
 async def _recovers(client: httpx.AsyncClient, product_id: int) -> None:
-    """503 until it is 200, and nothing else."""
+    """Only 503, then 200."""
 
     async def is_back() -> bool:
         answer = await client.get("/orders")
@@ -146,7 +146,9 @@ async def _timed(
 
 
 @on_rabbitmq
-async def test_sixty_requests_wait_for_a_row_that_somebody_else_has_locked(system: System) -> None:
+async def test_sixty_requests_wait_for_a_row_that_another_transaction_has_locked(
+    system: System,
+) -> None:
     async with system.shop() as shop, system.client() as client:
         product_id = await shop.product(stock=100)
         await system.start("web")
@@ -169,8 +171,9 @@ async def test_sixty_requests_wait_for_a_row_that_somebody_else_has_locked(syste
 
 @pytest.mark.long
 @both
-async def test_messages_without_an_id_outlast_a_long_freeze(system: System) -> None:
-    """Longer than streams leave an entry to its consumer: what waits is not what was abandoned."""
+async def test_messages_without_an_id_survive_a_long_freeze(system: System) -> None:
+    """The freeze is longer than a stream leaves an entry with its consumer: an entry that is held
+    must not be taken for an abandoned one."""
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=100)
         await system.start("worker")

@@ -1,4 +1,5 @@
-"""PostgreSQL's disk is full: nobody gets a 500, no message is lost, and room is all the cure."""
+"""PostgreSQL's disk is full: nobody gets a 500, no message is lost, and free space is the whole
+cure."""
 
 import os
 import subprocess
@@ -49,7 +50,7 @@ def _fill(disk: Path) -> Path:
             return ballast
 
 
-async def test_no_space_left(system: System, small_disk: Path) -> None:
+async def test_no_space_left_on_the_device(system: System, small_disk: Path) -> None:
     owner = (system.postgres.directory / "postgres").stat()
     space = small_disk / "space"
     space.mkdir(mode=0o700)
@@ -90,7 +91,7 @@ async def _run_out_of_space(system: System, disk: Path) -> None:
 
 
 async def _order_until_full(client: httpx.AsyncClient, shop: Shop, product_id: int) -> int:
-    """How many there was room for."""
+    """How many orders there was room for."""
     for number in range(2000):
         answer = await client.post("/orders", json=shop.order_body((product_id, 1)))
         if answer.status_code != 201:

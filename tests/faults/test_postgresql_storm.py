@@ -1,4 +1,4 @@
-"""While PostgreSQL is away, asking for it must not become the next fault: attempts are counted."""
+"""While PostgreSQL is away, retries must not become the next fault. The attempts are counted."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 SECONDS = 2
-# What a process may ask of its own accord: polls of invalidations, the relay, held messages.
+# Attempts that a process makes without requests: the invalidator, the relay, held messages.
 MOST_IN_BACKGROUND = 20 * SECONDS
 
 
@@ -29,7 +29,7 @@ async def _attempts(proxy: Proxy) -> int:
 
 
 async def _ask(client: httpx.AsyncClient) -> int:
-    """About 100 requests a second for a while; how many there were."""
+    """Send about 100 requests a second for a while. Returns how many."""
     requests = []
     for _ in range(SECONDS * 20):
         requests += [asyncio.create_task(client.get("/orders")) for _ in range(5)]
@@ -61,10 +61,10 @@ async def test_requests_try_once_and_messages_back_off(system: System) -> None:
         await system.answers(web)
         await worker.says('"message": "consuming"')
         for proxy in (of_web, of_worker):
-            proxy.target = (LOOPBACK, free_port())  # nobody is there: attempts are counted and fail
+            proxy.target = (LOOPBACK, free_port())  # no server: attempts are counted and fail
             proxy.cut()
         await send_all(queues, Queue.ORDER, orders)
-        await asyncio.sleep(3)  # until the pauses are at their longest
+        await asyncio.sleep(3)  # until the pauses have reached their longest
         assert await _attempts(of_worker) < MOST_IN_BACKGROUND
         before = of_web.connections
         asked = await _ask(client)

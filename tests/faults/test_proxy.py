@@ -1,4 +1,4 @@
-"""The proxy itself: a fault test is worth what its injector is."""
+"""The proxy itself: a fault test is only as good as its injector."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[Proxy]:
-    """Before a server that sends everything back."""
+    """A proxy to a server that echoes everything."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
@@ -53,7 +53,9 @@ async def test_everything_passes_in_order_however_late(proxy: Proxy, streams: St
 
 
 @pytest.mark.parametrize("way", [Way.TO_SERVER, Way.TO_CLIENT, Way.BOTH])
-async def test_what_hangs_arrives_when_it_is_over(way: Way, proxy: Proxy, streams: Streams) -> None:
+async def test_what_hangs_arrives_when_the_fault_ends(
+    way: Way, proxy: Proxy, streams: Streams
+) -> None:
     proxy.hang(way)
     fresh = await asyncio.open_connection(proxy.host, proxy.port)
     for pair in (streams, fresh):
@@ -85,7 +87,7 @@ async def test_a_cut_ends_connections_and_a_refusal_new_ones_too(
     healed[1].transport.abort()
 
 
-async def test_what_does_not_listen_is_not_hidden(proxy: Proxy) -> None:
+async def test_a_server_that_does_not_listen_refuses_through_the_proxy_too(proxy: Proxy) -> None:
     proxy.target = (proxy.host, 9)
     reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
     with closing(writer), pytest.raises(ConnectionResetError):

@@ -1,4 +1,4 @@
-"""RabbitMQ crashes, hangs, refuses to take more, or loses a queue."""
+"""RabbitMQ crashes, hangs, takes no more messages, or loses a queue."""
 
 import asyncio
 import time
@@ -91,7 +91,7 @@ async def _consumed_again(queues: Any, body: Any) -> None:
 
 
 async def _check_heartbeats(rabbitmq: RabbitMQ) -> None:
-    """The server's word for it is the timeout; 60 s is what a library takes if nobody says."""
+    """RabbitMQ calls the heartbeat `timeout`. 60 s would be the library's default."""
     listed = (await rabbitmq.control("list_connections", "timeout")).split()
     seconds = [int(word) for word in listed if word.isdigit()]
     assert seconds and max(seconds) <= MOST_HEARTBEAT, seconds

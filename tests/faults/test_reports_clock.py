@@ -87,10 +87,10 @@ async def test_two_schedulers_and_two_workers_after_three_nights_without_any(
         await check_report_messages(system.database_url, sent)
 
 
-async def test_a_clock_that_is_put_back_over_midnight(
+async def test_a_clock_that_is_set_back_over_midnight(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An order comes in the hour that is there twice: the day tells of it in a second message."""
+    """An order comes in the hour that occurs twice: the day reports it in a second message."""
     day = datetime.now(UTC).date() - timedelta(days=5)
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     await system.execute("UPDATE installation SET started_at = $1", midnight - timedelta(hours=9))
@@ -121,7 +121,7 @@ _SHAPES = ["schedule:cron", "schedule:interval", "schedule:time:{minute}"]
 
 
 @on_rabbitmq
-async def test_pickles_in_redis_and_in_the_queue_of_the_tasks_execute_nothing(
+async def test_pickles_in_redis_and_in_the_task_queue_execute_nothing(
     system: System, tmp_path: Any
 ) -> None:
 

@@ -1,4 +1,4 @@
-"""SIGTERM: what is in hand is finished or given back within ten seconds, and the exit code is 0."""
+"""SIGTERM: work in flight is finished or given back within ten seconds, and the exit code is 0."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ STOPPED = 10.0
 
 @asynccontextmanager
 async def _locked(system: System, query: str, *arguments: object) -> AsyncIterator[None]:
-    """A stranger's transaction holds rows."""
+    """Another transaction holds the rows."""
     async with connected(system.database_url) as stranger, stranger.transaction():
         await stranger.execute(query, *arguments)
         yield
@@ -46,7 +46,7 @@ def _terminate(process: Process) -> float:
     return time.monotonic()
 
 
-async def test_requests_in_flight_are_answered(system: System) -> None:
+async def test_requests_in_flight_get_their_responses(system: System) -> None:
     async with system.shop() as shop, system.client() as client:
         product_id = await shop.product(stock=10)
         body = shop.order_body((product_id, 1))
@@ -82,7 +82,7 @@ async def test_a_balancer_is_told_before_the_end(system: System) -> None:
 
 
 @both
-async def test_messages_in_hand_are_finished(system: System) -> None:
+async def test_messages_in_flight_are_finished(system: System) -> None:
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=1000)
         more_than_fit = range(BATCH_PREFETCH + 50)
@@ -103,8 +103,8 @@ async def test_messages_in_hand_are_finished(system: System) -> None:
 
 
 @both
-async def test_repeats_in_hand_are_finished(system: System) -> None:
-    """Each waits until no cache can be stale, so none may wait for another."""
+async def test_repeats_in_flight_are_finished(system: System) -> None:
+    """Each repeat waits until no cache can be stale, so they must wait side by side."""
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=1000)
         orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(BATCH_PREFETCH)}
@@ -113,7 +113,7 @@ async def test_repeats_in_hand_are_finished(system: System) -> None:
         await system.settled(len(orders))
         await send_all(queues, Queue.ORDER, orders)
         await drained(queues)
-        await asyncio.sleep(0.2)  # what has only just arrived would be given back
+        await asyncio.sleep(0.2)  # a message that has only just arrived would be given back
         await _ends_well(system.worker, _terminate(system.worker))
         await check_exactly_once(system.database_url, queues, {Queue.ORDER: orders})
 
@@ -138,7 +138,7 @@ async def test_messages_that_cannot_be_finished_are_given_back(system: System) -
 
 
 @pytest.mark.long
-async def test_a_request_that_cannot_be_finished_is_told_so(system: System) -> None:
+async def test_a_request_that_cannot_be_finished_gets_a_503(system: System) -> None:
     async with system.shop() as shop, system.client() as client:
         await shop.order((await shop.product(), 1), ordered_at=NOON)
         await make_building_slow(system.database_url, 30)
@@ -152,7 +152,7 @@ async def test_a_request_that_cannot_be_finished_is_told_so(system: System) -> N
 
 
 @on_rabbitmq
-async def test_the_task_workers_and_the_clock_end(system: System) -> None:
+async def test_the_taskiq_worker_and_the_scheduler_end(system: System) -> None:
     await system.start("taskiq_worker", "scheduler")
     processes = [system.taskiq_worker, system.scheduler]
     began = [_terminate(process) for process in processes]

@@ -144,7 +144,7 @@ async def test_polls_go_on_after_the_database_hung(settings: Settings) -> None:
 async def test_the_table_stays_small_while_redis_is_away(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last row of each key stays, however many keys there are."""
+    """The newest row of each key stays, for any number of keys."""
     monkeypatch.setattr(invalidation, "COMPACT_SECONDS", 0.3)
     async with connected(settings.postgresql_url) as database:
         count = "SELECT count(*) FROM cache_invalidations"

@@ -1,4 +1,4 @@
-"""Everything at once, for a while: mixed load, random faults, and then every promise is checked.
+"""Everything at once for a while: mixed load and random faults. Then every promise is checked.
 
 python -m tests.faults.soak --transport streams --minutes 10
 python -m tests.faults.soak --transport rabbitmq --minutes 10 --seed 7
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the faults")
     chosen = parser.parse_args()
     for library in ("aio_pika", "aiormq"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)  # of course it cannot connect
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # it cannot connect, of course
     summary = uvloop.run(soak(chosen.transport, chosen.minutes * 60, chosen.seed))
     print(summary)
     sys.exit(1 if summary.violations else 0)

@@ -1,4 +1,4 @@
-"""What the customers do over HTTP, and what they were promised."""
+"""What customers do over HTTP, and what the service has promised them."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from tests.faults.keepalive import Answer, KeepAlive, Lost
 from tests.faults.load import Key, Tally
 from tests.faults.soak.senders import Senders
 
-_LIMIT = 6.0  # an answer that takes longer is as good as lost
+_LIMIT = 6.0  # a response that takes longer is as good as lost
 _AGAIN_SECONDS = 0.2
 _REPEATED = 0.2
 
@@ -26,7 +26,8 @@ def yesterday() -> str:
 
 
 class Customers:
-    """Versions are written to `keys` only; `goods` may be cancelled and run out."""
+    """Versions are written to `keys` only. Orders of `goods` may be cancelled, and their stock may
+    run out."""
 
     def __init__(self, port: int, keys: list[Key], goods: list[int], buyer: dict[str, int]) -> None:
         self.port = port
@@ -42,7 +43,7 @@ class Customers:
         self._open: deque[int] = deque(maxlen=200)
 
     async def acting(self, act: Act, pause: float) -> None:
-        """Again and again, each time after the answer to the last."""
+        """Act again and again, each time after the response to the last request."""
         with closing(KeepAlive(self.port, _LIMIT)) as client:
             while True:
                 try:
@@ -69,7 +70,7 @@ class Customers:
             key.described.acknowledge(version)
 
     async def describe_by_message(self, client: KeepAlive, senders: Senders) -> None:
-        """Nobody tells when the message is acknowledged, but its commit can be seen."""
+        """Its acknowledgement is not announced, but its commit can be seen."""
         key = random.choice([key for key in self.keys if key.sold])
         version, message_id = key.described.begin(), uuid4().hex
         body = {"product_id": key.id, "description": str(version)}
@@ -80,7 +81,7 @@ class Customers:
         key.described.lose(version)
 
     async def buy(self, client: KeepAlive) -> None:
-        """Asks until it is told, under one key; sometimes once more, though it was told."""
+        """Send until there is a response, always with one key. Sometimes send once more after that."""
         key = random.choice([key for key in self.keys if key.sold])
         good = random.choice(self.goods) if random.random() < 0.7 else None
         name = uuid4().hex

@@ -18,7 +18,7 @@ from harness.waiting import eventually
 
 @dataclass(frozen=True)
 class Strike:
-    """`act` hurts the victim, waits for so many seconds, and lets it go on."""
+    """`act` injects the fault, waits for so many seconds, and ends the fault."""
 
     name: str
     victim: str
@@ -26,7 +26,7 @@ class Strike:
 
 
 class Deployment(ABC):
-    """`exclusive` is the victim whose start needs all others to be well."""
+    """`exclusive` is the victim that can start only while all others are healthy."""
 
     exclusive = ""
 
@@ -47,15 +47,16 @@ class Deployment(ABC):
 
     @abstractmethod
     async def watch(self) -> None:
-        """Start again what ended by itself, for ever; raise if it should not have ended."""
+        """For ever: start again what ended by itself, and raise if it should not have ended."""
 
     @abstractmethod
     async def repair(self) -> None:
-        """Let everything run again, whatever a strike has left behind."""
+        """Make everything run again after a strike."""
 
     @abstractmethod
     async def stop_consuming(self) -> None:
-        """RabbitMQ does not count what lies with a consumer: it must give back what it has."""
+        """RabbitMQ does not count messages that a consumer holds, so the consumer must give them
+        back."""
 
     @abstractmethod
     async def close(self) -> None: ...
@@ -68,13 +69,13 @@ class Deployment(ABC):
         return queue_client(self.dependencies)
 
     async def heal(self) -> None:
-        """Until the service itself says that nothing is wrong."""
+        """Wait until the service itself reports that nothing is wrong."""
         await self.repair()
         async with self.service.client() as client:
             await eventually(lambda: _is_well(client), 60, lambda: self.service.web.output[-4000:])
 
     async def flush(self, seconds: float) -> None:
-        """The cache alone; queues and results lie in other databases."""
+        """Flush the cache alone. Queues and results are in other databases."""
         async with Redis(port=self.dependencies.valkey.port, socket_timeout=2) as redis:
             await redis.flushdb()
         await asyncio.sleep(seconds)

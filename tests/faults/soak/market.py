@@ -1,4 +1,4 @@
-"""The mixed load: customers at the door, and senders of messages of every kind."""
+"""The mixed load: customers over HTTP, and senders of every kind of message."""
 
 import asyncio
 import random
@@ -36,7 +36,7 @@ class Market:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[list["asyncio.Task[None]"]]:
-        """Both go on until the context ends; what is said but not sent is sent after it."""
+        """Both run until the context ends; then the remaining messages are sent."""
         customers = self.customers
         acts = [
             *[(customers.read, 0.01)] * 3,
@@ -98,7 +98,7 @@ class Market:
 
 
 async def opened(deployment: Deployment) -> Market:
-    """With users, products and a customer, made through the API."""
+    """A market with users, products and a customer, created through the API."""
     port = deployment.service.port
     with closing(KeepAlive(port)) as client:
         keys = [await make_user(client) for _ in range(_KEYS_OF_A_KIND)]

@@ -43,7 +43,7 @@ class OneProcess(Deployment):
         await self.service.start("web")
 
     async def watch(self) -> None:
-        """The service starts its servers again, and itself never ends."""
+        """The service restarts its servers, and itself never ends."""
         await asyncio.Event().wait()
 
     async def repair(self) -> None:
@@ -54,7 +54,7 @@ class OneProcess(Deployment):
         self.service.web.resume()
 
     async def stop_consuming(self) -> None:
-        """What is in hand counts as waiting, and the queues live as long as the process."""
+        """Messages in flight count as waiting, and the queues live as long as the process."""
 
     async def close(self) -> None:
         await self.service.close()

@@ -12,9 +12,9 @@ from harness.rabbitmq import RabbitMQ
 from harness.service import Service
 from tests.faults.soak.deployment import Deployment, Strike
 
-# The machine stays up, so the kernel's memory will do for a disk; a commit, though, must be there.
+# The machine stays up, so the page cache may stand for the disk. A commit must be in it, though.
 _OPTIONS = {"fsync": "off", "shared_buffers": "32MB"}
-# These two end when RabbitMQ is not there at their start, and are started again.
+# These two end if RabbitMQ is away when they start, and are started again.
 _MAY_END = ("scheduler", "taskiq_worker")
 
 

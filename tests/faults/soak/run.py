@@ -1,4 +1,4 @@
-"""One soak: its faults in a row that the seed decides, and its summary."""
+"""One soak: its faults in an order that the seed decides, and its summary."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ from tests.faults.soak.processes import Processes
 from tests.faults.soak.verdict import Verdict, judge
 from tests.faults.support.system import json_lines
 
-_SHORTEST, _LONGEST = 0.2, 5.0  # seconds that a fault lasts
+_SHORTEST, _LONGEST = 0.2, 5.0  # how many seconds a fault lasts
 _CALM_SECONDS = 3.0
 
 
@@ -39,7 +39,7 @@ class Summary:
 async def soak(
     transport: str, seconds: float, seed: int, make_tree: Callable[[Path], Path] = copy_tree
 ) -> Summary:
-    """Ends by itself: what comes after the faults has limits of its own."""
+    """Ends by itself: all that follows the faults has a time limit."""
     faults: Counter[str] = Counter()
     async with _deployed(transport, make_tree) as deployment:
         market = await opened(deployment)
@@ -80,7 +80,7 @@ async def _deployed(transport: str, make_tree: Callable[[Path], Path]) -> AsyncI
 
 
 async def _for_a_while(tasks: "list[asyncio.Future[None]]", seconds: float) -> None:
-    """The first two are ours to end. A failure of any is a failure of the soak itself."""
+    """We end the first two. If any of them fails, the soak itself has failed."""
     done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
     await illnesses.end(*tasks[:2])
     for task in done:
@@ -88,7 +88,7 @@ async def _for_a_while(tasks: "list[asyncio.Future[None]]", seconds: float) -> N
 
 
 async def _strike_on(deployment: Deployment, chance: random.Random, faults: Counter[str]) -> None:
-    """One fault at a time or two, and a calm of up to a few seconds between them."""
+    """One or two faults at a time, with up to a few calm seconds between them."""
     while True:
         await asyncio.sleep(chance.uniform(0, _CALM_SECONDS))
         chosen = _choose(deployment, chance)
@@ -126,6 +126,6 @@ def _errors(deployment: Deployment) -> list[dict[str, Any]]:
 
 
 def _events(lines: list[dict[str, Any]]) -> str:
-    # Up to where an object is shown: each has an address of its own.
+    # Up to the first object's address, which differs each time.
     events = Counter(f"{line['message']}".split("<")[0].split("\n")[0].strip() for line in lines)
     return f"{events.total()}  {_listed(events)}"

@@ -1,4 +1,4 @@
-"""After the end of all faults: is everything true that was promised?"""
+"""When all faults have ended: was every promise kept?"""
 
 from collections import Counter
 from collections.abc import Awaitable, Mapping
@@ -38,7 +38,7 @@ class Verdict:
     violations: list[str] = field(default_factory=list)
 
     async def check(self, promise: str, checking: Awaitable[None]) -> None:
-        """One broken promise must not hide another."""
+        """Check all promises: one broken promise must not hide another."""
         try:
             await checking
         except AssertionError as error:
@@ -81,7 +81,7 @@ async def _check_answers(market: Market) -> None:
 
 
 async def _check_versions(market: Market) -> None:
-    """As a last reader, twice: from the cache or not."""
+    """Read everything twice at the end, from the cache or not."""
     with closing(KeepAlive(market.customers.port)) as client:
         for key in market.customers.keys * 2:
             floors = key.described.floor, key.sold.floor if key.sold else 0
@@ -102,7 +102,8 @@ async def _check_messages(verdict: Verdict, url: str, market: Market, queues: Qu
 
 
 async def _check_effects(url: str, senders: Senders, ends: Mapping[str, str]) -> None:
-    """As many orders and products as applied messages; those of HTTP look otherwise."""
+    """There are as many orders and products as applied messages. Those made over HTTP look
+    different."""
     async with connected(url) as connection:
         for queue, query in _EFFECTS.items():
             applied = sum(ends[id] == "applied" for id in senders.published[queue])

@@ -1,4 +1,4 @@
-"""A plugin: test modules name it in `pytest_plugins`, and nobody imports it."""
+"""A pytest plugin: test modules name it in `pytest_plugins`."""
 
 # pylint: disable=redefined-outer-name
 
@@ -14,13 +14,14 @@ from harness.dependencies import Dependencies
 from tests.faults.invariants import check_database
 from tests.faults.support.system import System
 
-# The machine stays up, so the kernel's memory will do for a disk; a commit, though, must be there.
+# The machine stays up, so the page cache may stand for the disk. A commit must be in it, though.
 _OPTIONS = {"fsync": "off", "log_error_verbosity": "verbose", "shared_buffers": "32MB"}
 
 
 @pytest.fixture(scope="session")
 async def hardy_postgres() -> AsyncIterator[Postgres]:
-    """One that loses no commit when it is killed; the other tests' server does, and is faster."""
+    """A PostgreSQL that loses no commit when it is killed. The one of the other tests may, and is
+    faster."""
     with tempfile.TemporaryDirectory(prefix="order-service-") as directory:
         server = Postgres(Path(directory), options=_OPTIONS)
         await server.start()
@@ -54,7 +55,7 @@ def hardy_dependencies(
 async def system(
     hardy_dependencies: Dependencies, hardy_postgres: Postgres, tree: Path, tmp_path: Path
 ) -> AsyncIterator[System]:
-    """Nothing of it runs yet. After the test the invariants are checked, whatever it did."""
+    """Nothing of it runs yet. After every test the invariants are checked."""
     log = hardy_postgres.directory / "postgres.log"
     log_begins = log.stat().st_size
     system = System(hardy_dependencies, hardy_postgres, tree, tmp_path)

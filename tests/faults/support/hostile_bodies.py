@@ -1,4 +1,4 @@
-"""Bodies that no honest client sends, or only by mistake."""
+"""Bodies that honest clients send only by mistake."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Hostile addresses, queries, methods and headers, and what is hardly HTTP."""
+"""Hostile paths, queries, methods and headers, and bytes that are hardly HTTP."""
 
 from tests.faults.support.requests import Hostile, request
 
@@ -26,7 +26,7 @@ IDENTITIES = {
         "1_0": (404,),
         "%31%20": (404,),
         "%00": (404,),
-        "%D9%A1": (404,),  # an Arabic one
+        "%D9%A1": (404,),  # an Arabic digit one
         "abc": (404,),
         "1;drop%20table%20users": (404,),
         "1%20OR%201=1": (404,),

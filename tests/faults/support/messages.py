@@ -18,7 +18,7 @@ _LINE = {"product_id": 1, "quantity": 1}
 
 @dataclass(frozen=True)
 class Hostile:
-    """`properties` are AMQP's; streams know none of them."""
+    """`properties` are those of AMQP; streams have none of them."""
 
     status: str
     queue: Queue = Queue.PRODUCT
@@ -35,7 +35,7 @@ class _Executes:
 
 
 def pickled(file: Path) -> bytes:
-    """Makes the file when it is unpickled."""
+    """Creates the file when it is unpickled."""
     return pickle.dumps(_Executes(file))
 
 
@@ -61,7 +61,7 @@ def _step(outcome: str = "dead", **fields: Any) -> Hostile:
 
 
 def _with(**properties: Any) -> Hostile:
-    """A good message in odd clothes: only the body counts."""
+    """A good message with odd properties: only the body counts."""
     return Hostile("applied", properties=properties)
 
 
@@ -145,7 +145,7 @@ _PROPERTIES = {
 
 
 def hostile_messages(file: Path) -> dict[str, Hostile]:
-    """By message id. None of them may make the file."""
+    """By message id. None of them may create the file."""
     executable = {
         "pickle": _raw(pickled(file)),
         "pickle in JSON": _product(name={"py/reduce": ["os.system", f"touch {file}"]}),

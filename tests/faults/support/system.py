@@ -1,4 +1,4 @@
-"""The service's processes, with what the fault tests do to them and ask of them."""
+"""The service's processes, and what fault tests do to them and ask them."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ class System(Service):
         return process
 
     async def crash(self, kind: str, point: str) -> None:
-        """Start a process that dies when it comes to this point, and see it die."""
+        """Start a process that dies at this failpoint, and wait until it has died."""
         process = self.another(f"{kind}-{point}", kind, FAIL_AT=point)
         process.start()
         assert await process.ends(40) == KILLED, process.output
@@ -75,7 +75,7 @@ class System(Service):
             await connection.execute(statement, *arguments)
 
     async def answers(self, web: Process) -> None:
-        """Wait until the API does."""
+        """Wait until the API answers."""
 
         async def is_live() -> bool:
             assert web.running, web.output
@@ -88,7 +88,7 @@ class System(Service):
             await eventually(is_live, 30)
 
     async def settled(self, count: int, seconds: float = 30) -> None:
-        """Wait until so many messages have come to their end."""
+        """Wait until so many messages have an outcome."""
         query = "SELECT count(*) FROM messages WHERE finished_at IS NOT NULL"
 
         async def enough() -> bool:
@@ -99,12 +99,12 @@ class System(Service):
     async def outcomes(
         self, queues: QueueClient, published: Mapping[Queue, Iterable[str]], seconds: float = 30
     ) -> dict[str, str]:
-        """Wait until every message has come to its end, once; the ends. Ends the worker too:
-        RabbitMQ does not count what lies with a consumer, so it must give back what it has."""
+        """Wait until every message has exactly one outcome; returns them. Ends the worker too:
+        RabbitMQ does not count messages that a consumer holds, so it must give them back."""
         await self.settled(sum(len(list(ids)) for ids in published.values()), seconds)
         await drained(queues, seconds)
         assert await self.worker.stop() == 0, self.worker.output
-        if await waiting(queues):  # it had only just arrived
+        if await waiting(queues):  # it had only just been delivered
             await self.start("worker")
             await drained(queues, seconds)
             await asyncio.sleep(1)
@@ -145,7 +145,7 @@ async def drained(queues: QueueClient, seconds: float = 30) -> None:
 async def send_all(
     queues: QueueClient, queue: Queue, messages: Mapping[str, Any], pause: float = 0
 ) -> None:
-    """Each under its key as the message id."""
+    """Send each message with its key as the message id."""
     for message_id, body in messages.items():
         await queues.send(queue, body, message_id)
         await asyncio.sleep(pause)
