@@ -1,4 +1,4 @@
-"""Measures the service beside its peers, on private servers, and writes down what it saw.
+"""Measures the service and its peers on private servers, and writes the figures to a page.
 
 python -m benchmarks [ROW ...] [--rounds N] [--quick] [--output FILE]
 """
@@ -16,7 +16,7 @@ from app.settings import ROOT
 from benchmarks.lab import QUICK, Lab, Size
 from benchmarks.machine import describe
 from benchmarks.markdown import replaced, section
-from benchmarks.results import Outcome
+from benchmarks.results import RowResult
 
 ROWS = (
     "cached_reads",
@@ -37,10 +37,10 @@ PAGE = ROOT / "docs" / "performance.md"
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures the service beside its peers, on private servers.",
+        description="Measures the service and its peers on private servers.",
     )
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of: {', '.join(ROWS)}")
-    parser.add_argument("--rounds", type=int, help="how often everyone takes a turn; default 5")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"some of {', '.join(ROWS)}")
+    parser.add_argument("--rounds", type=int, help="how many times each one is measured; default 5")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs")
     parser.add_argument("--output", type=Path, help="the page; default docs/performance.md")
     chosen = parser.parse_args()
@@ -50,25 +50,25 @@ def _arguments() -> argparse.Namespace:
 
 
 async def run(rows: Sequence[str], size: Size, command: str, page: Path | None) -> bool:
-    """True if every row could be measured."""
+    """True if every row could be measured. Without a page the figures are only printed."""
     complete = True
-    _keep(page, "machine", "\n".join(f"- {line}" for line in await describe()))
+    _write_section(page, "machine", "\n".join(f"- {line}" for line in await describe()))
     for name in rows:
         began = datetime.now(UTC)
         try:
             async with Lab.opened(size) as lab:
-                outcome: Outcome = await import_module(f"benchmarks.rows.{name}").measure(lab)
-            text = section(outcome)
+                result: RowResult = await import_module(f"benchmarks.rows.{name}").measure(lab)
+            text = section(result)
         except Exception as error:
             traceback.print_exc()
             complete, text = False, f"**Not measured**: {error}"
         note = f"`{command}`, {size.rounds} rounds, {began:%Y-%m-%d %H:%M} UTC"
         print(f"\n## {name}\n\n{text}\n\n{note}", flush=True)
-        _keep(page, name, f"{text}\n\n{note}")
+        _write_section(page, name, f"{text}\n\n{note}")
     return complete
 
 
-def _keep(page: Path | None, name: str, text: str) -> None:
+def _write_section(page: Path | None, name: str, text: str) -> None:
     if page:
         before = page.read_text("utf-8") if page.exists() else ""
         page.write_text(replaced(before, name, text), "utf-8")
@@ -76,8 +76,8 @@ def _keep(page: Path | None, name: str, text: str) -> None:
 
 def main() -> None:
     chosen = _arguments()
-    full = QUICK if chosen.quick else Size()
-    size = Size(chosen.rounds or full.rounds, full.seconds, full.scale)
+    default = QUICK if chosen.quick else Size()
+    size = Size(chosen.rounds or default.rounds, default.seconds, default.scale)
     page = chosen.output or (None if chosen.quick else PAGE)
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])
     sys.exit(0 if asyncio.run(run(chosen.rows or ROWS, size, command, page)) else 1)

@@ -1,4 +1,4 @@
-"""Rows in bulk, made by PostgreSQL itself."""
+"""Fills databases with many rows, which PostgreSQL generates itself."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
@@ -22,8 +22,8 @@ SELECT 'Tea ' || n, 9.90, {_STOCK} FROM generate_series(1, {{count}}) n;
 INSERT INTO stock_movements (product_id, reason, quantity)
 SELECT id, 'opening', stock_quantity FROM products;
 """
-# The foreign keys hold by construction, and checking them row by row would take most of the time. A
-# replica fires no triggers, so the total of the orders is set by hand.
+# The foreign keys are right by construction; checking them row by row would take most of the time.
+# In the role of a replica no trigger fires, so the kept total of the orders is set by hand.
 _ORDERS = f"""
 SET LOCAL session_replication_role = replica;
 INSERT INTO orders (user_id, delivery_address_id, ordered_at)
@@ -58,17 +58,17 @@ async def execute(url: str, *scripts: str) -> None:
 
 
 def users(count: int) -> Callable[[str], Awaitable[None]]:
-    """Users, and one row of every other table."""
+    """This many users, 100 of them with an address, and one product."""
     return lambda url: execute(url, _USERS.format(count=count), _SHOP.format(count=1))
 
 
 def shop(products: int = HOT_PRODUCTS) -> Callable[[str], Awaitable[None]]:
-    """A thousand users, some of them customers with an address; products with ample stock."""
+    """A thousand users, 100 of them customers with an address; products with ample stock."""
     return lambda url: execute(url, _USERS.format(count=1000), _SHOP.format(count=products))
 
 
 def orders(count: int, reported: bool = False) -> Callable[[str], Awaitable[None]]:
-    """The same, with this many orders of yesterday and, if wanted, their report."""
+    """A shop of 1,000 products, this many orders of yesterday, and their report if `reported`."""
     scripts = [_USERS.format(count=1000), _SHOP.format(count=1000)]
     scripts.append(_ORDERS.format(count=count, day=yesterday()))
     scripts += [_REPORT.format(day=yesterday())] if reported else []

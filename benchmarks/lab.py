@@ -1,4 +1,4 @@
-"""The private servers of a run, and the processes that are measured on them."""
+"""The private servers of one run, and the processes that are measured on them."""
 
 import asyncio
 import itertools
@@ -29,7 +29,7 @@ CPU, RATE, POSTGRES_CPU = "server CPU µs", "requests/s", "PostgreSQL CPU µs"
 
 @dataclass(frozen=True)
 class Size:
-    """`scale` multiplies the sizes of tables; 1 gives the sizes of the promises."""
+    """`seconds` is the length of a burst. `scale` multiplies the sizes of the tables."""
 
     rounds: int = 5
     seconds: float = 3.0
@@ -44,7 +44,7 @@ QUICK = Size(rounds=1, seconds=0.2, scale=0.001)
 
 @dataclass(frozen=True)
 class Web:
-    """Processes that serve HTTP."""
+    """Processes that serve HTTP, all of them the same application."""
 
     ports: tuple[int, ...]
     pids: tuple[int, ...]
@@ -60,14 +60,13 @@ class Lab:
         self.tree = directory / "tree"
         self._stack = stack
         self._numbers = itertools.count()
-        self._templates: dict[str, str] = {}
         self._rabbitmq: RabbitMQ | None = None
 
     @classmethod
     @asynccontextmanager
     async def opened(cls, size: Size) -> AsyncIterator["Lab"]:
         with tempfile.TemporaryDirectory(prefix="order-service-benchmarks-") as directory:
-            os.chmod(directory, 0o755)  # the servers may run under another account
+            os.chmod(directory, 0o755)  # the servers may run as another user
             async with AsyncExitStack() as stack:
                 lab = cls(Path(directory), size, stack)
                 copy_tree(lab.tree)
@@ -88,14 +87,6 @@ class Lab:
         folder = self.directory / f"{name}-{next(self._numbers)}"
         folder.mkdir()
         return folder
-
-    async def template(self, name: str, fill: Callable[[str], Awaitable[None]]) -> str:
-        """The name of a database to copy. It is filled when it is first asked for."""
-        if name not in self._templates:
-            url = await self._stack.enter_async_context(self.databases.fresh())
-            await fill(url)
-            self._templates[name] = url.rpartition("/")[2]
-        return self._templates[name]
 
     @asynccontextmanager
     async def database(self, fill: Callable[[str], Awaitable[None]]) -> AsyncIterator[str]:
@@ -121,7 +112,7 @@ class Lab:
 
     @asynccontextmanager
     async def peer(self, module: str, url: str) -> AsyncIterator[Web]:
-        """An ASGI application of `benchmarks.peers` under the server that ours runs under."""
+        """An ASGI application of `benchmarks.peers`, under the same server as the service."""
         port = free_port()
         options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
         command = ["-m", "uvicorn", f"benchmarks.peers.{module}:app", *options]
@@ -132,22 +123,23 @@ class Lab:
             yield Web((port,), (process.pid,))
 
     def process(self, name: str, *command: str | Path, url: str = "", **more: str) -> Process:
-        """A peer: it gets the same servers as ours, and the cache's database 9."""
+        """A process on the same servers as the service, but with database 9 of Valkey."""
         variables = {"DATABASE_URL": url, "REDIS_URL": f"{self.valkey.url}/9", **more}
         log = self.folder(name) / "log"
         return Process(name, command, variables, directory=ROOT, log=log)
 
     async def burst(self, load: Load, web: Web) -> Figures:
+        """Send the load for `size.seconds`. The CPU times are per request."""
         servers, postgres = Meter(*web.pids), Meter(self.postgres.pid)
-        answers = await generate(load, web.ports, self.size.seconds)
+        responses = await generate(load, web.ports, self.size.seconds)
         return {
-            CPU: servers.seconds / answers.total * 1e6,
-            RATE: answers.total / answers.seconds,
-            POSTGRES_CPU: postgres.seconds / answers.total * 1e6,
+            CPU: servers.seconds / responses.total * 1e6,
+            RATE: responses.total / responses.seconds,
+            POSTGRES_CPU: postgres.seconds / responses.total * 1e6,
         }
 
     def psql(self, url: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        """psql of the server's own version: the command and its environment."""
+        """The command line and the environment of a psql of the server's own version."""
         password, *command = shlex.split(self.postgres.psql)
         name, _, value = password.partition("=")
         return [*command[:-1], url.rpartition("/")[2], *arguments], {name: value}

@@ -1,4 +1,4 @@
-"""Orders of hot products, in RabbitMQ."""
+"""Messages that order a few popular products, published to RabbitMQ."""
 
 import json
 import random
@@ -11,14 +11,14 @@ from benchmarks.data import CUSTOMERS, HOT_PRODUCTS, LINES
 
 
 def an_order() -> dict[str, Any]:
-    customer = random.randint(1, CUSTOMERS)  # and the address with the same number
+    customer = random.randint(1, CUSTOMERS)  # whose address has the same id
     products = random.sample(range(1, HOT_PRODUCTS + 1), LINES)
     items = [{"product_id": id, "quantity": quantity} for quantity, id in enumerate(products, 1)]
     return {"user_id": customer, "delivery_address_id": customer, "items": items}
 
 
 async def publish(url: str, queue: str, count: int) -> None:
-    """Publish persistent messages, each with an id."""
+    """Publish persistent orders, each with a message id."""
     run = uuid4().hex
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel(publisher_confirms=False)

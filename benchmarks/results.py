@@ -1,4 +1,4 @@
-"""What a row returns: the figures of all contestants, and the ratios that were promised."""
+"""The result of a row: the figures of all participants, and the values that have a goal."""
 
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ def at_most(limit: float) -> Goal:
 
 @dataclass(frozen=True)
 class Line:
-    """One promise and its measured values, one for each round."""
+    """A measured quantity, one value per round, and its goals if it has any."""
 
     what: str
     values: Sequence[float]
@@ -49,9 +49,8 @@ class Line:
 
 
 @dataclass
-class Contest:
-    """Several contestants take the same test by turns; `results` has the figures of each, one for
-    each round."""
+class Comparison:
+    """Participants that take turns at one task; `results` has one entry per round for each."""
 
     title: str
     results: dict[str, list[Figures]] = field(default_factory=dict)
@@ -60,24 +59,26 @@ class Contest:
         return [figures[figure] for figures in self.results[name]]
 
     def ratios(self, figure: str, of: str, to: str) -> list[float]:
-        """The ratio of each round, so that what slows the machine for a while slows both sides."""
+        """One per round: if the machine is slow for a while, both sides of a ratio are slow."""
         pairs = zip(self.values(of, figure), self.values(to, figure), strict=True)
         return [left / right for left, right in pairs if right]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RowResult:
     lines: Sequence[Line]
-    contests: Sequence[Contest] = ()
+    comparisons: Sequence[Comparison] = ()
     remarks: Sequence[str] = ()
 
 
-async def hold(title: str, turns: Mapping[str, Turn], rounds: int, warm_up: bool = True) -> Contest:
-    """Each contestant takes one turn in each round. The order is reversed after every round."""
-    contest = Contest(title, {name: [] for name in turns})
+async def compare(
+    title: str, turns: Mapping[str, Turn], rounds: int, warm_up: bool = True
+) -> Comparison:
+    """Each participant takes one turn per round; every other round goes in reverse order."""
+    comparison = Comparison(title, {name: [] for name in turns})
     for turn in turns.values() if warm_up else ():
         await turn()
     for number in range(rounds):
         for name in list(turns) if number % 2 == 0 else reversed(list(turns)):
-            contest.results[name].append(await turns[name]())
-    return contest
+            comparison.results[name].append(await turns[name]())
+    return comparison

@@ -1,4 +1,4 @@
-"""What processes cost: processor time and memory, their children included."""
+"""What processes cost: CPU time, their children's included, and memory."""
 
 import contextlib
 import time
@@ -8,14 +8,14 @@ from pathlib import Path
 import psutil
 
 
-def tree(pid: int) -> list[psutil.Process]:
+def process_tree(pid: int) -> list[psutil.Process]:
     process = psutil.Process(pid)
     return [process, *process.children(recursive=True)]
 
 
 def processor_seconds(*pids: int) -> float:
-    """Of all threads, of running children and of those that have ended."""
-    return sum(_of_process(process) for pid in pids for process in tree(pid))
+    """The CPU time of all threads and children, those that have ended included."""
+    return sum(_of_process(process) for pid in pids for process in process_tree(pid))
 
 
 def _of_process(process: psutil.Process) -> float:
@@ -26,7 +26,7 @@ def _of_process(process: psutil.Process) -> float:
 
 
 def _gauge(pid: int, name: str) -> float:
-    """A line of /proc/<pid>/status, in MB."""
+    """A value from /proc/<pid>/status, in MB."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024
@@ -38,21 +38,21 @@ def resident(pid: int) -> float:
 
 
 def peak(pid: int) -> float:
-    """The most that the process has ever had resident, or since `forget_peak`."""
+    """The most MB that were ever resident, or since `reset_peak`."""
     return _gauge(pid, "VmHWM")
 
 
 def highest_peak(pid: int) -> float:
-    """The highest peak among the process and its children."""
-    return max(peak(process.pid) for process in tree(pid))
+    """The highest peak of a single process: this one or one of its children."""
+    return max(peak(process.pid) for process in process_tree(pid))
 
 
-def forget_peak(pid: int) -> None:
+def reset_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 
 class Meter:
-    """Processor seconds since it was made."""
+    """CPU seconds that the processes have used since the meter was created."""
 
     def __init__(self, *pids: int) -> None:
         self._read: Callable[[], float] = lambda: processor_seconds(*pids)
@@ -63,8 +63,8 @@ class Meter:
         return self._read() - self._before
 
 
-class Machine:
-    """How many cores have been busy since it was made, with any process."""
+class CoreMeter:
+    """How many cores of the machine were busy, on average, since the meter was created."""
 
     def __init__(self) -> None:
         self._began, self._before = time.perf_counter(), _busy_seconds()

@@ -61,8 +61,8 @@ def _plain_queue(name: str) -> RabbitQueue:
 
 
 async def _stop(broker: RabbitBroker, seconds: float) -> None:
-    """Stop, or give up after `seconds`: a frozen RabbitMQ would keep us waiting, even for a stop that
-    was cancelled."""
+    """Stop, or give up after `seconds`: a frozen RabbitMQ would keep us waiting, even for the end
+    of a cancelled stop."""
     stopping = asyncio.create_task(broker.stop())
     await asyncio.wait({stopping}, timeout=seconds)
     if stopping.done():

@@ -1,8 +1,8 @@
-"""The usual consumer: FastStream, a session a message, entities, one commit.
+"""The usual consumer: FastStream, and for each message a session, entities and one commit.
 
-It is safe against overselling and deadlocks in the usual way: the products are locked in the order
-of their ids. It does not recognise repeats, sends no replies, and is spared FastStream's two log
-lines for each message.
+It prevents overselling and deadlocks in the usual way, by locking the products in the order of
+their ids. It does not detect repeated messages and sends no replies. In its favour, FastStream's
+two log lines per message are switched off.
 """
 
 import os

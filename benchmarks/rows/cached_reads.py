@@ -14,7 +14,7 @@ from app.settings import ROOT
 from benchmarks import data
 from benchmarks.lab import CPU, Lab, Web, started
 from benchmarks.load import Load
-from benchmarks.results import Contest, Line, Outcome, Turn, at_least, at_most, hold
+from benchmarks.results import Comparison, Line, RowResult, Turn, at_least, at_most, compare
 from harness.waiting import eventually
 
 OURS, FASTAPI = "this service", "FastAPI + redis-py"
@@ -24,8 +24,11 @@ _KEYS = 1000
 _FASTIFY = ROOT / "benchmarks" / "peers" / "fastify"
 
 
-async def measure(lab: Lab) -> Outcome:
-    remarks = ["Everyone answers from 1,000 keys; 64 connections, each waits for its answer."]
+async def measure(lab: Lab) -> RowResult:
+    remarks = [
+        "All read the same 1,000 keys over 64 connections, each of which waits for its response "
+        "before it sends the next request.",
+    ]
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(lab.database(data.shop(products=_KEYS)))
         ours = await stack.enter_async_context(lab.web(url))
@@ -38,16 +41,16 @@ async def measure(lab: Lab) -> Outcome:
             CONSTANT: _turn(lab, asgi, "/constant"),
         }
         await warm(lab, ours)
-        await _copy(lab)
+        await _copy_cache(lab)
         try:
             fastify = await stack.enter_async_context(_fastify(lab))
             turns[FASTIFY] = _turn(lab, fastify, "/users")
         except (AssertionError, OSError) as error:
             remarks.append(f"**Fastify was not measured**: {error}")
-        users = await hold("GET /users/{id}", turns, lab.size.rounds)
+        users = await compare("GET /users/{id}", turns, lab.size.rounds)
         turns = {name: _turn(lab, web, "/products") for name, web in _products(ours, fastapi)}
-        products = await hold("GET /products/{id}", turns, lab.size.rounds)
-    return Outcome([*_lines(users), *_lines(products)], [users, products], remarks)
+        products = await compare("GET /products/{id}", turns, lab.size.rounds)
+    return RowResult([*_lines(users), *_lines(products)], [users, products], remarks)
 
 
 def _products(ours: Web, fastapi: Web) -> list[tuple[str, Web]]:
@@ -71,8 +74,8 @@ async def warm(lab: Lab, web: Web) -> None:
             await eventually(filled, 60, lambda: "the service does not fill its cache")
 
 
-async def _copy(lab: Lab) -> None:
-    """Copy what the service has cached for its peers: the same keys, in a database of their own."""
+async def _copy_cache(lab: Lab) -> None:
+    """Copy what the service has cached to the peers' database, under the same keys."""
     async with Redis(port=lab.valkey.port) as redis:
         for kind in ("user", "product"):
             for number in range(1, _KEYS + 1):
@@ -81,7 +84,7 @@ async def _copy(lab: Lab) -> None:
 
 @asynccontextmanager
 async def _fastify(lab: Lab) -> AsyncIterator[Web]:
-    """A Fastify server, installed into the run's own directory."""
+    """Fastify, installed into the run's own directory."""
     assert shutil.which("node") and shutil.which("npm"), "node and npm are not installed"
     directory = lab.directory / "fastify"
     shutil.copytree(_FASTIFY, directory)
@@ -101,20 +104,20 @@ async def _fastify(lab: Lab) -> AsyncIterator[Web]:
         yield Web((port,), (process.pid,))
 
 
-def _lines(contest: Contest) -> list[Line]:
-    what = contest.title + ", cached: CPU of a request,"
+def _lines(comparison: Comparison) -> list[Line]:
+    what = comparison.title + ", cached: CPU per request,"
     lines = [
         Line(
-            f"{what} {FASTAPI} to ours",
-            contest.ratios(CPU, FASTAPI, OURS),
+            f"{what} {FASTAPI} / ours",
+            comparison.ratios(CPU, FASTAPI, OURS),
             must=at_least(2.5),
             aim=at_least(5),
         )
     ]
-    if BARE in contest.results:
-        values = contest.ratios(CPU, OURS, BARE)
-        lines.append(Line(f"{what} ours to {BARE}", values, must=at_most(1.1)))
-        lines.append(Line(f"{what} ours to {CONSTANT}", contest.ratios(CPU, OURS, CONSTANT)))
-    if FASTIFY in contest.results:
-        lines.append(Line(f"{what} ours to {FASTIFY}", contest.ratios(CPU, OURS, FASTIFY)))
+    if BARE in comparison.results:
+        values = comparison.ratios(CPU, OURS, BARE)
+        lines.append(Line(f"{what} ours / {BARE}", values, must=at_most(1.1)))
+        lines.append(Line(f"{what} ours / {CONSTANT}", comparison.ratios(CPU, OURS, CONSTANT)))
+    if FASTIFY in comparison.results:
+        lines.append(Line(f"{what} ours / {FASTIFY}", comparison.ratios(CPU, OURS, FASTIFY)))
     return lines

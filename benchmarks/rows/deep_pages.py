@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from benchmarks import data
 from benchmarks.lab import Lab, Web
 from benchmarks.load import Load, generate
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_most, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, Turn, at_most, compare
 from benchmarks.usage import Meter
 from harness.databases import connected
 
@@ -14,13 +14,13 @@ _COUNT = 100
 _FEW = 1000
 FIRST, MIDDLE, LAST = "page 1", "the middle page", "the last page"
 FIRST_OF_FEW = f"page 1 of {_FEW:,} users"
-TOTAL, BARE_PAGE = "count(*) alone, by asyncpg", "page 1 alone, by asyncpg"
-TIME, WEB, POSTGRES = "ms a request", "server CPU ms", "PostgreSQL CPU ms"
+TOTAL, BARE_PAGE = "count(*) alone, with asyncpg", "page 1 alone, with asyncpg"
+TIME, WEB, POSTGRES = "ms per request", "server CPU ms", "PostgreSQL CPU ms"
 _COUNT_QUERY = "SELECT count(*) FROM users"
 _PAGE_QUERY = f"SELECT * FROM users ORDER BY id LIMIT {_COUNT}"
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     many = lab.size.rows(1_000_000, least=2000)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -35,9 +35,9 @@ async def measure(lab: Lab) -> Outcome:
             TOTAL: _statement(url, _COUNT_QUERY),
             BARE_PAGE: _statement(url, _PAGE_QUERY),
         }
-        contest = await hold(f"GET /users?count=100 of {many:,}", turns, lab.size.rounds)
-    remarks = ["One connection, one request after the other; `total` is exact in each of them."]
-    return Outcome(_lines(contest), [contest], remarks)
+        comparison = await compare(f"GET /users?count=100 of {many:,}", turns, lab.size.rounds)
+    remarks = ["One connection, one request after another; `total` is exact in every response."]
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
 def _page(lab: Lab, web: Web, number: int) -> Turn:
@@ -45,18 +45,18 @@ def _page(lab: Lab, web: Web, number: int) -> Turn:
 
     async def take() -> Figures:
         servers, postgres = Meter(*web.pids), Meter(lab.postgres.pid)
-        answers = await generate(load, web.ports, lab.size.seconds)
+        responses = await generate(load, web.ports, lab.size.seconds)
         return {
-            TIME: answers.seconds / answers.total * 1e3,
-            WEB: servers.seconds / answers.total * 1e3,
-            POSTGRES: postgres.seconds / answers.total * 1e3,
+            TIME: responses.seconds / responses.total * 1e3,
+            WEB: servers.seconds / responses.total * 1e3,
+            POSTGRES: postgres.seconds / responses.total * 1e3,
         }
 
     return take
 
 
 def _statement(url: str, query: str) -> Turn:
-    """The best of several runs, on a connection that has run the statement before."""
+    """The best of several executions on one connection, since the first one is slower."""
 
     async def take() -> Figures:
         took = []
@@ -70,18 +70,20 @@ def _statement(url: str, query: str) -> Turn:
     return take
 
 
-def _lines(contest: Contest) -> list[Line]:
+def _lines(comparison: Comparison) -> list[Line]:
     return [
-        Line("time of the last page to page 1", contest.ratios(TIME, LAST, FIRST), must=at_most(2)),
-        Line("time of the middle page to page 1", contest.ratios(TIME, MIDDLE, FIRST)),
         Line(
-            f"time of page 1 to {FIRST_OF_FEW}",
-            contest.ratios(TIME, FIRST, FIRST_OF_FEW),
+            "time of the last page / page 1", comparison.ratios(TIME, LAST, FIRST), must=at_most(2)
+        ),
+        Line("time of the middle page / page 1", comparison.ratios(TIME, MIDDLE, FIRST)),
+        Line(
+            f"time of page 1 / {FIRST_OF_FEW}",
+            comparison.ratios(TIME, FIRST, FIRST_OF_FEW),
             aim=at_most(1.1),
         ),
         Line(
-            "what count(*) in place of the kept total would cost",
-            contest.values(TOTAL, TIME),
+            "time of count(*), which the kept total saves",
+            comparison.values(TOTAL, TIME),
             unit="ms",
         ),
     ]

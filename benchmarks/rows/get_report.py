@@ -6,11 +6,20 @@ import time
 from app.embedded.ports import LOOPBACK
 from benchmarks import data
 from benchmarks.lab import Lab, Web
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, at_most, hold
-from benchmarks.usage import forget_peak, peak, processor_seconds, resident
+from benchmarks.results import (
+    Comparison,
+    Figures,
+    Line,
+    RowResult,
+    Turn,
+    at_least,
+    at_most,
+    compare,
+)
+from benchmarks.usage import peak, processor_seconds, reset_peak, resident
 
 OURS, PSQL = "this service", "psql, json_agg to /dev/null"
-TOTAL, FIRST, GROWTH, SIZE = "ms", "ms to the first byte", "MB more at the peak", "MB of JSON"
+TOTAL, FIRST, GROWTH, SIZE = "ms", "ms to the first byte", "MB of growth at the peak", "MB of JSON"
 CPU = "server CPU ms"
 _QUERY = """
 SELECT json_agg(json_build_object('id', id, 'report_at', report_at, 'order_id', order_id,
@@ -21,39 +30,39 @@ FROM reports WHERE report_at = '{day}'
 """
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     orders = lab.size.rows(100_000, least=100)
     async with lab.database(data.orders(orders, reported=True)) as url, lab.web(url) as web:
         turns = {OURS: _ours(web, orders), PSQL: _psql(lab, url)}
-        contest = await hold(f"the report of {orders:,} orders", turns, lab.size.rounds)
+        comparison = await compare(f"report of {orders:,} orders", turns, lab.size.rounds)
     remarks = [
-        "psql's time holds its start, which an empty statement would take too. The memory "
-        "is that of the web process: its peak, less what it had before the request.",
+        "psql's time includes its start, which an empty statement would need too. The growth is "
+        "the web process's peak memory, less what it had before the request.",
     ]
-    return Outcome(_lines(contest), [contest], remarks)
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
 def _ours(web: Web, orders: int) -> Turn:
     async def take() -> Figures:
         [pid] = web.pids
-        forget_peak(pid)
+        reset_peak(pid)
         before, spent, began = resident(pid), processor_seconds(pid), time.perf_counter()
-        first, answer = await _get(web.ports[0], f"/report?report_date={data.yesterday()}")
+        first, body = await _get(web.ports[0], f"/report?report_date={data.yesterday()}")
         ended = time.perf_counter()
-        assert answer.count(b'"order_id"') == orders, answer[:500]
+        assert body.count(b'"order_id"') == orders, body[:500]
         return {
             TOTAL: (ended - began) * 1e3,
             FIRST: (first - began) * 1e3,
             CPU: (processor_seconds(pid) - spent) * 1e3,
             GROWTH: max(peak(pid) - before, 0),
-            SIZE: len(answer) / 1e6,
+            SIZE: len(body) / 1e6,
         }
 
     return take
 
 
 async def _get(port: int, path: str) -> tuple[float, bytes]:
-    """Seconds until the first byte, and until the last."""
+    """The time of the first byte, and the whole response."""
     reader, writer = await asyncio.open_connection(LOOPBACK, port, limit=1 << 20)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     parts = [await reader.read(1 << 20)]
@@ -78,10 +87,11 @@ def _psql(lab: Lab, url: str) -> Turn:
     return take
 
 
-def _lines(contest: Contest) -> list[Line]:
-    speed = contest.ratios(TOTAL, PSQL, OURS)
+def _lines(comparison: Comparison) -> list[Line]:
+    speed = comparison.ratios(TOTAL, PSQL, OURS)
+    growth = comparison.values(OURS, GROWTH)
     return [
-        Line("speed of GET /report to psql's", speed, must=at_least(0.5)),
-        Line("first byte", contest.values(OURS, FIRST), aim=at_most(50), unit="ms"),
-        Line("growth of the web process", contest.values(OURS, GROWTH), aim=at_most(10), unit="MB"),
+        Line("speed of GET /report, ours / psql", speed, must=at_least(0.5)),
+        Line("first byte", comparison.values(OURS, FIRST), aim=at_most(50), unit="ms"),
+        Line("memory growth of the web process", growth, aim=at_most(10), unit="MB"),
     ]

@@ -1,11 +1,11 @@
-"""How much memory the processes have resident after work."""
+"""The resident memory of the processes after they have worked."""
 
 from benchmarks import data
 from benchmarks.lab import Lab, Web
 from benchmarks.load import Load
 from benchmarks.messages import publish
-from benchmarks.results import Contest, Line, Outcome, at_most
-from benchmarks.usage import peak, resident, tree
+from benchmarks.results import Comparison, Line, RowResult, at_most
+from benchmarks.usage import peak, process_tree, resident
 from harness.databases import connected
 from harness.service import Service
 from harness.waiting import eventually
@@ -18,27 +18,32 @@ _REPORTED = 100_000
 _USER = '{"username": "new{n}", "email": "new{n}@example.com"}'
 
 
-async def measure(lab: Lab) -> Outcome:
-    """All figures come from one service, so a round measures all of its processes."""
+async def measure(lab: Lab) -> RowResult:
+    """One service has all the processes, so a round measures all of them at once."""
     orders, reported = lab.size.rows(_ORDERS, least=500), lab.size.rows(_REPORTED, least=500)
-    contest = Contest("After load", {name: [] for name in (WEB, *OTHERS)})
+    comparison = Comparison("After load", {name: [] for name in (WEB, *OTHERS)})
     for _ in range(lab.size.rounds):
         async with lab.database(data.orders(reported)) as url:
-            await _take_turn(lab, url, orders, contest)
+            await _take_turn(lab, url, orders, comparison)
     lines = [
-        Line(f"Resident after load, {name}", contest.values(name, RESIDENT), must=limit, unit="MB")
-        for name in contest.results
+        Line(
+            f"Resident memory after load, {name}",
+            comparison.values(name, RESIDENT),
+            must=limit,
+            unit="MB",
+        )
+        for name in comparison.results
         for limit in [at_most(130 if name == WEB else 110)]
     ]
     remarks = [
-        "The web process has answered reads from the cache and past it, lists, writes, and "
-        f"GET /report of {reported:,} rows, up to 64 at once; the worker has settled "
+        "By then the web process has served reads with and without the cache, lists, writes, and "
+        f"GET /report of {reported:,} rows, up to 64 requests at once; the worker has settled "
         f"{orders:,} orders; the TaskIQ worker has built and sent the report.",
     ]
-    return Outcome(lines, [contest], remarks)
+    return RowResult(lines, [comparison], remarks)
 
 
-async def _take_turn(lab: Lab, url: str, orders: int, contest: Contest) -> None:
+async def _take_turn(lab: Lab, url: str, orders: int, comparison: Comparison) -> None:
     rabbitmq = await lab.rabbitmq()
     await rabbitmq.delete_queues()
     names = ("web", "worker", "scheduler", "taskiq_worker")
@@ -47,7 +52,7 @@ async def _take_turn(lab: Lab, url: str, orders: int, contest: Contest) -> None:
         await _serve(lab, Web((service.port,), (service.web.pid,)))
         await _settled(url, orders)
         for name, pid in _pids(service).items():
-            contest.results[name].append({RESIDENT: resident(pid), PEAK: peak(pid)})
+            comparison.results[name].append({RESIDENT: resident(pid), PEAK: peak(pid)})
 
 
 async def _serve(lab: Lab, web: Web) -> None:
@@ -63,7 +68,7 @@ async def _serve(lab: Lab, web: Web) -> None:
 
 
 async def _settled(url: str, orders: int) -> None:
-    """The queues are empty, and the report is built."""
+    """Wait until the queues are worked off, and the report is built and sent."""
     query = """
         SELECT (SELECT count(*) FROM messages) = $1
             AND EXISTS (SELECT FROM reports) AND NOT EXISTS (SELECT FROM outbox)
@@ -74,6 +79,6 @@ async def _settled(url: str, orders: int) -> None:
 
 def _pids(service: Service) -> dict[str, int]:
     processes = (service.web, service.worker, service.scheduler, service.taskiq_worker)
-    _, *children = [process.pid for process in tree(service.taskiq_worker.pid)]
+    _, *children = [process.pid for process in process_tree(service.taskiq_worker.pid)]
     pids = [*(process.pid for process in processes), max(children, key=resident)]
     return dict(zip((WEB, *OTHERS), pids, strict=True))

@@ -1,4 +1,4 @@
-"""The nightly report of a large day, from the worker's start to the last message about it."""
+"""The nightly report of a large day, from the worker's start to the last message of the report."""
 
 import re
 from datetime import datetime
@@ -7,7 +7,7 @@ from math import ceil
 from app.repositories.reports import ROWS_PER_MESSAGE
 from benchmarks import data
 from benchmarks.lab import POSTGRES_CPU, Lab
-from benchmarks.results import Contest, Figures, Line, Outcome, at_most, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, at_most, compare
 from benchmarks.usage import Meter, highest_peak
 from harness.databases import connected
 from harness.processes import Process, run
@@ -16,7 +16,7 @@ from harness.waiting import eventually
 OURS, PSQL = "this service", "INSERT … SELECT … GROUP BY in psql"
 BUILD, SEND, PEAK = "seconds to build", "seconds to send", "peak MB of the worker"
 _ORDERS = 1_000_000
-_LONGEST = 300
+_TIMEOUT = 300
 _INSERT = """
 INSERT INTO reports (report_at, order_id, count_product)
 SELECT '{day}', o.id, sum(i.quantity) FROM orders o JOIN order_items i ON i.order_id = o.id
@@ -25,51 +25,51 @@ GROUP BY o.id
 """
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     count = lab.size.rows(_ORDERS, least=1000)
     async with lab.database(data.orders(count)) as url:
         turns = {OURS: lambda: _ours(lab, url, count), PSQL: lambda: _psql(lab, url, count)}
-        contest = await hold(f"{count:,} orders, {3 * count:,} lines", turns, lab.size.rounds)
+        comparison = await compare(f"{count:,} orders, {3 * count:,} lines", turns, lab.size.rounds)
     messages = ceil(count / ROWS_PER_MESSAGE)
     remarks = [
-        "Ours is the TaskIQ worker's own path: a night is owed when it starts. The building takes "
-        "from its first log line to its second; within are the run's lock and closing, and the "
-        f"bodies of the {messages} messages in the outbox, which psql is spared.",
-        "The sending is from there to RabbitMQ's confirmation of the last message.",
+        "The TaskIQ worker starts while a day is owed, and builds it as it does every night. The "
+        "time to build is from its first log line to its second. It includes locking and closing "
+        f"the report run, and writing {messages} messages to the outbox, which psql does not do.",
+        "The time to send is from then to RabbitMQ's confirmation of the last message.",
     ]
-    return Outcome(_lines(contest), [contest], remarks)
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
-def _lines(contest: Contest) -> list[Line]:
-    ratios = contest.ratios(BUILD, OURS, PSQL)
-    peaks = contest.values(OURS, PEAK)
+def _lines(comparison: Comparison) -> list[Line]:
+    ratios = comparison.ratios(BUILD, OURS, PSQL)
+    peaks = comparison.values(OURS, PEAK)
     return [
-        Line("Building the report, ours to psql", ratios, must=at_most(1.3), aim=at_most(1.1)),
+        Line("Time to build the report, ours / psql", ratios, must=at_most(1.3), aim=at_most(1.1)),
         Line(
-            "PostgreSQL's CPU, ours with the messages to psql",
-            contest.ratios(POSTGRES_CPU, OURS, PSQL),
+            "PostgreSQL CPU, ours with the messages / psql",
+            comparison.ratios(POSTGRES_CPU, OURS, PSQL),
         ),
         Line("Peak memory of the worker", peaks, must=at_most(110), unit="MB"),
     ]
 
 
-async def _forget(url: str) -> None:
+async def _delete_reports(url: str) -> None:
     async with connected(url) as connection:
         await connection.execute("TRUNCATE reports, report_runs, outbox")
         await connection.execute("CHECKPOINT", timeout=60)
 
 
 async def _ours(lab: Lab, url: str, count: int) -> Figures:
-    await _forget(url)
+    await _delete_reports(url)
     rabbitmq = await lab.rabbitmq()
     await rabbitmq.delete_queues()
     messages = ceil(count / ROWS_PER_MESSAGE)
     async with lab.service(url, rabbitmq=rabbitmq) as service:
         worker, postgres = service.taskiq_worker, Meter(lab.postgres.pid)
         worker.start()
-        await eventually(lambda: _sent(worker) >= messages, _LONGEST, lambda: worker.output)
+        await eventually(lambda: _sent(worker) >= messages, _TIMEOUT, lambda: worker.output)
         peak, seconds = highest_peak(worker.pid), postgres.seconds
-        began, built, *sent = _moments(worker)
+        began, built, *sent = _timestamps(worker)
     await _check(url, count)
     return {
         BUILD: (built - began).total_seconds(),
@@ -84,24 +84,24 @@ def _sent(worker: Process) -> int:
     return worker.output.count("Sent report message")
 
 
-def _moments(worker: Process) -> list[datetime]:
-    """When each line about the report was logged."""
+def _timestamps(worker: Process) -> list[datetime]:
+    """When the lines about the report were logged: start, built, then one per message sent."""
     lines = re.findall(r".*(?:Starting report|Created \d+ reports|Sent report).*", worker.output)
     found = [re.search(r'"timestamp": "([^"]+)"', line) for line in lines]
-    return [datetime.fromisoformat(moment[1]) for moment in found if moment]
+    return [datetime.fromisoformat(match[1]) for match in found if match]
 
 
 async def _psql(lab: Lab, url: str, count: int) -> Figures:
-    await _forget(url)
+    await _delete_reports(url)
     insert = _INSERT.format(day=data.yesterday())
     command, variables = lab.psql(url, "-c", r"\timing on", "-c", insert)
     postgres = Meter(lab.postgres.pid)
-    output = await run(lab.process("psql", *command, **variables), seconds=_LONGEST)
+    output = await run(lab.process("psql", *command, **variables), seconds=_TIMEOUT)
     seconds = postgres.seconds
-    taken = re.search(r"Time: ([\d.]+) ms", output)
-    assert taken, output
+    timing = re.search(r"Time: ([\d.]+) ms", output)
+    assert timing, output
     await _check(url, count)
-    return {BUILD: float(taken[1]) / 1000, POSTGRES_CPU: seconds / count * 1e6}
+    return {BUILD: float(timing[1]) / 1000, POSTGRES_CPU: seconds / count * 1e6}
 
 
 async def _check(url: str, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Order messages through RabbitMQ, of ten hot products, committed and acknowledged."""
+"""Orders of ten popular products through RabbitMQ, each committed and acknowledged."""
 
 import asyncio
 import statistics
@@ -11,19 +11,19 @@ import asyncpg
 from benchmarks import data
 from benchmarks.lab import POSTGRES_CPU, Lab
 from benchmarks.messages import depth, publish
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
-from benchmarks.usage import Machine, Meter
+from benchmarks.results import Comparison, Figures, Line, RowResult, Turn, at_least, compare
+from benchmarks.usage import CoreMeter, Meter
 from harness.databases import connected
 from harness.invariants import check_invariants
 from harness.processes import Process, finish, run
 from harness.service import COMMANDS, PYTHON
 from harness.waiting import eventually
 
-OURS, ORM = "this service", "FastStream, one ORM transaction a message"
-RATE, CPU, BUSY = "orders/s", "CPU µs of the consumers", "cores busy"
+OURS, ORM = "this service", "FastStream, one ORM transaction per message"
+RATE, CPU, BUSY = "orders/s", "consumer CPU µs", "cores busy"
 _COUNT = 10_000
 _ORDERS_BEFORE = 1000
-_SLOWER = 4  # the peer with the ORM gets a quarter of the messages
+_ORM_SHARE = 4  # the slower peer with the ORM gets one message in four
 _CONNECTIONS = (2, 4, 8)
 _ORM_QUEUE = "orm_orders"
 _ADDED = """
@@ -36,24 +36,24 @@ FROM added
 """
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     count = lab.size.rows(_COUNT, least=1000)
     turns: dict[str, Turn] = {
         OURS: lambda: _ours(lab, count),
-        ORM: lambda: _orm(lab, count // _SLOWER),
+        ORM: lambda: _orm(lab, count // _ORM_SHARE),
         **{_loop(n): _loop_turn(lab, count, n) for n in _CONNECTIONS},
     }
-    contest = await hold("Orders of 3 lines", turns, lab.size.rounds, warm_up=False)
+    comparison = await compare("Orders of 3 lines", turns, lab.size.rounds, warm_up=False)
     remarks = [
-        f"{count:,} messages wait in the queue when the consumer starts ({count // _SLOWER:,} for "
-        "the ORM); 100 customers, 3 of 10 products each; PostgreSQL with its default durability "
-        f"and {_ORDERS_BEFORE:,} orders that it has already.",
-        "The rate is that of the first transaction to the last, by PostgreSQL's clock. At the end "
-        "the queue is empty, every order is there, and the invariants hold.",
-        "The bare loop has its orders at hand: no queue, no acknowledgement, no memory of "
-        "messages, no check of the address's owner.",
+        f"{count:,} messages wait in the queue when the consumer starts ({count // _ORM_SHARE:,} "
+        "for the ORM). They are from 100 customers, for 3 of 10 products each. PostgreSQL has its "
+        f"default durability, and {_ORDERS_BEFORE:,} earlier orders.",
+        "The rate is measured from the first transaction to the last, by PostgreSQL's clock. At "
+        "the end the queue is empty, every order is there, and the invariants hold.",
+        "The bare loop makes up its orders itself: it has no queue and no acknowledgements, does "
+        "not record messages, and does not check who owns the address.",
     ]
-    return Outcome(_lines(contest), [contest], remarks)
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
 def _loop(connections: int) -> str:
@@ -64,15 +64,15 @@ def _loop_turn(lab: Lab, count: int, connections: int) -> Turn:
     return lambda: _bare(lab, count, connections)
 
 
-def _lines(contest: Contest) -> list[Line]:
+def _lines(comparison: Comparison) -> list[Line]:
     best = max(
-        map(_loop, _CONNECTIONS), key=lambda name: statistics.median(contest.values(name, RATE))
+        map(_loop, _CONNECTIONS), key=lambda name: statistics.median(comparison.values(name, RATE))
     )
     return [
-        Line("Orders/s, ours to FastStream + ORM", contest.ratios(RATE, OURS, ORM), at_least(5)),
+        Line("Orders/s, ours / FastStream + ORM", comparison.ratios(RATE, OURS, ORM), at_least(5)),
         Line(
-            f"Orders/s, ours to the best {best}",
-            contest.ratios(RATE, OURS, best),
+            f"Orders/s, ours / the best {best}",
+            comparison.ratios(RATE, OURS, best),
             must=at_least(0.6),
             aim=at_least(1),
         ),
@@ -80,8 +80,7 @@ def _lines(contest: Contest) -> list[Line]:
 
 
 def _shop(lab: Lab) -> AbstractAsyncContextManager[str]:
-    """A shop with some orders: a statement that was planned for empty tables stays slow when they
-    fill."""
+    """Not empty: a statement that was planned for empty tables stays slow when they fill up."""
     return lab.database(data.orders(_ORDERS_BEFORE))
 
 
@@ -93,7 +92,7 @@ async def _ours(lab: Lab, count: int) -> Figures:
 
 
 async def consume(lab: Lab, url: str, count: int, workers: int = 1) -> Figures:
-    """Worker processes settle messages that waited for them in the queue."""
+    """The worker processes settle `count` messages that wait in the queue when they start."""
     rabbitmq = await lab.rabbitmq()
     async with lab.service(url, rabbitmq=rabbitmq) as service:
         processes = [
@@ -123,8 +122,8 @@ async def _drain(
         before = await _newest(connection)
         async with _running(consumers, ready):
             workers = Meter(*(consumer.pid for consumer in consumers))
-            postgres, machine = Meter(lab.postgres.pid), Machine()
-            await eventually(lambda: _are_there(connection, before, count), seconds=300)
+            postgres, machine = Meter(lab.postgres.pid), CoreMeter()
+            await eventually(lambda: _all_placed(connection, before, count), seconds=300)
             costs = {BUSY: machine.busy_cores, **_costs(workers.seconds, postgres.seconds, count)}
         figures = {RATE: await _rate(connection, before, count), **costs}
     assert await depth(rabbitmq.url, queue) == 0
@@ -161,8 +160,8 @@ async def _newest(connection: "asyncpg.Connection[Any]") -> int:
     return int(await connection.fetchval("SELECT coalesce(max(id), 0) FROM orders"))
 
 
-async def _are_there(connection: "asyncpg.Connection[Any]", before: int, count: int) -> bool:
-    """Counting is expensive, so the newest id is looked at first."""
+async def _all_placed(connection: "asyncpg.Connection[Any]", before: int, count: int) -> bool:
+    """Counting is slow, so it looks at the newest id first."""
     if await _newest(connection) < before + count:
         return False
     query = "SELECT count(*) FROM orders WHERE id > $1"
@@ -170,7 +169,7 @@ async def _are_there(connection: "asyncpg.Connection[Any]", before: int, count: 
 
 
 async def _rate(connection: "asyncpg.Connection[Any]", before: int, count: int) -> float:
-    """Without the orders of the first transaction, whose own time is not measured either."""
+    """Leaves out the orders of the first transaction: the clock starts when they are committed."""
     added = await connection.fetchrow(_ADDED, before)
     assert added and added["orders"] == count
     return float(added["rate"])
