@@ -29,7 +29,7 @@ CPU, RATE, POSTGRES_CPU = "server CPU µs", "requests/s", "PostgreSQL CPU µs"
 
 @dataclass(frozen=True)
 class Size:
-    """`scale` is that of the tables, 1 for the promised ones."""
+    """`seconds` of one burst; `scale` of the tables, 1 for the sizes that the page promises."""
 
     rounds: int = 5
     seconds: float = 3.0
@@ -44,7 +44,7 @@ QUICK = Size(rounds=1, seconds=0.2, scale=0.001)
 
 @dataclass(frozen=True)
 class Web:
-    """Processes that answer HTTP."""
+    """Processes that serve HTTP."""
 
     ports: tuple[int, ...]
     pids: tuple[int, ...]
@@ -90,7 +90,7 @@ class Lab:
         return folder
 
     async def template(self, name: str, fill: Callable[[str], Awaitable[None]]) -> str:
-        """A database to copy, filled when it is first asked for."""
+        """The name of a database to copy from, filled on first use."""
         if name not in self._templates:
             url = await self._stack.enter_async_context(self.databases.fresh())
             await fill(url)
@@ -121,7 +121,7 @@ class Lab:
 
     @asynccontextmanager
     async def peer(self, module: str, url: str) -> AsyncIterator[Web]:
-        """An ASGI application of `benchmarks.peers` under the server that ours runs under."""
+        """An ASGI application of `benchmarks.peers`, under the same server as ours."""
         port = free_port()
         options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
         command = ["-m", "uvicorn", f"benchmarks.peers.{module}:app", *options]
@@ -132,22 +132,22 @@ class Lab:
             yield Web((port,), (process.pid,))
 
     def process(self, name: str, *command: str | Path, url: str = "", **more: str) -> Process:
-        """A peer: it gets the same servers as ours, and the cache's database 9."""
+        """A peer. It uses the same servers as ours, but database 9 of the cache."""
         variables = {"DATABASE_URL": url, "REDIS_URL": f"{self.valkey.url}/9", **more}
         log = self.folder(name) / "log"
         return Process(name, command, variables, directory=ROOT, log=log)
 
     async def burst(self, load: Load, web: Web) -> Figures:
         servers, postgres = Meter(*web.pids), Meter(self.postgres.pid)
-        answers = await generate(load, web.ports, self.size.seconds)
+        responses = await generate(load, web.ports, self.size.seconds)
         return {
-            CPU: servers.seconds / answers.total * 1e6,
-            RATE: answers.total / answers.seconds,
-            POSTGRES_CPU: postgres.seconds / answers.total * 1e6,
+            CPU: servers.seconds / responses.total * 1e6,
+            RATE: responses.total / responses.seconds,
+            POSTGRES_CPU: postgres.seconds / responses.total * 1e6,
         }
 
     def psql(self, url: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        """psql of the server's own version: the command and its environment."""
+        """The command and environment of a psql of the server's own version."""
         password, *command = shlex.split(self.postgres.psql)
         name, _, value = password.partition("=")
         return [*command[:-1], url.rpartition("/")[2], *arguments], {name: value}

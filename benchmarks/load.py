@@ -1,7 +1,7 @@
 """The load generator, in a process of its own: `python -m benchmarks.load JSON`.
 
-A closed loop: every connection sends its next request when it has the answer to the one before.
-`{n}` in path and body is the number of the request, between `first` and `first + count`.
+A closed loop: each connection sends its next request when it has the response to the last one.
+`{n}` in path and body counts from `first` up to `first + count - 1`, then starts again.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its bases
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
 
     def send(self) -> None:
         assert self._transport
@@ -57,7 +57,7 @@ class Client(asyncio.Protocol):
         if not _is_complete(self._received):
             return
         status, self._received = self._received[9:12].decode(), b""
-        self._run.answered(status)
+        self._run.count(status)
         if self._run.goes_on:
             self.send()
         else:
@@ -71,8 +71,8 @@ class Client(asyncio.Protocol):
             self._transport.abort()
 
 
-def _is_complete(answer: bytes) -> bool:
-    head, separator, body = answer.partition(_HEAD_ENDS)
+def _is_complete(response: bytes) -> bool:
+    head, separator, body = response.partition(_HEAD_ENDS)
     if not separator:
         return False
     _, found, rest = head.lower().partition(_LENGTH)
@@ -95,7 +95,7 @@ class Run:
     def goes_on(self) -> bool:
         return self._ended - self._began < self._seconds
 
-    def answered(self, status: str) -> None:
+    def count(self, status: str) -> None:
         self._statuses[status] += 1
         self._ended = time.perf_counter()
 
@@ -125,7 +125,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Responses:
     statuses: dict[str, int]
     seconds: float
     lost: int
@@ -135,25 +135,25 @@ class Answers:
         return sum(self.statuses.values())
 
 
-async def generate(load: Load, ports: Sequence[int], seconds: float) -> Answers:
-    """Start the generator. A fast refusal is no answer, so any status but 2xx is an error."""
-    order = json.dumps({"load": asdict(load), "ports": ports, "seconds": seconds})
+async def generate(load: Load, ports: Sequence[int], seconds: float) -> Responses:
+    """Runs the generator. Any status but 2xx fails the run: a fast error is not a fast response."""
+    job = json.dumps({"load": asdict(load), "ports": ports, "seconds": seconds})
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.load", order), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "benchmarks.load", job), stdout=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(seconds + 60):
         output, _ = await process.communicate()
     assert process.returncode == 0, f"the load generator failed at {load.method} {load.path}"
-    answers = Answers(**json.loads(output))
-    refused = {status: n for status, n in answers.statuses.items() if not status.startswith("2")}
-    assert not refused and not answers.lost, f"{load.method} {load.path}: {answers}"
-    return answers
+    responses = Responses(**json.loads(output))
+    failed = {status: n for status, n in responses.statuses.items() if not status.startswith("2")}
+    assert not failed and not responses.lost, f"{load.method} {load.path}: {responses}"
+    return responses
 
 
-async def _main(order: dict[str, Any]) -> None:
-    load = Load(**order["load"])
-    found = await Run(load, order["seconds"]).measure(order["ports"], load.connections)
-    print(json.dumps(found))
+async def _main(job: dict[str, Any]) -> None:
+    load = Load(**job["load"])
+    measured = await Run(load, job["seconds"]).measure(job["ports"], load.connections)
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

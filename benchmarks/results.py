@@ -1,4 +1,4 @@
-"""What a row hands back: figures of everyone who took part, and the ratios that were promised."""
+"""What a row returns: the figures of every contestant, and the ratios that were promised."""
 
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ def at_most(limit: float) -> Goal:
 
 @dataclass(frozen=True)
 class Line:
-    """One promise and what was measured of it, a value a round."""
+    """A promise and what was measured for it, one value per round."""
 
     what: str
     values: Sequence[float]
@@ -50,7 +50,7 @@ class Line:
 
 @dataclass
 class Contest:
-    """Several take the same test by turns; `results` has a value a round for each of them."""
+    """Contestants take the same test in turn; `results` has one entry per round for each."""
 
     title: str
     results: dict[str, list[Figures]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Contest:
         return [figures[figure] for figures in self.results[name]]
 
     def ratios(self, figure: str, of: str, to: str) -> list[float]:
-        """Round by round, so that what slows the machine for a while slows both sides."""
+        """One ratio per round: what slows the machine down for a while slows both sides."""
         pairs = zip(self.values(of, figure), self.values(to, figure), strict=True)
         return [left / right for left, right in pairs if right]
 
@@ -72,7 +72,7 @@ class Outcome:
 
 
 async def hold(title: str, turns: Mapping[str, Turn], rounds: int, warm_up: bool = True) -> Contest:
-    """Everyone once in each round, the order turned round every time."""
+    """Runs every turn once per round, and reverses their order from round to round."""
     contest = Contest(title, {name: [] for name in turns})
     for turn in turns.values() if warm_up else ():
         await turn()

@@ -1,4 +1,4 @@
-"""What processes cost: processor time and memory, their children included."""
+"""What processes cost: CPU time and memory, including their children."""
 
 import contextlib
 import time
@@ -14,7 +14,7 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def processor_seconds(*pids: int) -> float:
-    """Of all threads, of the children that run and of those that have ended."""
+    """CPU seconds of all threads, of running children and of children that have ended."""
     return sum(_of_process(process) for pid in pids for process in tree(pid))
 
 
@@ -26,7 +26,7 @@ def _of_process(process: psutil.Process) -> float:
 
 
 def _gauge(pid: int, name: str) -> float:
-    """A line of /proc/<pid>/status, in MB."""
+    """A field of /proc/<pid>/status, in MB."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024
@@ -38,12 +38,12 @@ def resident(pid: int) -> float:
 
 
 def peak(pid: int) -> float:
-    """The most that the process has ever had resident, or since `forget_peak`."""
+    """The most that the process has had resident since its start or since `forget_peak`, in MB."""
     return _gauge(pid, "VmHWM")
 
 
 def highest_peak(pid: int) -> float:
-    """Of the process and its children, the one with most."""
+    """The highest peak among the process and its children, in MB."""
     return max(peak(process.pid) for process in tree(pid))
 
 
@@ -52,7 +52,7 @@ def forget_peak(pid: int) -> None:
 
 
 class Meter:
-    """Processor seconds since it was made."""
+    """Measures CPU seconds since it was created."""
 
     def __init__(self, *pids: int) -> None:
         self._read: Callable[[], float] = lambda: processor_seconds(*pids)
@@ -64,7 +64,7 @@ class Meter:
 
 
 class Machine:
-    """How many cores have been busy since it was made, whoever kept them so."""
+    """Measures how many cores have been busy since it was created, with any process."""
 
     def __init__(self) -> None:
         self._began, self._before = time.perf_counter(), _busy_seconds()

@@ -1,7 +1,7 @@
-"""Bare ASGI functions: a constant, one GET from Redis, and gathered rows through asyncpg.
+"""Bare ASGI functions: a constant body, one GET from Redis, and joined SELECTs through asyncpg.
 
-They check nothing, log nothing and count nothing; what they cost is what the protocol and one call
-of the library cost.
+They validate nothing, log nothing and count nothing: they cost what the protocol and one call of
+the library cost.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ redis = Redis.from_url(os.environ["REDIS_URL"])
 
 
 class Rows:
-    """The ids that are asked for in one turn of the event loop make one statement."""
+    """Joins the ids that are requested in one iteration of the event loop into one SELECT."""
 
     def __init__(self) -> None:
         self._pool: asyncpg.Pool[Any] | None = None
@@ -41,11 +41,11 @@ class Rows:
 
     def _load(self) -> None:
         waiting, self._waiting = self._waiting, {}
-        task = asyncio.create_task(self._answer(waiting))
+        task = asyncio.create_task(self._select(waiting))
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
 
-    async def _answer(self, waiting: "dict[int, asyncio.Future[bytes]]") -> None:
+    async def _select(self, waiting: "dict[int, asyncio.Future[bytes]]") -> None:
         assert self._pool
         query = "SELECT * FROM users WHERE id = ANY ($1)"
         for row in await self._pool.fetch(query, list(waiting)):
@@ -64,14 +64,14 @@ async def _cached(identity: str) -> bytes:
     return value or b""
 
 
-async def _gathered(identity: str) -> bytes:
+async def _joined(identity: str) -> bytes:
     return await rows.get(int(identity))
 
 
 _ROUTES: dict[str, Callable[[str], Awaitable[bytes]]] = {
     "constant": _constant,
     "cached": _cached,
-    "gathered": _gathered,
+    "joined": _joined,
 }
 
 

@@ -1,5 +1,5 @@
-"""The fastest safe single statement for an order, in a bare loop without queue or messages:
-`python -m benchmarks.peers.asyncpg_loop ORDERS CONNECTIONS`. Prints its processor seconds.
+"""The fastest safe single statement that places an order, in a bare loop without queue or messages:
+`python -m benchmarks.peers.asyncpg_loop ORDERS CONNECTIONS`. Prints its CPU seconds.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""The usual consumer: FastStream, a session a message, entities, one commit.
+"""The usual consumer: FastStream, one session per message, ORM entities, one commit.
 
-Safe against overselling and deadlocks as most would make it: the products are locked in the order
-of their ids. It knows no repeats, answers nobody, and is spared FastStream's two log lines a
+It avoids overselling and deadlocks in the usual way: it locks the products in the order of their
+ids. It does not detect repeats, sends no replies, and is spared FastStream's two log lines per
 message.
 """
 

@@ -18,14 +18,14 @@ from benchmarks.results import Contest, Line, Outcome, Turn, at_least, at_most, 
 from harness.waiting import eventually
 
 OURS, FASTAPI = "this service", "FastAPI + redis-py"
-BARE, CONSTANT = "bare ASGI, one GET", "bare ASGI, constant bytes"
+BARE, CONSTANT = "bare ASGI + one Redis GET", "bare ASGI, constant body"
 FASTIFY = "Fastify + ioredis"
 _KEYS = 1000
 _FASTIFY = ROOT / "benchmarks" / "peers" / "fastify"
 
 
 async def measure(lab: Lab) -> Outcome:
-    remarks = ["Everyone answers from 1,000 keys; 64 connections, each waits for its answer."]
+    remarks = ["1,000 keys each; 64 connections, each of which waits for its response."]
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(lab.database(data.shop(products=_KEYS)))
         ours = await stack.enter_async_context(lab.web(url))
@@ -59,7 +59,7 @@ def _turn(lab: Lab, web: Web, path: str) -> Turn:
 
 
 async def warm(lab: Lab, web: Web) -> None:
-    """Until the cache holds every user and product."""
+    """Reads until the cache holds every user and product."""
     async with Redis(port=lab.valkey.port) as redis:
         for kind in ("user", "product"):
             keys = [f"{kind}:{number}" for number in range(1, _KEYS + 1)]
@@ -72,7 +72,7 @@ async def warm(lab: Lab, web: Web) -> None:
 
 
 async def _copy(lab: Lab) -> None:
-    """What the service has cached, for its peers: the same keys in a database of their own."""
+    """Copies what the service has cached into the peers' own database, under the same keys."""
     async with Redis(port=lab.valkey.port) as redis:
         for kind in ("user", "product"):
             for number in range(1, _KEYS + 1):
@@ -81,7 +81,7 @@ async def _copy(lab: Lab) -> None:
 
 @asynccontextmanager
 async def _fastify(lab: Lab) -> AsyncIterator[Web]:
-    """Installed into the run's own directory."""
+    """Fastify, installed into the run's own directory. Raises AssertionError if it cannot be."""
     assert shutil.which("node") and shutil.which("npm"), "node and npm are not installed"
     directory = lab.directory / "fastify"
     shutil.copytree(_FASTIFY, directory)
@@ -102,10 +102,10 @@ async def _fastify(lab: Lab) -> AsyncIterator[Web]:
 
 
 def _lines(contest: Contest) -> list[Line]:
-    what = contest.title + ", cached: CPU of a request,"
+    what = contest.title + ", cached: CPU per request,"
     lines = [
         Line(
-            f"{what} {FASTAPI} to ours",
+            f"{what} {FASTAPI} / ours",
             contest.ratios(CPU, FASTAPI, OURS),
             must=at_least(2.5),
             aim=at_least(5),
@@ -113,8 +113,8 @@ def _lines(contest: Contest) -> list[Line]:
     ]
     if BARE in contest.results:
         values = contest.ratios(CPU, OURS, BARE)
-        lines.append(Line(f"{what} ours to {BARE}", values, must=at_most(1.1)))
-        lines.append(Line(f"{what} ours to {CONSTANT}", contest.ratios(CPU, OURS, CONSTANT)))
+        lines.append(Line(f"{what} ours / {BARE}", values, must=at_most(1.1)))
+        lines.append(Line(f"{what} ours / {CONSTANT}", contest.ratios(CPU, OURS, CONSTANT)))
     if FASTIFY in contest.results:
-        lines.append(Line(f"{what} ours to {FASTIFY}", contest.ratios(CPU, OURS, FASTIFY)))
+        lines.append(Line(f"{what} ours / {FASTIFY}", contest.ratios(CPU, OURS, FASTIFY)))
     return lines

@@ -14,8 +14,8 @@ _COUNT = 100
 _FEW = 1000
 FIRST, MIDDLE, LAST = "page 1", "the middle page", "the last page"
 FIRST_OF_FEW = f"page 1 of {_FEW:,} users"
-TOTAL, BARE_PAGE = "count(*) alone, by asyncpg", "page 1 alone, by asyncpg"
-TIME, WEB, POSTGRES = "ms a request", "server CPU ms", "PostgreSQL CPU ms"
+TOTAL, BARE_PAGE = "count(*) alone, through asyncpg", "page 1 alone, through asyncpg"
+TIME, WEB, POSTGRES = "ms per request", "server CPU ms", "PostgreSQL CPU ms"
 _COUNT_QUERY = "SELECT count(*) FROM users"
 _PAGE_QUERY = f"SELECT * FROM users ORDER BY id LIMIT {_COUNT}"
 
@@ -35,8 +35,8 @@ async def measure(lab: Lab) -> Outcome:
             TOTAL: _statement(url, _COUNT_QUERY),
             BARE_PAGE: _statement(url, _PAGE_QUERY),
         }
-        contest = await hold(f"GET /users?count=100 of {many:,}", turns, lab.size.rounds)
-    remarks = ["One connection, one request after the other; `total` is exact in each of them."]
+        contest = await hold(f"GET /users?count=100 of {many:,} users", turns, lab.size.rounds)
+    remarks = ["One connection, one request at a time; `total` is exact in every response."]
     return Outcome(_lines(contest), [contest], remarks)
 
 
@@ -45,18 +45,18 @@ def _page(lab: Lab, web: Web, number: int) -> Turn:
 
     async def take() -> Figures:
         servers, postgres = Meter(*web.pids), Meter(lab.postgres.pid)
-        answers = await generate(load, web.ports, lab.size.seconds)
+        responses = await generate(load, web.ports, lab.size.seconds)
         return {
-            TIME: answers.seconds / answers.total * 1e3,
-            WEB: servers.seconds / answers.total * 1e3,
-            POSTGRES: postgres.seconds / answers.total * 1e3,
+            TIME: responses.seconds / responses.total * 1e3,
+            WEB: servers.seconds / responses.total * 1e3,
+            POSTGRES: postgres.seconds / responses.total * 1e3,
         }
 
     return take
 
 
 def _statement(url: str, query: str) -> Turn:
-    """The best of several, from a connection that has run it before."""
+    """The fastest of six runs on one connection: the first run has prepared the statement."""
 
     async def take() -> Figures:
         took = []
@@ -72,15 +72,15 @@ def _statement(url: str, query: str) -> Turn:
 
 def _lines(contest: Contest) -> list[Line]:
     return [
-        Line("time of the last page to page 1", contest.ratios(TIME, LAST, FIRST), must=at_most(2)),
-        Line("time of the middle page to page 1", contest.ratios(TIME, MIDDLE, FIRST)),
+        Line("time, the last page / page 1", contest.ratios(TIME, LAST, FIRST), must=at_most(2)),
+        Line("time, the middle page / page 1", contest.ratios(TIME, MIDDLE, FIRST)),
         Line(
-            f"time of page 1 to {FIRST_OF_FEW}",
+            f"time, page 1 / {FIRST_OF_FEW}",
             contest.ratios(TIME, FIRST, FIRST_OF_FEW),
             aim=at_most(1.1),
         ),
         Line(
-            "what count(*) in place of the kept total would cost",
+            "cost of count(*) if the total were not kept",
             contest.values(TOTAL, TIME),
             unit="ms",
         ),

@@ -1,4 +1,4 @@
-"""What grows with the tables, and what a second process costs."""
+"""Which costs grow with the tables, and what a second process costs."""
 
 from contextlib import AsyncExitStack
 
@@ -21,13 +21,13 @@ async def measure(lab: Lab) -> Outcome:
     contests = [*await _growth(lab), *await _second_process(lab)]
     remarks = [
         f"{lab.size.rows(_MANY, least=_FEW):,} orders in the large tables, {_FEW:,} in the small "
-        f"ones, which are new in every round; {lab.size.rows(_MESSAGES, least=1000):,} more are "
-        "placed in a turn.",
-        "The cores of this machine are shared with PostgreSQL, RabbitMQ and the load generator, so "
-        "a second process cannot double a rate here. What it must not do is cost more.",
-        f"Each web process has {_CONNECTIONS} connections: what a process saves by answering "
-        "concurrent requests together is the same with one as with two.",
-        "The invariants were checked after the orders, and held.",
+        f"ones, which are new in every round; each turn places "
+        f"{lab.size.rows(_MESSAGES, least=1000):,} more.",
+        "The service shares the cores of this machine with PostgreSQL, RabbitMQ and the load "
+        "generator, so a second process cannot double a rate here. It must not cost more, though.",
+        f"Each web process gets {_CONNECTIONS} connections, so that one process and two save "
+        "equally by handling concurrent requests together.",
+        "The invariants were checked after the orders, and they held.",
     ]
     return Outcome(_lines(*contests), contests, remarks)
 
@@ -36,23 +36,23 @@ def _lines(placed: Contest, read: Contest, consumers: Contest, webs: Contest) ->
     within = at_most(1.1)
     return [
         Line(
-            f"Orders/s with {MANY} to {FEW}",
+            f"Orders/s, {MANY} / {FEW}",
             placed.ratios(orders.RATE, MANY, FEW),
             must=at_least(0.9),
         ),
-        Line(f"CPU of a cached read, {MANY} to {FEW}", read.ratios(CPU, MANY, FEW), must=within),
+        Line(f"CPU per cached read, {MANY} / {FEW}", read.ratios(CPU, MANY, FEW), must=within),
         Line(
-            "Orders/s, two consumers to one",
+            "Orders/s, two consumers / one",
             consumers.ratios(orders.RATE, TWO, ONE),
             aim=at_least(1.6),
         ),
-        Line("CPU of an order's consumer, two to one", consumers.ratios(orders.CPU, TWO, ONE)),
+        Line("Consumer CPU per order, two consumers / one", consumers.ratios(orders.CPU, TWO, ONE)),
         Line(
-            "PostgreSQL's CPU of an order, two consumers to one",
+            "PostgreSQL CPU per order, two consumers / one",
             consumers.ratios(POSTGRES_CPU, TWO, ONE),
         ),
-        Line("CPU of a cached read, two web processes to one", webs.ratios(CPU, TWO, ONE), within),
-        Line("Cached reads/s, two web processes to one", webs.ratios(RATE, TWO, ONE)),
+        Line("CPU per cached read, two web processes / one", webs.ratios(CPU, TWO, ONE), within),
+        Line("Cached reads/s, two web processes / one", webs.ratios(RATE, TWO, ONE)),
     ]
 
 
@@ -63,13 +63,13 @@ async def _growth(lab: Lab) -> tuple[Contest, Contest]:
             FEW: lambda: _orders_in_new_tables(lab),
             MANY: lambda: _orders(lab, large, workers=1),
         }
-        placed = await hold("Orders placed among", turns, lab.size.rounds)
+        placed = await hold("Orders, with", turns, lab.size.rounds)
         await check_invariants(large)
         async with lab.web(small) as first:
-            await warm(lab, first)  # both have the same users, so the cache may be shared
+            await warm(lab, first)  # both have the same users, so they can share the cache
             async with lab.web(large) as second:
                 turns = {FEW: _reads(lab, first), MANY: _reads(lab, second)}
-                read = await hold("GET /users/{id}, cached, among", turns, lab.size.rounds)
+                read = await hold("GET /users/{id}, cached, with", turns, lab.size.rounds)
     return placed, read
 
 

@@ -1,4 +1,4 @@
-"""What the processes have resident after they have worked."""
+"""How much memory the processes have resident after some work."""
 
 from benchmarks import data
 from benchmarks.lab import Lab, Web
@@ -19,7 +19,7 @@ _USER = '{"username": "new{n}", "email": "new{n}@example.com"}'
 
 
 async def measure(lab: Lab) -> Outcome:
-    """All figures are of one service, so a round is everyone's."""
+    """All processes belong to one service, so one turn measures all of them."""
     orders, reported = lab.size.rows(_ORDERS, least=500), lab.size.rows(_REPORTED, least=500)
     contest = Contest("After load", {name: [] for name in (WEB, *OTHERS)})
     for _ in range(lab.size.rounds):
@@ -31,8 +31,8 @@ async def measure(lab: Lab) -> Outcome:
         for limit in [at_most(130 if name == WEB else 110)]
     ]
     remarks = [
-        "The web process has answered reads from the cache and past it, lists, writes, and "
-        f"GET /report of {reported:,} rows, up to 64 at once; the worker has settled "
+        "The web process has served cached and uncached reads, lists, writes, and "
+        f"GET /report of {reported:,} rows, up to 64 requests at once; the worker has settled "
         f"{orders:,} orders; the TaskIQ worker has built and sent the report.",
     ]
     return Outcome(lines, [contest], remarks)
@@ -63,7 +63,7 @@ async def _serve(lab: Lab, web: Web) -> None:
 
 
 async def _settled(url: str, orders: int) -> None:
-    """The queues' work is done, and the report's."""
+    """Waits until all messages are settled and the report is built and sent."""
     query = """
         SELECT (SELECT count(*) FROM messages) = $1
             AND EXISTS (SELECT FROM reports) AND NOT EXISTS (SELECT FROM outbox)

@@ -1,4 +1,4 @@
-"""The nightly report of a large day, from the worker's start to the last message about it."""
+"""The nightly report of a large day, from the worker's start to the last report message."""
 
 import re
 from datetime import datetime
@@ -14,7 +14,7 @@ from harness.processes import Process, run
 from harness.waiting import eventually
 
 OURS, PSQL = "this service", "INSERT … SELECT … GROUP BY in psql"
-BUILD, SEND, PEAK = "seconds to build", "seconds to send", "peak MB of the worker"
+BUILD, SEND, PEAK = "seconds to build", "seconds to send", "worker peak MB"
 _ORDERS = 1_000_000
 _LONGEST = 300
 _INSERT = """
@@ -32,10 +32,11 @@ async def measure(lab: Lab) -> Outcome:
         contest = await hold(f"{count:,} orders, {3 * count:,} lines", turns, lab.size.rounds)
     messages = ceil(count / ROWS_PER_MESSAGE)
     remarks = [
-        "Ours is the TaskIQ worker's own path: a night is owed when it starts. The building takes "
-        "from its first log line to its second; within are the run's lock and closing, and the "
-        f"bodies of the {messages} messages in the outbox, which psql is spared.",
-        "The sending is from there to RabbitMQ's confirmation of the last message.",
+        "Ours is the TaskIQ worker's usual path: it starts, and yesterday's report is owed. "
+        "Building lasts from its first log line to its second. It includes locking and closing "
+        f"the run, and writing the bodies of the {messages} messages to the outbox, which psql is "
+        "spared.",
+        "Sending lasts from there to RabbitMQ's confirm of the last message.",
     ]
     return Outcome(_lines(contest), [contest], remarks)
 
@@ -44,9 +45,9 @@ def _lines(contest: Contest) -> list[Line]:
     ratios = contest.ratios(BUILD, OURS, PSQL)
     peaks = contest.values(OURS, PEAK)
     return [
-        Line("Building the report, ours to psql", ratios, must=at_most(1.3), aim=at_most(1.1)),
+        Line("Time to build, ours / psql", ratios, must=at_most(1.3), aim=at_most(1.1)),
         Line(
-            "PostgreSQL's CPU, ours with the messages to psql",
+            "PostgreSQL CPU, ours including the messages / psql",
             contest.ratios(POSTGRES_CPU, OURS, PSQL),
         ),
         Line("Peak memory of the worker", peaks, must=at_most(110), unit="MB"),
@@ -85,7 +86,7 @@ def _sent(worker: Process) -> int:
 
 
 def _moments(worker: Process) -> list[datetime]:
-    """Of the lines about the report, as they were logged."""
+    """The timestamps of the log lines about the report."""
     lines = re.findall(r".*(?:Starting report|Created \d+ reports|Sent report).*", worker.output)
     found = [re.search(r'"timestamp": "([^"]+)"', line) for line in lines]
     return [datetime.fromisoformat(moment[1]) for moment in found if moment]

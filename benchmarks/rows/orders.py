@@ -1,4 +1,4 @@
-"""Order messages through RabbitMQ: committed and acknowledged, of ten hot products."""
+"""Order messages for ten hot products through RabbitMQ, committed and acknowledged."""
 
 import asyncio
 import statistics
@@ -19,11 +19,11 @@ from harness.processes import Process, finish, run
 from harness.service import COMMANDS, PYTHON
 from harness.waiting import eventually
 
-OURS, ORM = "this service", "FastStream, one ORM transaction a message"
-RATE, CPU, BUSY = "orders/s", "CPU µs of the consumers", "cores busy"
+OURS, ORM = "this service", "FastStream, one ORM transaction per message"
+RATE, CPU, BUSY = "orders/s", "consumer CPU µs", "cores busy"
 _COUNT = 10_000
 _ORDERS_BEFORE = 1000
-_SLOWER = 4  # the peer with the ORM gets so many times fewer messages
+_SLOWER = 4  # the ORM peer gets this many times fewer messages
 _CONNECTIONS = (2, 4, 8)
 _ORM_QUEUE = "orm_orders"
 _ADDED = """
@@ -46,12 +46,12 @@ async def measure(lab: Lab) -> Outcome:
     contest = await hold("Orders of 3 lines", turns, lab.size.rounds, warm_up=False)
     remarks = [
         f"{count:,} messages wait in the queue when the consumer starts ({count // _SLOWER:,} for "
-        "the ORM); 100 customers, 3 of 10 products each; PostgreSQL with its default durability "
-        f"and {_ORDERS_BEFORE:,} orders that it has already.",
-        "The rate is that of the first transaction to the last, by PostgreSQL's clock. At the end "
-        "the queue is empty, every order is there, and the invariants hold.",
-        "The bare loop has its orders at hand: no queue, no acknowledgement, no memory of "
-        "messages, no check of the address's owner.",
+        "the ORM); 100 customers, 3 of 10 products per order; PostgreSQL has its default "
+        f"durability and holds {_ORDERS_BEFORE:,} orders already.",
+        "The rate is taken from the first transaction to the last, by PostgreSQL's clock. At the "
+        "end the queue is empty, every order is there, and the invariants hold.",
+        "The bare loop makes up its orders itself: no queue, no acknowledgements, no inbox, no "
+        "check that the address belongs to the user.",
     ]
     return Outcome(_lines(contest), [contest], remarks)
 
@@ -69,9 +69,9 @@ def _lines(contest: Contest) -> list[Line]:
         map(_loop, _CONNECTIONS), key=lambda name: statistics.median(contest.values(name, RATE))
     )
     return [
-        Line("Orders/s, ours to FastStream + ORM", contest.ratios(RATE, OURS, ORM), at_least(5)),
+        Line("Orders/s, ours / FastStream + ORM", contest.ratios(RATE, OURS, ORM), at_least(5)),
         Line(
-            f"Orders/s, ours to the best {best}",
+            f"Orders/s, ours / the best {best}",
             contest.ratios(RATE, OURS, best),
             must=at_least(0.6),
             aim=at_least(1),
@@ -80,7 +80,7 @@ def _lines(contest: Contest) -> list[Line]:
 
 
 def _shop(lab: Lab) -> AbstractAsyncContextManager[str]:
-    """With some orders: a statement that is planned for empty tables stays slow when they fill."""
+    """With some orders: a statement planned for empty tables would stay slow as they fill."""
     return lab.database(data.orders(_ORDERS_BEFORE))
 
 
@@ -92,7 +92,7 @@ async def _ours(lab: Lab, count: int) -> Figures:
 
 
 async def consume(lab: Lab, url: str, count: int, workers: int = 1) -> Figures:
-    """The worker processes settle so many messages that waited for them."""
+    """Lets worker processes settle `count` messages that wait in the queue when they start."""
     rabbitmq = await lab.rabbitmq()
     async with lab.service(url, rabbitmq=rabbitmq) as service:
         processes = [
@@ -161,7 +161,7 @@ async def _newest(connection: "asyncpg.Connection[Any]") -> int:
 
 
 async def _are_there(connection: "asyncpg.Connection[Any]", before: int, count: int) -> bool:
-    """Counting costs, so the newest is asked for first."""
+    """Looks at the newest id first, because counting is expensive."""
     if await _newest(connection) < before + count:
         return False
     query = "SELECT count(*) FROM orders WHERE id > $1"
@@ -169,7 +169,7 @@ async def _are_there(connection: "asyncpg.Connection[Any]", before: int, count: 
 
 
 async def _rate(connection: "asyncpg.Connection[Any]", before: int, count: int) -> float:
-    """The first transaction's orders are not counted: its own time is not either."""
+    """Orders/s, without those of the first transaction: the time it took is not known."""
     added = await connection.fetchrow(_ADDED, before)
     assert added and added["orders"] == count
     return float(added["rate"])

@@ -1,4 +1,4 @@
-"""`python main.py` with nothing configured, to its first ready answer."""
+"""`python main.py` with nothing configured, from its start until it is ready."""
 
 import time
 
@@ -19,9 +19,11 @@ async def measure(lab: Lab) -> Outcome:
     contest = await hold("python main.py, embedded servers", turns, lab.size.rounds)
     seconds = contest.values(WARM, SECONDS)
     line = Line(
-        "Start of the embedded mode, warm", seconds, must=at_most(5), aim=at_most(3), unit="s"
+        "Start in one-process mode, warm", seconds, must=at_most(5), aim=at_most(3), unit="s"
     )
-    return Outcome([line], [contest], ["To the first 200 of /health/ready, asked every 20 ms."])
+    return Outcome(
+        [line], [contest], ["Until /health/ready, polled every 20 ms, first returns 200."]
+    )
 
 
 async def _start(lab: Lab, data: str) -> Figures:

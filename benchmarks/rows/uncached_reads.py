@@ -10,8 +10,8 @@ from benchmarks.lab import CPU, Lab, Web
 from benchmarks.load import Load
 from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
 
-OURS, WITHOUT_REDIS = "this service, and it fills the cache", "this service, Redis away"
-FASTAPI, GATHERED = "FastAPI, AsyncSession.get", "bare ASGI, gathered ids through asyncpg"
+OURS, WITHOUT_REDIS = "this service, filling the cache", "this service, Redis down"
+FASTAPI, JOINED = "FastAPI, AsyncSession.get", "bare ASGI, joined SELECTs through asyncpg"
 _USERS = 100_000
 
 
@@ -29,11 +29,11 @@ async def measure(lab: Lab) -> Outcome:
             FASTAPI: _turn(
                 lab, await enter(lab.peer("fastapi_app", url)), "/uncached/users", count
             ),
-            GATHERED: _turn(lab, await enter(lab.peer("asgi", url)), "/gathered", count),
+            JOINED: _turn(lab, await enter(lab.peer("asgi", url)), "/joined", count),
         }
         contest = await hold("GET /users/{id}, not cached", turns, lab.size.rounds)
     remarks = [
-        f"{count:,} users, each asked for once in a burst; 64 connections.",
+        f"{count:,} users, each requested once in a burst; 64 connections.",
         "On a miss this service also takes a lease and fills the cache under it; its peers do not.",
     ]
     return Outcome(_lines(contest), [contest], remarks)
@@ -48,25 +48,25 @@ def _turn(lab: Lab, web: Web, path: str, count: int) -> Turn:
 
 
 async def _forget_users(lab: Lab) -> None:
-    """Not FLUSHDB: the service would notice that its cache was lost and go round it for a while."""
+    """Not by FLUSHDB: the service would notice that its cache is lost and bypass it for a while."""
     async with Redis(port=lab.valkey.port) as redis:
         async for key in redis.scan_iter("user:*", count=1000):
             await redis.unlink(key)
 
 
 def _lines(contest: Contest) -> list[Line]:
-    what = "GET /users/{id}, not cached: CPU of a request,"
+    what = "GET /users/{id}, not cached: CPU per request,"
     must, aim = at_least(2), at_least(0.8)
     return [
-        Line(f"{what} FastAPI to ours", contest.ratios(CPU, FASTAPI, OURS), must=must),
+        Line(f"{what} FastAPI / ours", contest.ratios(CPU, FASTAPI, OURS), must=must),
         Line(
-            f"{what} FastAPI to ours with Redis away",
+            f"{what} FastAPI / ours with Redis down",
             contest.ratios(CPU, FASTAPI, WITHOUT_REDIS),
             must=must,
         ),
         Line(
-            f"{what} gathered through asyncpg to ours with Redis away",
-            contest.ratios(CPU, GATHERED, WITHOUT_REDIS),
+            f"{what} joined SELECTs through asyncpg / ours with Redis down",
+            contest.ratios(CPU, JOINED, WITHOUT_REDIS),
             aim=aim,
         ),
     ]

@@ -13,7 +13,7 @@ _CONNECTIONS = 32
 _NEW = '{"username": "new{n}", "email": "new{n}@example.com", "description": "Designer"}'
 _CHANGED = '{"description": "Designer {n}"}'
 _ROWS = 1000
-# More names than any burst uses up.
+# Each burst has a million names of its own, more than it can use up.
 _NAMES = itertools.count(1_000_000, 1_000_000)
 
 
@@ -33,8 +33,8 @@ async def measure(lab: Lab) -> Outcome:
             change = {name: _change(lab, web, path) for name, web in webs.items()}
             changed.append(await hold(f"PUT {path}/{{id}}", change, lab.size.rounds))
     remarks = [
-        f"{_CONNECTIONS} connections; a database each on one PostgreSQL, which writes every commit "
-        "to the disk before it answers.",
+        f"{_CONNECTIONS} connections; each contestant has its own database on one PostgreSQL, "
+        "which flushes every commit to disk.",
         "After the commit of a PUT the peer deletes the cached user, or sets the cached product, "
         "once and without a guarantee.",
     ]
@@ -57,10 +57,10 @@ def _change(lab: Lab, web: Web, path: str) -> Turn:
 
 
 def _lines(contest: Contest) -> list[Line]:
-    what = f"{contest.title}: CPU of a request, {FASTAPI} to ours"
+    what = f"{contest.title}: CPU per request, {FASTAPI} / ours"
     values = contest.ratios(CPU, FASTAPI, OURS)
     rates = contest.ratios(RATE, OURS, FASTAPI)
     return [
         Line(what, values, must=at_least(1.5), aim=at_least(2)),
-        Line(f"{contest.title}: requests in the same time, ours to {FASTAPI}", rates),
+        Line(f"{contest.title}: requests/s, ours / {FASTAPI}", rates),
     ]
