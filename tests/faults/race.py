@@ -1,4 +1,4 @@
-"""Readers race writers while Redis fails in every way we know: does any read return an old value?
+"""Readers race writers while Redis fails in every way we know: does any read return a stale value?
 
 python -m tests.faults.race --seconds 8 --scenario all
 python -m tests.faults.race --seconds 8 --scenario all --protocol naive
@@ -27,7 +27,7 @@ _OPTIONS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "of
 
 @asynccontextmanager
 async def stack_with(protocol: str) -> AsyncIterator[Stack]:
-    """On a PostgreSQL of its own."""
+    """A stack on a PostgreSQL of its own."""
     with tempfile.TemporaryDirectory(prefix="race-") as directory:
         tree = copy_tree(Path(directory) / "tree")
         postgres = Postgres(Path(directory), options=_OPTIONS)

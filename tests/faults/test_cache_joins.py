@@ -1,4 +1,5 @@
-"""Readers share work, but never work that began before they asked: the race, step by step."""
+"""Readers share loads, but never join a load that began before their request: each race, step by
+step."""
 
 import asyncio
 import json
@@ -18,7 +19,7 @@ from harness.waiting import eventually
 
 
 class Rows:
-    """A table of one row. A load takes the value at once and is done when the gate opens."""
+    """A table of one row. A load reads the value at once and returns it when the gate opens."""
 
     def __init__(self) -> None:
         self.value = 1
@@ -51,7 +52,7 @@ class Shop:
         return int(json.loads(value)["value"])
 
     async def slow_read(self) -> "asyncio.Task[int]":
-        """A read that has its row, and waits."""
+        """Starts a read that has loaded its row and waits at the gate."""
         loads = self.rows.loads
         self.rows.gate.clear()
         task = asyncio.create_task(self.read())
@@ -81,7 +82,7 @@ async def _refresh(shop: Shop) -> None:
 
 @pytest.mark.parametrize("dirty", [(), ("user:1",)], ids=["cached", "bypassing"])
 @pytest.mark.parametrize("acknowledge", [_delete, _refresh])
-async def test_a_read_after_the_acknowledgement_gives_the_new_value(
+async def test_a_read_after_the_acknowledgement_returns_the_new_value(
     dirty: tuple[str, ...], acknowledge: Callable[[Shop], asyncio.Future[None]], shop: Shop
 ) -> None:
     shop.look(*dirty)
@@ -97,7 +98,7 @@ async def test_a_read_after_the_acknowledgement_gives_the_new_value(
     assert await shop.read() == 2
 
 
-async def test_the_old_row_is_not_put_into_the_cache(shop: Shop, valkey: Valkey) -> None:
+async def test_an_outdated_row_is_not_cached(shop: Shop, valkey: Valkey) -> None:
     early = await shop.slow_read()
     shop.rows.value = 2
     await _delete(shop)
@@ -107,7 +108,7 @@ async def test_the_old_row_is_not_put_into_the_cache(shop: Shop, valkey: Valkey)
         assert not await redis.exists("user:1", "lease:user:1")
 
 
-async def test_readers_of_one_moment_share_one_load_and_a_leaver_takes_it_from_nobody(
+async def test_concurrent_readers_share_one_load_even_if_the_first_one_leaves(
     shop: Shop,
 ) -> None:
     loads = shop.rows.loads
@@ -119,7 +120,7 @@ async def test_readers_of_one_moment_share_one_load_and_a_leaver_takes_it_from_n
     assert shop.rows.loads == loads + 1
 
 
-async def test_misses_of_one_moment_load_together_and_wait_for_no_lease_of_others(
+async def test_concurrent_misses_load_together_without_waiting_for_foreign_leases(
     shop: Shop, valkey: Valkey
 ) -> None:
     await shop.store.take_leases(["user:1"])  # by another process
@@ -134,39 +135,41 @@ async def test_misses_of_one_moment_load_together_and_wait_for_no_lease_of_other
         assert await redis.keys("lease:*") == [b"lease:user:1"]
 
 
-async def test_a_fill_is_for_those_whose_lease_is_left(shop: Shop, valkey: Valkey) -> None:
-    """Of those that were taken together one is deleted by a writer, and one taken by another."""
+async def test_a_fill_writes_only_keys_whose_lease_is_still_held(
+    shop: Shop, valkey: Valkey
+) -> None:
+    """Of the leases taken together, a writer deletes two, and another reader takes one of them."""
     token, granted = await shop.store.take_leases(["user:1", "user:2", "user:3", "user:4"])
     assert granted == [1, 1, 1, 1]
     assert await shop.store.delete(["user:1", "user:2"])
     assert (await shop.store.take_leases(["user:2", "user:3"]))[1] == [1, 0]
     values = {"user:1": b"old", "user:2": b"old", "user:3": b"new", "user:4": None}
     async with Redis(port=valkey.port) as redis:
-        await redis.set("user:4", "what was a row once")
+        await redis.set("user:4", "the row that was here before")
         await shop.store.fill(values, token, 60)
         assert await redis.keys("user:*") == [b"user:3"]
         assert await redis.get("user:3") == b"new" and 58 <= await redis.ttl("user:3") <= 60
         assert await redis.keys("lease:*") == [b"lease:user:2"]
 
 
-async def test_gather_asks_again_for_whoever_comes_while_it_asks() -> None:
+async def test_a_look_up_never_joins_a_load_that_has_begun() -> None:
     rows = Rows()
-    gather = DataLoader(partial(rows.load, None))
+    loader = DataLoader(partial(rows.load, None))
     rows.gate.clear()
-    early = asyncio.create_task(gather.get(1))
+    early = asyncio.create_task(loader.get(1))
     await eventually(lambda: rows.loads == 1)
     rows.value = 2
-    late = asyncio.create_task(gather.get(1))
+    late = asyncio.create_task(loader.get(1))
     await eventually(lambda: rows.loads == 2)
     rows.gate.set()
     assert await early == b'{"id": 1, "value": 1}'
     assert await late == b'{"id": 1, "value": 2}'
 
 
-async def test_gather_tells_its_failure_to_all() -> None:
+async def test_every_caller_gets_the_error_of_the_load() -> None:
     async def fail(_: list[int]) -> dict[int, bytes]:
         raise OSError("away")
 
-    gather = DataLoader(fail)
-    answers = await asyncio.gather(*(gather.get(1) for _ in range(3)), return_exceptions=True)
-    assert [type(answer) for answer in answers] == [OSError] * 3
+    loader = DataLoader(fail)
+    results = await asyncio.gather(*(loader.get(1) for _ in range(3)), return_exceptions=True)
+    assert [type(result) for result in results] == [OSError] * 3

@@ -1,4 +1,4 @@
-"""No read returns a value older than what was acknowledged before it, whatever Redis is doing."""
+"""No read returns a value older than one that was acknowledged before, whatever Redis is doing."""
 
 from itertools import cycle
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.faults.stack import Stack, stack_on
 
 _SHORT_SECONDS = 0.9
 _LONG_SECONDS = 20
-_LONG_READERS = 48  # most of the time a reader waits for a sick Redis, so many of them cost little
+_LONG_READERS = 48  # readers mostly wait for a sick Redis, so many of them cost little CPU
 _LONG_READS = 500_000
 _LONG_NAIVE_SECONDS = 5
 
@@ -41,7 +41,7 @@ async def test_no_stale_read_after_a_message(stack: Stack, rabbitmq: RabbitMQ) -
 
 
 @pytest.mark.fault
-async def test_a_plain_cache_aside_would_be_found_out(databases: Databases, tree: Path) -> None:
+async def test_the_race_catches_plain_cache_aside(databases: Databases, tree: Path) -> None:
     async with databases.fresh() as url, stack_on(url, tree, PROTOCOLS["naive"]) as stack:
         tally = await race(stack, SCENARIOS["cut"], _SHORT_SECONDS)
     assert tally.stale > 100
@@ -66,7 +66,7 @@ async def test_half_a_million_reads_under_all_faults(stack: Stack, rabbitmq: Rab
 
 
 @pytest.mark.long
-async def test_a_plain_cache_aside_gives_thousands_of_stale_reads(
+async def test_plain_cache_aside_gives_thousands_of_stale_reads(
     databases: Databases, tree: Path
 ) -> None:
     total = Tally()

@@ -1,4 +1,4 @@
-"""A crash at the worst moments: around the commit, before the ack, after the publisher confirm."""
+"""Crashes at the worst moments: around the commit, before the ack, after the publisher confirm."""
 
 from collections import Counter
 
@@ -13,8 +13,8 @@ pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = [pytest.mark.fault, pytest.mark.parametrize("transport", ["rabbitmq", "streams"])]
 
 
-async def test_an_order_outlives_a_crash_at_every_step_of_its_way(system: System) -> None:
-    """The second crash has committed; every later delivery must find that it has."""
+async def test_an_order_survives_a_crash_at_each_failpoint(system: System) -> None:
+    """The second crash comes after the commit, and every later delivery must notice that."""
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=10)
         messages = {f"order-{n}": shop.order_body((product_id, 2)) for n in range(3)}
@@ -27,7 +27,7 @@ async def test_an_order_outlives_a_crash_at_every_step_of_its_way(system: System
         assert await system.value("SELECT stock_quantity FROM products") == 4
 
 
-async def test_a_report_is_sent_again_with_its_id_after_a_crash_behind_the_confirm(
+async def test_a_crash_after_the_confirm_sends_the_report_again_with_the_same_id(
     system: System,
 ) -> None:
     async with system.shop() as shop, system.queues() as queues:

@@ -1,4 +1,4 @@
-"""Whatever is put into a queue ends applied, refused or dead, and the worker goes on."""
+"""Every message put into a queue ends as applied, rejected or dead, and the worker goes on."""
 
 import asyncio
 import time
@@ -27,10 +27,10 @@ on_rabbitmq = pytest.mark.parametrize("transport", ["rabbitmq"])
 on_streams = pytest.mark.parametrize("transport", ["streams"])
 
 
-# Bytes of a message's header, and what is put in their place.
+# Bytes in a message's properties, and the bytes that replace them.
 DAMAGES = {
-    "reply_to is no text": (b"ZZZZ", b"\xff\xfe\xfd\xfc"),
-    "the content type is no text": (b"application/json", b"\xff" * 16),
+    "reply_to is not text": (b"ZZZZ", b"\xff\xfe\xfd\xfc"),
+    "the content type is not text": (b"application/json", b"\xff" * 16),
 }
 
 
@@ -58,10 +58,10 @@ async def _send_with_properties(url: str, messages: dict[str, Hostile]) -> None:
 
 
 @both
-async def test_every_hostile_message_comes_to_an_end(system: System, tmp_path: Path) -> None:
+async def test_every_hostile_message_is_settled(system: System, tmp_path: Path) -> None:
     made = tmp_path / "made"
     messages = hostile_messages(made)
-    if system.dependencies.rabbitmq is None:  # FastStream's clients cut ids that are not ASCII
+    if system.dependencies.rabbitmq is None:  # FastStream's client truncates ids that are not ASCII
         messages = {id: hostile for id, hostile in messages.items() if id.isascii()}
     async with system.queues() as queues:
         await system.start("worker")
@@ -82,10 +82,10 @@ async def test_every_hostile_message_comes_to_an_end(system: System, tmp_path: P
 
 @on_rabbitmq
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-async def test_a_property_that_cannot_be_read(
+async def test_a_message_with_an_undecodable_property_is_dead(
     damage: tuple[bytes, bytes], system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RabbitMQ passes it on as it is; the client library must not fall over it."""
+    """RabbitMQ delivers the property as it is, and the client library must not fail on it."""
     marshal = frame.marshal
 
     def damaged(value: Any, channel: int) -> bytes:
@@ -107,7 +107,7 @@ async def test_a_property_that_cannot_be_read(
 
 
 @on_streams
-async def test_entries_that_no_client_library_has_made(system: System, tmp_path: Path) -> None:
+async def test_stream_entries_that_no_client_library_writes(system: System, tmp_path: Path) -> None:
     made = tmp_path / "made"
     entries: list[dict[Any, Any]] = [
         {"foo": "bar"},

@@ -1,4 +1,4 @@
-"""The soak itself: a short one is clean, and it finds what a broken build does wrong."""
+"""The soak itself: a short one finds nothing in a good build, and the fault in a broken one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ _SEED = 4
 
 
 @pytest.mark.parametrize("transport", ["streams", pytest.param("rabbitmq", marks=pytest.mark.long)])
-async def test_a_short_one_finds_nothing(transport: str) -> None:
+async def test_a_short_soak_finds_nothing(transport: str) -> None:
     summary = await soak(transport, 10, _SEED)
     assert not summary.violations, str(summary)
     assert "kill -9" in str(summary)
@@ -31,7 +31,7 @@ def _without(file: str, line: str, instead: str) -> Callable[[Path], Path]:
 
 
 @pytest.mark.long
-async def test_it_finds_that_the_inbox_is_ignored() -> None:
+async def test_the_soak_catches_an_ignored_inbox() -> None:
     unsettled = "_UNSETTLED = Message.status.in_([MessageStatus.FAILING, MessageStatus.DEAD])"
     everything = "_UNSETTLED = Message.status.is_not(None)"
     broken = _without("app/repositories/messages.py", unsettled, everything)
@@ -40,8 +40,8 @@ async def test_it_finds_that_the_inbox_is_ignored() -> None:
 
 
 @pytest.mark.long
-async def test_it_finds_that_the_cache_is_not_invalidated() -> None:
+async def test_the_soak_catches_a_cache_without_invalidation() -> None:
     deleting = "confirmed &= await self._store.delete(sorted(invalidation.deletions))"
     broken = _without("app/cache/caches.py", deleting, "pass")
     summary = await soak("streams", 10, _SEED, broken)
-    assert "answers: " in "".join(summary.violations), str(summary)
+    assert "responses: " in "".join(summary.violations), str(summary)
