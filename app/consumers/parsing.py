@@ -12,7 +12,7 @@ MOST_BYTES = 1024 * 1024
 
 def is_usable(message_id: str | None) -> bool:
     """Whether the message can be recorded under this id."""
-    return bool(message_id) and len(message_id or "") <= 255 and (message_id or "").isprintable()
+    return message_id is not None and 0 < len(message_id) <= 255 and message_id.isprintable()
 
 
 def parse(delivery: Delivery, schema: type[BaseModel]) -> BaseModel:

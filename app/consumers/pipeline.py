@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 from pydantic import BaseModel
 
-from app.consumers.handlers import BATCH, HANDLERS, BatchEffect
+from app.consumers.handlers import BATCH, HANDLERS, BatchEffect, Handler
 from app.consumers.inbox import WORK_SECONDS, Inbox, RecordedInbox, inbox_of
 from app.consumers.parsing import parse
 from app.consumers.retry import retry_until_available
@@ -26,6 +26,8 @@ from app.schemas.messages import MessageRead, MessageStatus, Queue
 from app.unit_of_work import UnitOfWork
 
 log = structlog.get_logger(__name__)
+
+_FAILURES = {MessageStatus.REJECTED: "message refused", MessageStatus.DEAD: "message dead"}
 
 
 class Pipeline:
@@ -51,9 +53,10 @@ class Pipeline:
     async def _settle(self, delivery: Delivery) -> MessageRead:
         first_seen = datetime.now(UTC)
         inbox = inbox_of(self._container, delivery)
+        handler = HANDLERS[delivery.queue]
         try:
-            body = parse(delivery, HANDLERS[delivery.queue].schema)
-            applying = partial(self._apply, delivery, body, inbox)
+            body = parse(delivery, handler.schema)
+            applying = partial(self._apply, handler, delivery, body, inbox)
             outcome = await retry_until_available(delivery.queue, applying, inbox.count_failure)
         except Poison as poison:
             burying = partial(self._bury, delivery, poison, inbox, first_seen)
@@ -61,12 +64,14 @@ class Pipeline:
         _log(outcome)
         return outcome
 
-    async def _apply(self, delivery: Delivery, body: BaseModel, inbox: Inbox) -> MessageRead:
-        batcher = self._batchers.get(delivery.queue)
-        if batcher and isinstance(inbox, RecordedInbox):
-            if outcome := await batcher.submit((delivery.message_id or "", body)):
+    async def _apply(
+        self, handler: Handler, delivery: Delivery, body: BaseModel, inbox: Inbox
+    ) -> MessageRead:
+        if handler.batch_effect and isinstance(inbox, RecordedInbox):
+            submitted = self._batchers[delivery.queue].submit((delivery.message_id or "", body))
+            if outcome := await submitted:
                 return outcome
-        return await inbox.apply(HANDLERS[delivery.queue].effect, body, self._limiter)
+        return await inbox.apply(handler.effect, body, self._limiter)
 
     async def _apply_batch(
         self, queue: Queue, effect: BatchEffect, messages: Sequence[tuple[str, BaseModel]]
@@ -98,13 +103,11 @@ class Pipeline:
 
 
 def _log(outcome: MessageRead) -> None:
-    why = {"queue": outcome.queue, "reason": outcome.reason, "detail": outcome.detail}
-    if outcome.status is MessageStatus.DEAD:
-        log.warning("message dead", **why)
-    elif outcome.status is MessageStatus.REJECTED:
-        log.warning("message refused", **why)
-    else:
+    if outcome.status not in _FAILURES:
         log.info("message settled", queue=outcome.queue, outcome=outcome.status)
+        return
+    why = {"reason": outcome.reason, "detail": outcome.detail}
+    log.warning(_FAILURES[outcome.status], queue=outcome.queue, **why)
 
 
 def _dead_letter(

@@ -1,1 +1,1 @@
-"""One module a row of the table, each with `measure(lab) -> Outcome`."""
+"""One module for each row, with `measure(lab) -> Outcome`."""

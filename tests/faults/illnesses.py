@@ -53,7 +53,7 @@ async def resetting(stack: Stack) -> None:
 
 
 async def cut_off(stack: Stack) -> None:
-    """Only the writer cannot reach Redis."""
+    """The writer cannot reach Redis, the reader can."""
     await stack.writer.link.refuse()
     await forever()
 

@@ -90,7 +90,9 @@ class Stack:
     ) -> None:
         self.valkey = valkey
         self._environment = {
-            "PYTHONPATH": str(ROOT),  # for tests/faults/naive.py; the tree comes first
+            "PYTHONPATH": str(
+                ROOT
+            ),  # tests/faults/naive.py is imported from here, all else from the tree
             "LOG_FORMAT": "json",
             "LOG_LEVEL": "WARNING",
             "RABBITMQ_HOST": LOOPBACK,

@@ -88,7 +88,7 @@ async def test_a_worker_killed_every_700_ms_places_each_order_once(system: Syste
 
 
 class _Writer:
-    """Places orders and renames its user over HTTP, and remembers what was acknowledged."""
+    """Places orders and renames a user over HTTP, and remembers what was acknowledged."""
 
     def __init__(self, port: int, shop: Shop, user_id: int, product_id: int) -> None:
         self.user_id = user_id

@@ -61,7 +61,7 @@ async def test_orders_that_name_products_in_opposite_order_do_not_deadlock(syste
         assert b"40P01" not in log.read_bytes()[begins:]
 
 
-async def test_a_hundred_pieces_and_five_hundred_buyers(system: System) -> None:
+async def test_five_hundred_buyers_of_a_hundred_pieces(system: System) -> None:
     async with system.shop() as shop, system.client() as client:
         product_id = await shop.product(stock=100)
         await system.start("web")

@@ -49,7 +49,7 @@ def _fill(disk: Path) -> Path:
             return ballast
 
 
-async def test_no_space_left(system: System, small_disk: Path) -> None:
+async def test_no_space_left_on_the_device(system: System, small_disk: Path) -> None:
     owner = (system.postgres.directory / "postgres").stat()
     space = small_disk / "space"
     space.mkdir(mode=0o700)

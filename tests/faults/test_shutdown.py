@@ -46,7 +46,7 @@ def _terminate(process: Process) -> float:
     return time.monotonic()
 
 
-async def test_requests_in_flight_are_answered(system: System) -> None:
+async def test_requests_in_flight_get_their_responses(system: System) -> None:
     async with system.shop() as shop, system.client() as client:
         product_id = await shop.product(stock=10)
         body = shop.order_body((product_id, 1))

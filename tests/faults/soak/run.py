@@ -20,7 +20,7 @@ from tests.faults.soak.processes import Processes
 from tests.faults.soak.verdict import Verdict, judge
 from tests.faults.support.system import json_lines
 
-_SHORTEST, _LONGEST = 0.2, 5.0  # seconds that a fault lasts
+_SHORTEST, _LONGEST = 0.2, 5.0  # how many seconds a fault lasts
 _CALM_SECONDS = 3.0
 
 
