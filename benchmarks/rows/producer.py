@@ -38,7 +38,7 @@ async def measure(lab: Lab) -> Outcome:
     )
     remarks = [
         f"The same command loads {_CUSTOMERS} users with an address and {_PRODUCTS:,} products, "
-        "which count too. CPU is per order, from the start of the program to its end.",
+        "which the figures include. CPU is per order, from the start of the program to its end.",
         "The consumer is the bottleneck where the worker and PostgreSQL spend more on an order "
         "than producer.py does; it never has more than 256 messages without a reply.",
     ]

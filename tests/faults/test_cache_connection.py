@@ -43,7 +43,9 @@ async def works(cache: CacheStore) -> bool:
     return await get(cache, "nothing") is None
 
 
-async def test_a_reply_never_reaches_the_wrong_call(cache: CacheStore, link: Proxy) -> None:
+async def test_a_reply_is_never_taken_for_that_of_another_call(
+    cache: CacheStore, link: Proxy
+) -> None:
     """Calls give up while their replies are still on the way."""
     async with Redis(port=link.target[1]) as redis:
         await redis.mset({f"k{number}": number for number in range(50)})
@@ -107,7 +109,9 @@ async def test_after_a_restart_no_old_value_is_read(
         assert sorted(await redis.keys()) == [RUN_ID_KEY.encode(), b"mine"]
 
 
-async def test_a_long_purge_blocks_no_call(cache: CacheStore, link: Proxy, valkey: Valkey) -> None:
+async def test_a_long_purge_blocks_no_caller(
+    cache: CacheStore, link: Proxy, valkey: Valkey
+) -> None:
     async with Redis(port=valkey.port) as redis:
         for kind in ("user", "product", "foreign"):
             await redis.mset({f"{kind}:{number}": "old" for number in range(60_000)})
@@ -149,7 +153,7 @@ async def redis_is_purged(valkey: Valkey) -> bool:
         return bool(await redis.exists(RUN_ID_KEY))
 
 
-async def test_a_purge_that_fails_after_its_caller_gave_up_leaves_no_unhandled_error(
+async def test_a_purge_that_fails_after_its_caller_has_left_raises_nothing(
     cache: CacheStore, link: Proxy
 ) -> None:
     complaints: list[dict[str, object]] = []

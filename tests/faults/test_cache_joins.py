@@ -108,7 +108,7 @@ async def test_an_outdated_row_is_not_cached(shop: Shop, valkey: Valkey) -> None
         assert not await redis.exists("user:1", "lease:user:1")
 
 
-async def test_concurrent_readers_share_one_load_even_if_the_first_one_leaves(
+async def test_concurrent_readers_share_one_load_even_if_one_is_cancelled(
     shop: Shop,
 ) -> None:
     loads = shop.rows.loads
@@ -120,7 +120,7 @@ async def test_concurrent_readers_share_one_load_even_if_the_first_one_leaves(
     assert shop.rows.loads == loads + 1
 
 
-async def test_concurrent_misses_load_together_without_waiting_for_foreign_leases(
+async def test_concurrent_misses_load_together_and_do_not_wait_for_leases_of_others(
     shop: Shop, valkey: Valkey
 ) -> None:
     await shop.store.take_leases(["user:1"])  # by another process
@@ -135,7 +135,7 @@ async def test_concurrent_misses_load_together_without_waiting_for_foreign_lease
         assert await redis.keys("lease:*") == [b"lease:user:1"]
 
 
-async def test_a_fill_writes_only_keys_whose_lease_is_still_held(
+async def test_a_fill_stores_only_values_whose_lease_is_still_held(
     shop: Shop, valkey: Valkey
 ) -> None:
     """Of the leases taken together, a writer deletes two, and another reader takes one of them."""
@@ -152,7 +152,7 @@ async def test_a_fill_writes_only_keys_whose_lease_is_still_held(
         assert await redis.keys("lease:*") == [b"lease:user:2"]
 
 
-async def test_a_look_up_never_joins_a_load_that_has_begun() -> None:
+async def test_a_look_up_during_a_call_makes_a_new_call() -> None:
     rows = Rows()
     loader = DataLoader(partial(rows.load, None))
     rows.gate.clear()
@@ -166,7 +166,7 @@ async def test_a_look_up_never_joins_a_load_that_has_begun() -> None:
     assert await late == b'{"id": 1, "value": 2}'
 
 
-async def test_every_caller_gets_the_error_of_the_load() -> None:
+async def test_a_failed_call_raises_in_every_look_up() -> None:
     async def fail(_: list[int]) -> dict[int, bytes]:
         raise OSError("away")
 

@@ -41,7 +41,9 @@ async def test_no_stale_read_after_a_message(stack: Stack, rabbitmq: RabbitMQ) -
 
 
 @pytest.mark.fault
-async def test_the_race_catches_plain_cache_aside(databases: Databases, tree: Path) -> None:
+async def test_the_race_finds_the_stale_reads_of_a_plain_cache_aside(
+    databases: Databases, tree: Path
+) -> None:
     async with databases.fresh() as url, stack_on(url, tree, PROTOCOLS["naive"]) as stack:
         tally = await race(stack, SCENARIOS["cut"], _SHORT_SECONDS)
     assert tally.stale > 100

@@ -71,7 +71,7 @@ async def test_a_worker_killed_while_orders_flow_places_each_once(system: System
 
 @pytest.mark.long
 @both
-async def test_a_worker_killed_every_700_ms_places_each_order_once(system: System) -> None:
+async def test_a_worker_that_is_killed_every_700_milliseconds(system: System) -> None:
     async with system.shop() as shop, system.queues() as queues:
         orders = await _orders(shop, 1500)
         sending = asyncio.create_task(_send_with_repeats(queues, orders))

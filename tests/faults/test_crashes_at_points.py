@@ -13,7 +13,7 @@ pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = [pytest.mark.fault, pytest.mark.parametrize("transport", ["rabbitmq", "streams"])]
 
 
-async def test_an_order_survives_a_crash_at_each_failpoint(system: System) -> None:
+async def test_an_order_survives_a_crash_at_every_point(system: System) -> None:
     """The second crash comes after the commit, and every later delivery must notice that."""
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=10)
@@ -27,7 +27,7 @@ async def test_an_order_survives_a_crash_at_each_failpoint(system: System) -> No
         assert await system.value("SELECT stock_quantity FROM products") == 4
 
 
-async def test_a_crash_after_the_confirm_sends_the_report_again_with_the_same_id(
+async def test_a_crash_after_the_confirm_sends_the_report_again_with_its_id(
     system: System,
 ) -> None:
     async with system.shop() as shop, system.queues() as queues:

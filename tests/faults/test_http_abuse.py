@@ -80,7 +80,7 @@ async def test_hostile_requests(system: System) -> None:
         assert not system.errors()
 
 
-async def test_incomplete_requests_delay_nobody(system: System) -> None:
+async def test_unfinished_requests_do_not_keep_others_waiting(system: System) -> None:
     """A hundred and fifty clients send part of a head, part of a body, or nothing."""
     heads = b"GET /users HTTP/1.1\r\nhost: localhost\r\nx-slow: "
     body = (
@@ -104,7 +104,7 @@ async def test_incomplete_requests_delay_nobody(system: System) -> None:
 
 
 @pytest.mark.long
-async def test_a_body_that_trickles_in_is_cut_off(system: System) -> None:
+async def test_a_body_that_comes_byte_by_byte_is_cut_off(system: System) -> None:
     head = b"POST /users HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     await system.start("web")
     reader, writer = await asyncio.open_connection(LOOPBACK, system.port)
@@ -123,7 +123,7 @@ async def test_a_body_that_trickles_in_is_cut_off(system: System) -> None:
     assert b" 408 " in response.splitlines()[0]
 
 
-async def test_clients_that_disconnect_before_the_response(system: System) -> None:
+async def test_clients_that_leave_before_the_response(system: System) -> None:
     """Each client has sent a complete order. The pool must get every connection back."""
     async with system.shop() as shop, system.client() as client:
         product_id = await shop.product(stock=1000)

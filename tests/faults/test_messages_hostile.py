@@ -58,7 +58,7 @@ async def _send_with_properties(url: str, messages: dict[str, Hostile]) -> None:
 
 
 @both
-async def test_every_hostile_message_is_settled(system: System, tmp_path: Path) -> None:
+async def test_every_hostile_message_gets_an_outcome(system: System, tmp_path: Path) -> None:
     made = tmp_path / "made"
     messages = hostile_messages(made)
     if system.dependencies.rabbitmq is None:  # FastStream's client truncates ids that are not ASCII
@@ -107,7 +107,7 @@ async def test_a_message_with_an_undecodable_property_is_dead(
 
 
 @on_streams
-async def test_stream_entries_that_no_client_library_writes(system: System, tmp_path: Path) -> None:
+async def test_entries_that_no_client_library_makes(system: System, tmp_path: Path) -> None:
     made = tmp_path / "made"
     entries: list[dict[Any, Any]] = [
         {"foo": "bar"},

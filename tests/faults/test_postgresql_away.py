@@ -146,7 +146,7 @@ async def _timed(
 
 
 @on_rabbitmq
-async def test_sixty_requests_wait_for_a_row_that_another_session_has_locked(
+async def test_sixty_requests_wait_for_a_row_that_another_transaction_has_locked(
     system: System,
 ) -> None:
     async with system.shop() as shop, system.client() as client:

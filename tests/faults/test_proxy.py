@@ -53,7 +53,7 @@ async def test_delayed_data_passes_in_order(proxy: Proxy, streams: Streams) -> N
 
 
 @pytest.mark.parametrize("direction", [Direction.TO_SERVER, Direction.TO_CLIENT, Direction.BOTH])
-async def test_data_held_by_a_hang_arrives_after_heal(
+async def test_what_hangs_arrives_when_the_fault_ends(
     direction: Direction, proxy: Proxy, streams: Streams
 ) -> None:
     proxy.hang(direction)
@@ -87,7 +87,7 @@ async def test_a_cut_breaks_connections_and_a_refusal_prevents_new_ones(
     healed[1].transport.abort()
 
 
-async def test_a_target_that_does_not_listen_is_not_hidden(proxy: Proxy) -> None:
+async def test_a_server_that_does_not_listen_refuses_through_the_proxy_too(proxy: Proxy) -> None:
     proxy.target = (proxy.host, 9)
     reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
     with closing(writer), pytest.raises(ConnectionResetError):

@@ -87,7 +87,7 @@ async def test_two_schedulers_and_two_workers_after_three_nights_without_any(
         await check_report_messages(system.database_url, sent)
 
 
-async def test_a_clock_set_back_over_midnight_starts_no_second_run(
+async def test_a_clock_that_is_set_back_over_midnight(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An order arrives in the hour that is repeated: the day gets a second run part for it, with a
@@ -122,7 +122,7 @@ _SHAPES = ["schedule:cron", "schedule:interval", "schedule:time:{minute}"]
 
 
 @on_rabbitmq
-async def test_pickles_in_redis_and_in_the_task_queue_are_never_executed(
+async def test_pickles_in_redis_and_in_the_task_queue_execute_nothing(
     system: System, tmp_path: Any
 ) -> None:
 

@@ -138,7 +138,7 @@ async def test_messages_that_cannot_be_finished_are_requeued(system: System) -> 
 
 
 @pytest.mark.long
-async def test_a_request_that_cannot_be_finished_gets_503(system: System) -> None:
+async def test_a_request_that_cannot_be_finished_gets_a_503(system: System) -> None:
     async with system.shop() as shop, system.client() as client:
         await shop.order((await shop.product(), 1), ordered_at=NOON)
         await make_building_slow(system.database_url, 30)
@@ -152,7 +152,7 @@ async def test_a_request_that_cannot_be_finished_gets_503(system: System) -> Non
 
 
 @on_rabbitmq
-async def test_the_taskiq_worker_and_the_scheduler_exit(system: System) -> None:
+async def test_the_taskiq_worker_and_the_scheduler_end(system: System) -> None:
     await system.start("taskiq_worker", "scheduler")
     processes = [system.taskiq_worker, system.scheduler]
     began = [_terminate(process) for process in processes]

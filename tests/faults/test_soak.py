@@ -31,7 +31,7 @@ def _without(file: str, line: str, instead: str) -> Callable[[Path], Path]:
 
 
 @pytest.mark.long
-async def test_the_soak_catches_an_ignored_inbox() -> None:
+async def test_it_finds_an_ignored_inbox() -> None:
     unsettled = "_UNSETTLED = Message.status.in_([MessageStatus.FAILING, MessageStatus.DEAD])"
     everything = "_UNSETTLED = Message.status.is_not(None)"
     broken = _without("app/repositories/messages.py", unsettled, everything)
@@ -40,7 +40,7 @@ async def test_the_soak_catches_an_ignored_inbox() -> None:
 
 
 @pytest.mark.long
-async def test_the_soak_catches_a_cache_without_invalidation() -> None:
+async def test_it_finds_a_missing_invalidation() -> None:
     deleting = "confirmed &= await self._store.delete(sorted(invalidation.deletions))"
     broken = _without("app/cache/caches.py", deleting, "pass")
     summary = await soak("streams", 10, _SEED, broken)
