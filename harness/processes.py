@@ -59,7 +59,8 @@ class Process:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._log_begins = log.tell()
-            self._child = subprocess.Popen(  # pylint: disable=consider-using-with
+            # pylint: disable-next=consider-using-with,subprocess-popen-preexec-fn
+            self._child = subprocess.Popen(
                 self._command,
                 cwd=self._directory,
                 env=self._environment,

@@ -47,7 +47,7 @@ class Service:
         self._variables = {"HOST": LOOPBACK, "PORT": str(self.port), **variables}
         if "DATABASE_URL" in variables:  # else the scripts find the service by its state file
             self._variables["API_URL"] = self.url
-        self.processes = {name: self.process(name, *COMMANDS[name]) for name in COMMANDS}
+        self.processes = {name: self.process(name, *words) for name, words in COMMANDS.items()}
         self.web, self.worker, self.scheduler, self.taskiq_worker = self.processes.values()
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The benchmarks run and compare. How fast anything is, no test asks."""
+"""The benchmarks run and compare; no test depends on how fast anything is."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ async def test_a_small_run_writes_ratios_and_leaves_the_prose(tmp_path: Path) ->
     assert "what it was" not in written and "cores" in written
 
 
-async def test_a_row_that_cannot_be_measured_is_said(tmp_path: Path) -> None:
+async def test_an_unknown_row_is_an_error(tmp_path: Path) -> None:
     process = benchmarks(tmp_path, "no_such_row")
     process.start()
     assert await process.ends() == 2

@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md, applied in their order to a copy of the service, and run."""
+"""The examples of CONTRIBUTING.md, applied in order to a copy of the service, and run."""
 
 import asyncio
 import re
@@ -26,7 +26,8 @@ _TEA = {"name": "Green tea", "price": "19.90", "stock_quantity": 5}
 
 
 async def apply(patch: str, tree: Path) -> None:
-    """The page leaves out what git can find: line numbers, and a header for each file."""
+    """Apply a patch of the page, after adding what the page leaves out and git insists on: line
+    numbers, and a header for each file."""
     patch = re.sub(r"^@@$", "@@ -9 +9 @@", patch, flags=re.MULTILINE)
     patch = re.sub(r"^--- a/(.*)$", r"diff --git a/\1 b/\1\n\g<0>", patch, flags=re.MULTILINE)
     process = await asyncio.create_subprocess_exec(
@@ -41,7 +42,7 @@ async def apply(patch: str, tree: Path) -> None:
 
 @pytest.fixture(scope="module", name="contributed")
 async def _contributed(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Path:
-    """The service with all examples, and the migration that Alembic generates for them."""
+    """A copy of the service with all examples and the migration that Alembic generates for them."""
     tree = copy_tree(tmp_path_factory.mktemp("contributed") / "tree")
     for kind, block in _BLOCKS.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
         if kind == "diff":

@@ -26,7 +26,7 @@ FLAGS = (
     "--virtual-time-budget=15000",
     "--enable-logging=stderr",
 )
-# No address but ours, except names of XML vocabularies, which nobody fetches.
+# URLs of other hosts, except the names of XML vocabularies, which nobody fetches.
 ELSEWHERE = re.compile(r"(?:https?:)?//(?!localhost[:/]|www\.w3\.org/)[\w.-]+\.\w+")
 LINKING = ("src", "href", "srcset", "action", "data", "poster", "xlink:href")
 
@@ -55,7 +55,7 @@ def _chromium() -> str:
 
 
 def rendered(chromium: str, profile: Path, url: str) -> tuple[str, str]:
-    """The DOM, and what Chromium had to say."""
+    """The DOM, and what Chromium logged."""
     command = [chromium, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", url]
     run = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
     return run.stdout, run.stderr
@@ -75,11 +75,11 @@ def test_the_page_shows_every_operation(service: Service, chromium: str, tmp_pat
         assert summary in dom
     assert not [link for link in page.links if ELSEWHERE.match(link)]
     assert not ELSEWHERE.findall(httpx.get(f"{service.url}/docs").text)
-    # Whatever is blocked by the policy of the page, or is not there, is told on the console.
+    # The console reports what the page's policy blocks and what is missing.
     assert "CONSOLE" not in console, console
 
 
-def test_the_page_allows_nothing_from_elsewhere(service: Service) -> None:
+def test_the_page_may_load_nothing_from_other_hosts(service: Service) -> None:
     response = httpx.get(f"{service.url}/docs")
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "https:" not in policy
@@ -97,7 +97,9 @@ def test_the_page_allows_nothing_from_elsewhere(service: Service) -> None:
         ("favicon-32x32.png", "image/png"),
     ],
 )
-def test_the_files_of_the_page_are_ours(service: Service, name: str, media_type: str) -> None:
+def test_the_service_serves_the_files_of_the_page(
+    service: Service, name: str, media_type: str
+) -> None:
     response = httpx.get(f"{service.url}/docs/assets/{name}")
     assert response.status_code == 200
     assert media_type in response.headers["content-type"]

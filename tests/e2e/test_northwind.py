@@ -1,4 +1,4 @@
-"""Real data through the whole service, against truths that were computed without it."""
+"""Real data through the whole service, compared with results that were computed without it."""
 
 import asyncio
 import json
@@ -42,8 +42,8 @@ async def check_reports(service: Service) -> None:
     assert len(days) == 480
     found: list[tuple[str, str, str]] = []
 
-    async def report(turn: int) -> None:
-        for day in days[turn::4]:
+    async def report(offset: int) -> None:
+        for day in days[offset::4]:
             built = (await service.api.post(f"/report?report_date={day}")).json()
             rows = (await service.api.get(f"/report?report_date={day}")).json()
             assert built == {"report_date": day, "created": len(rows), "reports_count": len(rows)}
@@ -76,10 +76,10 @@ async def test_all_orders_over_rabbitmq(processes: Service, dependencies: Depend
     await check_invariants(dependencies.database_url)
 
 
-async def test_with_half_the_stock_the_same_orders_are_refused(
+async def test_with_half_the_stock_the_expected_orders_are_rejected(
     tree: Path, tmp_path: Path, dependencies: Dependencies
 ) -> None:
-    """One at a time, since which orders are short depends on their order."""
+    """One order at a time: which of them find too little stock depends on their sequence."""
     variables = {**dependencies.variables, "WORKER_CONCURRENCY": "1"}
     async with Service(tree, tmp_path, variables) as service:
         await service.start("web", "worker")
@@ -89,17 +89,17 @@ async def test_with_half_the_stock_the_same_orders_are_refused(
 
 async def check_half(service: Service) -> None:
     output = await load(service, "products_half.jsonl")
-    refused = northwind.truth("rejected_half_enough")
-    assert f"{len(refused)} rejected (out-of-stock)" in output, output
-    for row in refused:
-        answer = await service.api.get(f"/messages/load:order:{row['external_id']}")
-        outcome = answer.json()
+    rejected = northwind.truth("rejected_half_enough")
+    assert f"{len(rejected)} rejected (out-of-stock)" in output, output
+    for row in rejected:
+        response = await service.api.get(f"/messages/load:order:{row['external_id']}")
+        outcome = response.json()
         assert (outcome["status"], outcome["reason"]) == ("rejected", "out-of-stock"), row
         short = outcome["facts"]["short"]
         first = {"wanted": int(row["wanted"]), "in_stock": int(row["in_stock"])}
         assert any(first.items() <= line.items() for line in short), (row, short)
         assert len(short) == int(row["short_skus"])
     accepted = {row["external_id"] for row in await service.every("orders")}
-    assert len(accepted) == ORDERS - len(refused)
-    assert accepted.isdisjoint(row["external_id"] for row in refused)
+    assert len(accepted) == ORDERS - len(rejected)
+    assert accepted.isdisjoint(row["external_id"] for row in rejected)
     await check_stock(service, "final_stock_half_enough")

@@ -41,7 +41,7 @@ async def are_gone(children: list[psutil.Process]) -> None:
 
 
 async def send_product(data: Path, message_id: str) -> None:
-    """With redis-cli's means: a stream's entry whose field is the body."""
+    """Send it as one would with redis-cli: a stream entry whose field is the plain body."""
     async with Redis(port=state(data)["redis_port"], db=1) as redis:
         await redis.xadd("product", {"__data__": json.dumps(PRODUCT | {"sku": message_id})})
 
@@ -54,9 +54,9 @@ async def products(client: httpx.AsyncClient) -> list[dict[str, Any]]:
 async def test_everything_starts_works_and_ends_with_ctrl_c(embedded: Service, data: Path) -> None:
     await embedded.start("web")
     children = servers(embedded)
-    said = state(data)
-    assert said["pid"] == embedded.web.pid
-    assert (said["api_url"], said["queue_transport"]) == (embedded.url, "streams")
+    written = state(data)
+    assert written["pid"] == embedded.web.pid
+    assert (written["api_url"], written["queue_transport"]) == (embedded.url, "streams")
     assert embedded.url in embedded.web.output and "/docs" in embedded.web.output
     client = embedded.api
     ready = (await client.get("/health/ready")).json()
@@ -65,7 +65,7 @@ async def test_everything_starts_works_and_ends_with_ctrl_c(embedded: Service, d
     await send_product(data, "TEA-001")
     [product] = await eventually(lambda: products(client))
     assert (product["sku"], product["stock_quantity"]) == ("TEA-001", 5)
-    # The worker's and the scheduler's loops are here too: yesterday's report was owed.
+    # The loops of worker and scheduler run here too: yesterday's report was owed.
     await embedded.web.says("Sent report message to RabbitMQ queue 'report' for date")
     assert await embedded.web.stop(signal.SIGINT) == 0
     await are_gone(children)
@@ -95,7 +95,9 @@ async def test_a_second_start_finds_the_same_data(
     assert after | {"pid": 0} == before | {"pid": 0}
 
 
-async def test_two_starts_on_one_directory(embedded: Service, data: Path) -> None:
+async def test_a_second_start_in_the_same_directory_is_refused(
+    embedded: Service, data: Path
+) -> None:
     await embedded.start("web")
     second = embedded.process("second", *COMMANDS["web"], PORT=str(free_port()))
     second.start()
@@ -106,7 +108,7 @@ async def test_two_starts_on_one_directory(embedded: Service, data: Path) -> Non
     assert (await client.get("/health/ready")).status_code == 200
 
 
-async def test_a_port_that_is_taken(embedded: Service, data: Path) -> None:
+async def test_a_taken_port_is_reported_in_one_line(embedded: Service, data: Path) -> None:
     with socket.create_server(("127.0.0.1", embedded.port)):
         embedded.web.start()
         assert await embedded.web.ends() == 1
@@ -116,7 +118,7 @@ async def test_a_port_that_is_taken(embedded: Service, data: Path) -> None:
     assert not data.exists()
 
 
-async def test_a_wrong_setting_is_one_line(embedded: Service) -> None:
+async def test_wrong_settings_are_reported_in_one_line(embedded: Service) -> None:
     wrong = embedded.process("wrong", *COMMANDS["web"], REPORT_TIMEZONE="Mars", PORT="x")
     wrong.start()
     assert await wrong.ends() == 1
@@ -131,9 +133,9 @@ async def test_a_server_that_dies_is_started_again(embedded: Service) -> None:
     for child in psutil.Process(embedded.web.pid).children():
         child.kill()
 
-    async def answers() -> bool:
+    async def is_served() -> bool:
         return (await client.get("/users/1")).status_code == 200
 
     await asyncio.sleep(0)
-    await eventually(answers, 20)
+    await eventually(is_served, 20)
     await eventually(lambda: len(servers(embedded)) >= 2, 20)

@@ -1,4 +1,4 @@
-"""The OpenAPI document is exact: its examples work, and nothing Schemathesis sends surprises."""
+"""The OpenAPI document is exact: its examples work, and Schemathesis finds no contradiction."""
 
 import os
 import re
@@ -20,10 +20,10 @@ from harness.service import Service
 PROBLEM = "application/problem+json"
 EXAMPLES = 25
 SCHEMATHESIS = Path(sys.executable).with_name("st")
-# Every check is on. Of what Schemathesis expects as the answer to valid data, 3xx, 401, 403, 429
-# and 5xx are taken away, and ONE EXCLUSION is added, which no schema can express: 400 for a
-# username or e-mail that is taken, as original.md orders. `refusals_are_duplicates` sees to it that
-# no other 400 hides there, and `use_a_new_key` that no answer is the repetition of an earlier one.
+# Every check is on. The statuses that Schemathesis expects for valid data are narrowed: 3xx (but
+# for 304), 401, 403, 429 and 5xx are removed. ONE EXCLUSION is added, which no schema can express:
+# 400 for a username or e-mail that is taken, as original.md demands. `refusals_are_duplicates`
+# fails for any other 400, and `use_a_new_key` keeps a response from repeating an earlier one.
 CONFIG = """
 hooks = "tests.e2e.test_openapi"
 [checks]
@@ -41,7 +41,7 @@ def refusals_are_duplicates(_: Any, response: Any, case: Any) -> None:
 
 @schemathesis.hook("before_call")
 def use_a_new_key(_: Any, case: Any, __: Any) -> None:
-    """As its description says. Schemathesis would send the same key with several requests."""
+    """Each request has its own key, as the document says; Schemathesis would repeat one."""
     if re.fullmatch("[!-~]{1,255}", str((case.headers or {}).get("Idempotency-Key", ""))):
         case.headers["Idempotency-Key"] = uuid4().hex
 
@@ -59,7 +59,7 @@ def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
 
 
 def contents(operation: Json) -> Iterator[tuple[str, str, Json]]:
-    """A status, or `request`; a media type; its content."""
+    """Of each body: the status (or `request`), the media type, and the content object."""
     parts = {"request": operation.get("requestBody", {}), **operation["responses"]}
     for status, part in parts.items():
         for media_type, content in part.get("content", {}).items():
@@ -71,16 +71,16 @@ def check(instance: Any, schema: Json, document: Json) -> None:
     jsonschema_rs.validator_for(root, validate_formats=True).validate(instance)
 
 
-def success(operation: Json) -> str:
+def success_status(operation: Json) -> str:
     statuses: list[str] = [status for status in operation["responses"] if status.startswith("2")]
     assert len(statuses) == 1
     return statuses[0]
 
 
-def numbers(part: Any) -> Iterator[float]:
+def floats(part: Any) -> Iterator[float]:
     if isinstance(part, dict | list):
         for inner in part.values() if isinstance(part, dict) else part:
-            yield from numbers(inner)
+            yield from floats(inner)
     elif isinstance(part, float):
         yield part
 
@@ -101,12 +101,12 @@ def test_every_post_takes_an_idempotency_key(document: Json) -> None:
         assert ("Idempotency-Key" in names) == (method == "post")
 
 
-def test_parameters_are_never_null_and_their_bounds_are_whole(document: Json) -> None:
+def test_parameters_are_never_null_and_their_bounds_are_integers(document: Json) -> None:
     for _, _, operation in operations(document):
         for parameter in operation.get("parameters", ()):
             if "example" in parameter:
                 check(parameter["example"], parameter["schema"], document)
-            assert not list(numbers(parameter["schema"]))
+            assert not list(floats(parameter["schema"]))
             assert "oneOf" not in parameter["schema"]
 
 
@@ -124,13 +124,15 @@ def test_every_error_is_a_problem(document: Json) -> None:
             assert media_type == (PROBLEM if is_error else "application/json")
 
 
-def test_answers_that_have_no_body_say_so(document: Json) -> None:
+def test_only_deletions_have_no_response_body(document: Json) -> None:
     for method, _, operation in operations(document):
-        assert (method == "delete") == (success(operation) == "204")
-        assert (method == "delete") == ("content" not in operation["responses"][success(operation)])
+        assert (method == "delete") == (success_status(operation) == "204")
+        assert (method == "delete") == (
+            "content" not in operation["responses"][success_status(operation)]
+        )
 
 
-async def test_examples_work_in_their_order_after_the_producer(
+async def test_the_examples_work_in_document_order_after_the_producer(
     service: Service, document: Json
 ) -> None:
     message_ids = re.findall(r"sample:\S+", await service.script("producer.py"))
@@ -139,7 +141,7 @@ async def test_examples_work_in_their_order_after_the_producer(
             values = {"path": {}, "query": {}}  # type: dict[str, Json]
             for parameter in (p for p in operation.get("parameters", ()) if "example" in p):
                 values[parameter["in"]][parameter["name"]] = parameter["example"]
-            if "message_id" in values["path"]:  # it is another one in every run of the producer
+            if "message_id" in values["path"]:  # each run of the producer has ids of its own
                 values["path"]["message_id"] = message_ids[0]
             body = {where: content for where, _, content in contents(operation)}.get("request")
             response = client.request(
@@ -148,9 +150,15 @@ async def test_examples_work_in_their_order_after_the_producer(
                 params=values["query"],
                 json=body and body["example"],
             )
-            assert str(response.status_code) == success(operation), (method, path, response.text)
+            assert str(response.status_code) == success_status(operation), (
+                method,
+                path,
+                response.text,
+            )
             if response.content:
-                _, _, content = next(c for c in contents(operation) if c[0] == success(operation))
+                _, _, content = next(
+                    c for c in contents(operation) if c[0] == success_status(operation)
+                )
                 check(response.json(), content["schema"], document)
 
 

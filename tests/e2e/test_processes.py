@@ -25,11 +25,11 @@ def transport() -> str:
     return "rabbitmq"
 
 
-async def test_every_process_ends_well(processes: Service) -> None:
+async def test_every_process_shuts_down_cleanly(processes: Service) -> None:
     await processes.start("web", "worker", "scheduler", "taskiq_worker")
     codes = await asyncio.gather(*(process.stop() for process in processes.processes.values()))
     ends = dict(zip(processes.processes, codes, strict=True))
-    # TaskIQ's scheduler does not handle the signal.
+    # TaskIQ's scheduler does not handle SIGTERM.
     assert ends.pop("scheduler") in (0, -signal.SIGTERM)
     assert ends == {"web": 0, "worker": 0, "taskiq_worker": 0}
     for name in ends:
@@ -41,8 +41,8 @@ async def test_the_example_requests_of_the_original(processes: Service) -> None:
     await processes.start("web")
     await _create_users(processes.api)
     await _change_users(processes.api)
-    await _look_at_the_documentation(processes.api)
-    await _refuse(processes.api)
+    await _read_the_documentation(processes.api)
+    await _send_invalid_requests(processes.api)
 
 
 async def _create_users(client: httpx.AsyncClient) -> None:
@@ -79,15 +79,15 @@ async def _change_users(client: httpx.AsyncClient) -> None:
     assert taken.status_code == 400
     gone = await client.delete("/users/1")
     assert (gone.status_code, gone.content) == (204, b"")
-    for answer in (
+    for response in (
         await client.get("/users/1"),
         await client.put("/users/1", json={}),
         await client.delete("/users/1"),
     ):
-        assert answer.status_code == 404
+        assert response.status_code == 404
 
 
-async def _look_at_the_documentation(client: httpx.AsyncClient) -> None:
+async def _read_the_documentation(client: httpx.AsyncClient) -> None:
     page = await client.get("/docs")
     assert (page.status_code, page.headers["content-type"].split(";")[0]) == (200, "text/html")
     assert "swagger" in page.text.lower()
@@ -95,7 +95,7 @@ async def _look_at_the_documentation(client: httpx.AsyncClient) -> None:
     assert {"/users", "/users/{user_id}", "/report"} <= set(document["paths"])
 
 
-async def _refuse(client: httpx.AsyncClient) -> None:
+async def _send_invalid_requests(client: httpx.AsyncClient) -> None:
     invalid: list[tuple[str, str, Any]] = [
         ("POST", "/users", {"username": "", "email": "no address"}),
         ("PUT", "/users/3", {"email": None}),
@@ -105,11 +105,11 @@ async def _refuse(client: httpx.AsyncClient) -> None:
         ("GET", "/report?report_date=yesterday", None),
     ]
     for method, path, body in invalid:
-        answer = await client.request(method, path, json=body)
-        assert answer.status_code == 422, (method, path, answer.text)
+        response = await client.request(method, path, json=body)
+        assert response.status_code == 422, (method, path, response.text)
 
 
-async def test_the_queues_the_cache_and_the_report_of_the_original(
+async def test_the_example_messages_cache_keys_and_report_of_the_original(
     processes: Service, dependencies: Dependencies
 ) -> None:
     await processes.start("web", "worker")
@@ -125,11 +125,11 @@ async def test_the_queues_the_cache_and_the_report_of_the_original(
 
 
 async def _settled(client: httpx.AsyncClient, message_id: str) -> dict[str, Any]:
-    async def ask() -> Any:
-        answer = await client.get(f"/messages/{message_id}")
-        return answer.json() if answer.status_code == 200 else None
+    async def poll() -> Any:
+        response = await client.get(f"/messages/{message_id}")
+        return response.json() if response.status_code == 200 else None
 
-    found: dict[str, Any] = await eventually(ask)
+    found: dict[str, Any] = await eventually(poll)
     return found
 
 
@@ -182,10 +182,10 @@ async def _read_the_report(client: httpx.AsyncClient, order_id: int, database_ur
     assert [(found["order_id"], found["count_product"]) for found in rows] == [(order_id, 4)]
 
 
-async def test_what_was_acknowledged_outlives_kill_9(
+async def test_acknowledged_changes_survive_a_sigkill(
     processes: Service, dependencies: Dependencies
 ) -> None:
-    """Web and worker are killed; started again, they go on where they were."""
+    """Web and worker are killed; after their restart they go on where they were."""
     await processes.start("web", "worker")
     client = processes.api
     async with queue_client(dependencies) as queues:
@@ -198,7 +198,7 @@ async def test_what_was_acknowledged_outlives_kill_9(
         assert (await client.get("/users/1")).json()["username"] == "jane_doe"
 
 
-async def test_a_worker_without_its_vhost_says_so_in_one_line_and_waits(
+async def test_a_worker_whose_vhost_is_missing_logs_one_line_and_waits(
     processes: Service, dependencies: Dependencies
 ) -> None:
     assert dependencies.rabbitmq

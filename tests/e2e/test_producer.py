@@ -1,4 +1,4 @@
-"""`producer.py` against the whole service, started as its users start it."""
+"""`producer.py` with the whole service, both started as their users start them."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from harness.waiting import eventually
 # The sample
 
 
-async def test_every_run_makes_five_products_and_three_orders(service: Service) -> None:
+async def test_every_run_creates_five_products_and_three_orders(service: Service) -> None:
     before = {name: await service.total(name) for name in ("users", "products", "orders")}
     first = await service.run("producer.py")
     again = await service.run("producer.py")
@@ -40,8 +40,8 @@ async def test_a_chosen_user_and_address_need_no_http(service: Service) -> None:
     assert [order["delivery_address_id"] for order in orders] == [address_id] * 3
 
 
-async def test_an_address_of_somebody_else_is_not_used(service: Service) -> None:
-    await customer(service, "first")  # address 1 is taken by then
+async def test_the_address_of_another_user_is_not_used(service: Service) -> None:
+    await customer(service, "first")  # so address 1 belongs to another user
     user_id = (await service.api.post("/users", json=person("second"))).json()["id"]
     for _ in range(2):
         ended = await service.run("producer.py", variables={"TEST_USER_ID": str(user_id)})
@@ -50,7 +50,7 @@ async def test_an_address_of_somebody_else_is_not_used(service: Service) -> None
     assert addresses["total"] == 1
 
 
-async def test_a_refused_order_is_shown(service: Service) -> None:
+async def test_a_rejected_order_is_shown(service: Service) -> None:
     chosen = {"TEST_USER_ID": "2000000", "TEST_DELIVERY_ADDRESS_ID": "1"}
     ended = await service.run("producer.py", variables=chosen)
     assert ended.code == 1
@@ -69,7 +69,7 @@ async def customer(service: Service, name: str) -> tuple[int, int]:
     return user_id, made.json()["id"]
 
 
-# Data of one's own
+# The user's own data
 
 
 def write(directory: Path, **rows: Sequence[dict[str, Any]]) -> Path:
@@ -88,7 +88,7 @@ def product(sku: str, stock: int) -> dict[str, Any]:
     return {"sku": sku, "name": sku, "price": "2.50", "stock_quantity": stock}
 
 
-async def test_loading_reuses_what_is_there_and_adds_nothing_twice(
+async def test_loading_reuses_existing_rows_and_adds_nothing_twice(
     service: Service, tmp_path: Path
 ) -> None:
     user_id, address_id = await customer(service, "Loaded")
@@ -145,7 +145,7 @@ def summary(ended: Ended) -> dict[str, str]:
         ("known-user", "unknown", "product unknown is neither in the files nor in the service"),
     ],
 )
-async def test_an_order_of_the_unknown_is_named_and_not_sent(
+async def test_an_order_with_an_unknown_user_or_product_is_named_and_not_sent(
     service: Service, tmp_path: Path, username: str, sku: str, told: str
 ) -> None:
     users = [person("known-user")]
@@ -164,7 +164,7 @@ async def test_a_taken_email_is_named(service: Service, tmp_path: Path) -> None:
     assert ended.err.startswith(f"producer: {data}/users.jsonl:1: ") and "email" in ended.err
 
 
-async def test_a_killed_load_goes_on_and_refuses_the_same_orders(
+async def test_a_killed_load_is_resumed_and_the_same_orders_are_rejected(
     tree: Path, tmp_path: Path
 ) -> None:
     northwind.require()
@@ -177,12 +177,12 @@ async def test_a_killed_load_goes_on_and_refuses_the_same_orders(
         process.kill()
         ended = await service.run(*load, seconds=120)
         assert ended.code == 0, ended.err
-        refused = northwind.truth("rejected_half_enough")
-        assert f"{len(refused)} rejected (out-of-stock)" in summary(ended)["orders"]
-        for row in refused:
+        rejected = northwind.truth("rejected_half_enough")
+        assert f"{len(rejected)} rejected (out-of-stock)" in summary(ended)["orders"]
+        for row in rejected:
             path = f"/messages/load:order:{row['external_id']}"
             assert (await service.api.get(path)).json()["status"] == "rejected", row
-        assert await service.total("orders") == 830 - len(refused)
+        assert await service.total("orders") == 830 - len(rejected)
         stock = {p["sku"]: p["stock_quantity"] for p in await service.every("products")}
         expected = northwind.truth("final_stock_half_enough")
         assert stock == {row["sku"]: int(row["final"]) for row in expected}
@@ -195,7 +195,7 @@ async def _has_orders(service: Service, count: int) -> bool:
 # Where the queues are
 
 
-async def test_rabbitmq_with_wrong_settings_is_one_line(
+async def test_wrong_rabbitmq_settings_are_reported_in_one_line(
     rabbitmq: RabbitMQ, tree: Path, tmp_path: Path
 ) -> None:
     right = {"DATA_DIR": str(tmp_path), **rabbitmq.variables}

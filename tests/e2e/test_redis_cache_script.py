@@ -1,4 +1,4 @@
-"""`test_redis_cache.py` against the whole service."""
+"""`test_redis_cache.py` run with the whole service."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ SCRIPT = "test_redis_cache.py"
 
 
 @pytest.mark.parametrize("decode", ["true", "false"])
-async def test_all_checks_pass_and_nothing_is_left(service: Service, decode: str) -> None:
+async def test_all_checks_pass_and_leave_no_rows(service: Service, decode: str) -> None:
     ended = await service.run(SCRIPT, variables={"REDIS_DECODE_RESPONSES": decode})
     assert ended.code == 0, ended.out + ended.err
     assert ended.out.count("✓") == 14 and "✗" not in ended.out
@@ -26,7 +26,9 @@ async def test_another_redis_database_fails_the_checks(service: Service) -> None
     assert await service.total("users") == await service.total("products") == 0
 
 
-async def test_a_stack_that_does_not_run_is_one_line(service: Service, tmp_path: Path) -> None:
+async def test_a_service_that_is_not_running_is_reported_in_one_line(
+    service: Service, tmp_path: Path
+) -> None:
     nowhere = str(free_port())
     for wrong, told in (
         ({"DATA_DIR": str(tmp_path), "REDIS_PORT": nowhere}, "REDIS_HOST"),

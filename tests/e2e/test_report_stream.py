@@ -1,4 +1,4 @@
-"""A large day goes out in pieces, and what is cut short does not look complete."""
+"""The report of a large day is sent in pieces, and one that breaks off does not look complete."""
 
 import asyncio
 import socket
@@ -24,14 +24,14 @@ async def _large_day(database_url: str) -> None:
         )
 
 
-async def test_a_large_day_comes_whole(processes: Service) -> None:
+async def test_a_large_day_arrives_complete(processes: Service) -> None:
     await processes.start("web")
-    answer = await processes.api.get(PATH)
-    assert answer.headers["content-type"] == "application/json"
-    assert [row["order_id"] for row in answer.json()] == list(range(1, ROWS + 1))
+    response = await processes.api.get(PATH)
+    assert response.headers["content-type"] == "application/json"
+    assert [row["order_id"] for row in response.json()] == list(range(1, ROWS + 1))
 
 
-async def test_a_failure_on_the_way_breaks_the_connection(
+async def test_a_failure_in_the_middle_breaks_the_connection(
     processes: Service, database_url: str
 ) -> None:
     await processes.start("web")
@@ -43,17 +43,17 @@ async def test_a_failure_on_the_way_breaks_the_connection(
         await connection.execute("ALTER TABLE reports RENAME TO reports_away")
     body = await reader.read()
     writer.close()
-    assert not body.endswith(b"0\r\n\r\n"), "the last chunk says that the answer is complete"
+    assert not body.endswith(b"0\r\n\r\n"), "the last chunk says that the response is complete"
     await processes.web.says('"message": "answer broken off"', "reports", '"message": "request"')
     assert "Traceback" not in processes.web.output
-    # The next one is told before its answer begins.
-    answer = await processes.api.get(PATH)
-    assert answer.status_code == 500
-    assert answer.headers["content-type"] == "application/problem+json"
+    # The next request fails before its response begins, so it gets a proper error.
+    response = await processes.api.get(PATH)
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def _connect_slowly(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A client that takes little before it reads."""
+    """Connect as a client whose buffers hold little until it reads."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.setblocking(False)

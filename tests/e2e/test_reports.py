@@ -1,4 +1,4 @@
-"""The nightly report by the two TaskIQ processes alone: no web, no consumers."""
+"""The nightly report with the two TaskIQ processes alone: no web and no consumers run."""
 
 import json
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from harness.waiting import eventually
 
 NIGHTLY = '"cron": "0 0 * * *"'
 EVERY_MINUTE = '"cron": "* * * * *"'
-# What an operator's program would do.
+# An operator's own program, which schedules a report.
 SCHEDULE_SOON = """
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -38,8 +38,8 @@ def transport() -> str:
 
 
 @pytest.fixture
-async def impatient(dependencies: Dependencies, tmp_path: Path) -> AsyncIterator[Service]:
-    """Its clock rings every minute: the line is changed as original.md says."""
+async def every_minute(dependencies: Dependencies, tmp_path: Path) -> AsyncIterator[Service]:
+    """The service with reports every minute: the cron line is changed as original.md says."""
     tree = copy_tree(tmp_path / "tree")
     file = tree / "app" / "scheduler.py"
     source = file.read_text()
@@ -55,8 +55,8 @@ async def reports(database_url: str) -> list[tuple[int, int]]:
     return [tuple(row) for row in rows]
 
 
-async def test_clock_schedules_and_restarts_write_what_is_owed(
-    impatient: Service, dependencies: Dependencies, shop: Shop
+async def test_the_clock_schedules_and_restarts_build_the_reports_that_are_owed(
+    every_minute: Service, dependencies: Dependencies, shop: Shop
 ) -> None:
     yesterday = (datetime.now(UTC) - timedelta(days=1)).replace(tzinfo=None)
     day = yesterday.date().isoformat()
@@ -75,56 +75,60 @@ async def test_clock_schedules_and_restarts_write_what_is_owed(
         async with connected(dependencies.database_url) as connection:
             return not await connection.fetchval("SELECT count(*) FROM outbox")
 
-    # The worker's own start builds what is owed.
+    # The taskiq worker builds what is owed when it starts.
     await order_of_yesterday()
-    await impatient.start("scheduler", "taskiq_worker")
+    await every_minute.start("scheduler", "taskiq_worker")
     await eventually(is_reported)
 
-    # A schedule that is put into Redis while the scheduler runs.
+    # So does a schedule that is added to Redis while the scheduler runs.
     await order_of_yesterday()
-    await impatient.script("-c", SCHEDULE_SOON)
+    await every_minute.script("-c", SCHEDULE_SOON)
     await eventually(is_reported, 20)
 
-    # The clock, while Redis is away.
+    # So does the clock while Redis is away.
     await dependencies.valkey.stop()
     await order_of_yesterday()
     await eventually(is_reported, 75)
 
-    # A restart of both, the one killed; after its last message, or that would be sent twice.
+    # So does a restart of both. The taskiq worker is killed only after its last message is sent:
+    # killed earlier, it would send that message a second time.
     await eventually(is_sent, 20)
-    impatient.taskiq_worker.kill()
-    assert await impatient.scheduler.stop() in (0, -15)
+    every_minute.taskiq_worker.kill()
+    assert await every_minute.scheduler.stop() in (0, -15)
     await order_of_yesterday()
-    await impatient.start("scheduler", "taskiq_worker")
+    await every_minute.start("scheduler", "taskiq_worker")
     await eventually(is_reported, 20)
 
     await eventually(is_sent, 20)
-    check_log(impatient.taskiq_worker.output, day)
+    check_log(every_minute.taskiq_worker.output, day)
     await check_messages(dependencies, day, expected)
     await check_invariants(dependencies.database_url)
 
 
 def check_log(output: str, day: str) -> None:
-    """The three lines, word for word. The clock's run and the worker's own may both begin one."""
+    """The three lines are logged word for word, in this order.
+
+    The clock and the worker's start may both begin a run, so each line may come more than once.
+    """
     lines = [json.loads(line)["message"] for line in output.splitlines() if line[0] == "{"]
-    told = [
+    expected = [
         f"Starting report generation for date: {day}",
         f"Created 1 reports for date {day}",
         f"Sent report message to RabbitMQ queue 'report' for date {day}",
     ]
-    places = [lines.index(line) for line in told]
+    places = [lines.index(line) for line in expected]
     assert places == sorted(places)
 
 
 async def check_messages(
     dependencies: Dependencies, day: str, expected: list[tuple[int, int]]
 ) -> None:
-    """A message for each batch, with the row that was new in it."""
+    """There is one message for each run part, with the row that was new in it."""
     async with queue_client(dependencies) as queues:
-        for batch, row in enumerate(expected, 1):
+        for run_part, row in enumerate(expected, 1):
             message = await queues.take("report")
-            assert message.message_id == f"report:{day}:{batch}"
+            assert message.message_id == f"report:{day}:{run_part}"
             assert (message.json["report_date"], message.json["reports_count"]) == (day, 1)
-            [told] = message.json["reports"]
-            assert (told["order_id"], told["count_product"], told["report_at"]) == (*row, day)
+            [sent] = message.json["reports"]
+            assert (sent["order_id"], sent["count_product"], sent["report_at"]) == (*row, day)
         assert await queues.count("report") == 0

@@ -61,11 +61,11 @@ async def test_another_request_with_the_key_is_rejected(
 
 
 @pytest.mark.parametrize("key", ["", "a b", "\xe9", "x" * 256])
-async def test_keys_that_cannot_be(client: httpx.AsyncClient, key: str) -> None:
+async def test_invalid_keys(client: httpx.AsyncClient, key: str) -> None:
     given = {b"Idempotency-Key": key.encode("latin-1")}
-    refused = await client.post("/products", json=PRODUCT, headers=given)
-    assert refused.status_code == 422
-    assert [error["field"] for error in refused.json()["errors"]] == ["idempotency_key"]
+    rejected = await client.post("/products", json=PRODUCT, headers=given)
+    assert rejected.status_code == 422
+    assert [error["field"] for error in rejected.json()["errors"]] == ["idempotency_key"]
     assert await _total(client, "/products") == 0
 
 

@@ -17,7 +17,7 @@ _ADD = "INSERT INTO products (name, price, stock_quantity) SELECT 'Tea', 1, 0"
 _ADD_SKUS = "INSERT INTO products (sku, name, price, stock_quantity) VALUES ('a', '', 1, 0)"
 
 
-async def test_the_tables_that_models_call_counted_have_the_triggers(database_url: str) -> None:
+async def test_the_tables_of_counted_models_have_the_triggers(database_url: str) -> None:
     query = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgfoid = 'count_rows'::regproc"
     async with connected(database_url) as connection:
         triggers = Counter(row[0] for row in await connection.fetch(query))

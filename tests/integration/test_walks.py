@@ -1,4 +1,4 @@
-"""The walks of docs/architecture.md, taken for real: which files a request passes."""
+"""The walks of docs/architecture.md: which files a request really passes."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import pytest
 from app.settings import ROOT
 from harness.shop import Shop
 
-# What is used on every way: coalescing, schemas, the response's tag, logs and counters.
+# What every request uses, and no walk names: coalescing, schemas, entity tags, logs and counters.
 _PLUMBING = (
     "rest/etags.py",
     "runtime/",
@@ -25,7 +25,7 @@ _PLUMBING = (
 
 @contextmanager
 def passed_files() -> Iterator[list[str]]:
-    """The files below app/ in which a function runs, in the order of their first one."""
+    """The files below app/ in which a function is called, in the order of the first calls."""
     files: list[str] = []
     app = f"{ROOT}/app/"
 
@@ -48,7 +48,7 @@ async def test_a_cold_read_passes_eight_files_and_enters_its_service(
     kind: str, client: httpx.AsyncClient, shop: Shop
 ) -> None:
     paths = {"users": f"/users/{shop.user_id}", "products": f"/products/{await shop.product()}"}
-    # The connection to Redis is there, and so is the trust in it; the row is not.
+    # This opens the connection to Redis and the trust window, and does not cache the row.
     assert (await client.get(f"/{kind}/999")).status_code == 404
     with passed_files() as files:
         assert (await client.get(paths[kind])).status_code == 200

@@ -4,5 +4,5 @@ from app.errors import Refusal
 from app.rest.errors import STATUSES
 
 
-def test_no_refusal_is_forgotten() -> None:
+def test_every_refusal_is_in_the_table_of_statuses() -> None:
     assert set(STATUSES) == set(Refusal.__subclasses__())

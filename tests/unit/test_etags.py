@@ -1,4 +1,4 @@
-"""If-Match names the versions that may be changed."""
+"""If-Match lists the versions for which a change is allowed."""
 
 import pytest
 
@@ -14,7 +14,7 @@ TAG = etag(VIEW.model_dump_json().encode())
 @pytest.mark.parametrize(
     "header", ["*", TAG, f"W/{TAG}", f'"x", {TAG}', f' "x" ,W/{TAG} ', '"x", *']
 )
-def test_the_version_is_among_them(header: str) -> None:
+def test_the_header_lists_the_current_version(header: str) -> None:
     precondition = parse_if_match(header)
     assert precondition
     precondition.require(VIEW)
@@ -23,7 +23,7 @@ def test_the_version_is_among_them(header: str) -> None:
 @pytest.mark.parametrize(
     "header", ["", '"', '""', '"x"', TAG.strip('"'), TAG[:-1], "W/", f"x{TAG}"]
 )
-def test_the_version_is_not_among_them(header: str) -> None:
+def test_the_header_does_not_list_the_current_version(header: str) -> None:
     precondition = parse_if_match(header)
     assert precondition
     with pytest.raises(VersionMismatch):

@@ -1,4 +1,4 @@
-"""What is registered in one place is complete, and what is forgotten is refused with the cure."""
+"""Registries are complete, and using what is not registered raises an error that says the cure."""
 
 import importlib
 import pkgutil
@@ -20,7 +20,7 @@ _NOWHERE = "redis://127.0.0.1:9/0"
 
 
 def defined_entities() -> list[CachedEntity]:
-    """All that some module of app/services defines."""
+    """The cached entities that the modules of app/services define."""
     modules = (
         importlib.import_module(f"app.services.{module.name}")
         for module in pkgutil.iter_modules(services.__path__)
@@ -51,14 +51,14 @@ async def test_an_entity_that_is_not_registered_cannot_be_read() -> None:
     await caches.close()
 
 
-def test_what_only_reads_cannot_record_a_change() -> None:
+def test_a_reading_cannot_record_a_change() -> None:
     with pytest.raises(RuntimeError, match=r"Open a unit of work: container.unit_of_work\(\)"):
         NothingFollows().record(Fact.USER_CHANGED, [1])
     with pytest.raises(RuntimeError, match=r"Open a unit of work: container.unit_of_work\(\)"):
         NothingFollows().enqueued([1])
 
 
-async def test_a_page_of_a_table_that_nobody_counts_cannot_be_asked_for() -> None:
+async def test_a_table_without_kept_totals_cannot_be_paged() -> None:
     nothing: Any = None
     with pytest.raises(LookupError, match="derive its model from Counted"):
         await page_of(nothing, Address, {}, 10, 0)
