@@ -1,4 +1,4 @@
-"""One transaction: the services in it, the only commit of the project, and what follows the commit."""
+"""One transaction: the services in it, the only commit of the project, and what follows it."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext

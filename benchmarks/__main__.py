@@ -16,7 +16,7 @@ from app.settings import ROOT
 from benchmarks.lab import QUICK, Lab, Size
 from benchmarks.machine import describe
 from benchmarks.markdown import replaced, section
-from benchmarks.results import Outcome
+from benchmarks.results import RowResult
 
 ROWS = (
     "cached_reads",
@@ -57,8 +57,8 @@ async def run(rows: Sequence[str], size: Size, command: str, page: Path | None) 
         began = datetime.now(UTC)
         try:
             async with Lab.opened(size) as lab:
-                outcome: Outcome = await import_module(f"benchmarks.rows.{name}").measure(lab)
-            text = section(outcome)
+                result: RowResult = await import_module(f"benchmarks.rows.{name}").measure(lab)
+            text = section(result)
         except Exception as error:
             traceback.print_exc()
             complete, text = False, f"**Not measured**: {error}"
@@ -76,8 +76,8 @@ def _save(page: Path | None, name: str, text: str) -> None:
 
 def main() -> None:
     chosen = _arguments()
-    full = QUICK if chosen.quick else Size()
-    size = Size(chosen.rounds or full.rounds, full.seconds, full.scale)
+    default = QUICK if chosen.quick else Size()
+    size = Size(chosen.rounds or default.rounds, default.seconds, default.scale)
     page = chosen.output or (None if chosen.quick else PAGE)
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])
     sys.exit(0 if asyncio.run(run(chosen.rows or ROWS, size, command, page)) else 1)

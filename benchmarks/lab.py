@@ -1,4 +1,4 @@
-"""The private servers of a run, and the processes that are measured on them."""
+"""The private servers of one run, and the processes that are measured on them."""
 
 import asyncio
 import itertools
@@ -44,7 +44,7 @@ QUICK = Size(rounds=1, seconds=0.2, scale=0.001)
 
 @dataclass(frozen=True)
 class Web:
-    """Processes that serve HTTP."""
+    """Processes that serve HTTP, all of them the same application."""
 
     ports: tuple[int, ...]
     pids: tuple[int, ...]
@@ -60,14 +60,13 @@ class Lab:
         self.tree = directory / "tree"
         self._stack = stack
         self._numbers = itertools.count()
-        self._templates: dict[str, str] = {}
         self._rabbitmq: RabbitMQ | None = None
 
     @classmethod
     @asynccontextmanager
     async def opened(cls, size: Size) -> AsyncIterator["Lab"]:
         with tempfile.TemporaryDirectory(prefix="order-service-benchmarks-") as directory:
-            os.chmod(directory, 0o755)  # the servers may run under another account
+            os.chmod(directory, 0o755)  # the servers may run as another user
             async with AsyncExitStack() as stack:
                 lab = cls(Path(directory), size, stack)
                 copy_tree(lab.tree)
@@ -138,6 +137,7 @@ class Lab:
         return Process(name, command, variables, directory=ROOT, log=log)
 
     async def burst(self, load: Load, web: Web) -> Figures:
+        """Send the load for `size.seconds`. The CPU times are per request."""
         servers, postgres = Meter(*web.pids), Meter(self.postgres.pid)
         responses = await generate(load, web.ports, self.size.seconds)
         return {

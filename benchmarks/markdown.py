@@ -4,7 +4,7 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 
-from benchmarks.results import Contest, Line, Outcome
+from benchmarks.results import Comparison, Line, RowResult
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -24,9 +24,9 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def section(outcome: Outcome) -> str:
-    remarks = "\n".join(f"- {remark}" for remark in outcome.remarks)
-    parts = [_promises(outcome.lines), *map(_figures, outcome.contests), remarks]
+def section(result: RowResult) -> str:
+    remarks = "\n".join(f"- {remark}" for remark in result.remarks)
+    parts = [_promises(result.lines), *map(_figures, result.comparisons), remarks]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -46,13 +46,13 @@ def _promises(lines: Sequence[Line]) -> str:
     return table(header, rows) if rows else ""
 
 
-def _figures(contest: Contest) -> str:
-    names = list(dict.fromkeys(name for taken in contest.results.values() for name in taken[0]))
+def _figures(comparison: Comparison) -> str:
+    names = list(dict.fromkeys(name for taken in comparison.results.values() for name in taken[0]))
     rows = [
         [name, *(spread([f[n] for f in taken]) if n in taken[0] else "" for n in names)]
-        for name, taken in contest.results.items()
+        for name, taken in comparison.results.items()
     ]
-    return table([contest.title, *names], rows)
+    return table([comparison.title, *names], rows)
 
 
 def replaced(page: str, name: str, text: str) -> str:

@@ -65,9 +65,9 @@ class Contest:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RowResult:
     lines: Sequence[Line]
-    contests: Sequence[Contest] = ()
+    comparisons: Sequence[Comparison] = ()
     remarks: Sequence[str] = ()
 
 
@@ -78,5 +78,5 @@ async def hold(title: str, turns: Mapping[str, Turn], rounds: int, warm_up: bool
         await turn()
     for number in range(rounds):
         for name in list(turns) if number % 2 == 0 else reversed(list(turns)):
-            contest.results[name].append(await turns[name]())
-    return contest
+            comparison.results[name].append(await turns[name]())
+    return comparison

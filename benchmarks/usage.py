@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 
-def tree(pid: int) -> list[psutil.Process]:
+def process_tree(pid: int) -> list[psutil.Process]:
     process = psutil.Process(pid)
     return [process, *process.children(recursive=True)]
 
@@ -47,7 +47,7 @@ def highest_peak(pid: int) -> float:
     return max(peak(process.pid) for process in tree(pid))
 
 
-def forget_peak(pid: int) -> None:
+def reset_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 

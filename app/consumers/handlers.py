@@ -1,4 +1,4 @@
-"""What each queue carries and what its messages do: the one table in which a queue is registered."""
+"""What each queue carries and what its messages do: the table in which a queue is registered."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass

@@ -61,8 +61,8 @@ def _plain_queue(name: str) -> RabbitQueue:
 
 
 async def _stop(broker: RabbitBroker, seconds: float) -> None:
-    """Stop, or give up after `seconds`: a frozen RabbitMQ would keep us waiting, even for the end of
-    a cancelled stop."""
+    """Stop, or give up after `seconds`: a frozen RabbitMQ would keep us waiting, even for the end
+    of a cancelled stop."""
     stopping = asyncio.create_task(broker.stop())
     await asyncio.wait({stopping}, timeout=seconds)
     if stopping.done():
@@ -118,7 +118,7 @@ class RabbitMQ(Broker):
             await message.ack()
 
     async def _start(self, consumer: RabbitBroker) -> None:
-        """Wait for RabbitMQ for as long as it takes. Later the client library reconnects by itself."""
+        """Wait for RabbitMQ as long as it takes. Later the client library reconnects by itself."""
         pause = 0.2
         while True:
             try:

@@ -21,8 +21,8 @@ _BATCH = 20
 
 
 class Outbox(Protocol):
-    """What the relay needs of the repository, in one transaction: rows are locked until it ends, and
-    removed if it ends without an error."""
+    """What the relay needs of the repository, in one transaction: rows are locked until it ends,
+    and removed if it ends without an error."""
 
     async def take(self, ids: Sequence[int]) -> Sequence[int]: ...
     async def take_oldest(self, limit: int, older_than: timedelta) -> Sequence[int]: ...

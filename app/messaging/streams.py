@@ -1,5 +1,5 @@
-"""The queues on Valkey streams: for the one-process mode, without RabbitMQ. A message is an entry of
-a stream, and is deleted when it is acknowledged."""
+"""The queues on Valkey streams: for the one-process mode, without RabbitMQ. A message is an entry
+of a stream, and is deleted when it is acknowledged."""
 
 import asyncio
 import logging

@@ -1,5 +1,5 @@
-"""All tables. Importing the package imports each module in it, so `Base.metadata` is complete for the
-migrations, and a new table needs no entry in a list."""
+"""All tables. Importing the package imports each module in it, so `Base.metadata` is complete for
+the migrations, and a new table needs no entry in a list."""
 
 from importlib import import_module
 from pkgutil import iter_modules

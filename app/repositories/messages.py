@@ -41,7 +41,7 @@ class MessageRepository:
         self._connection = connection
 
     async def latest(self, message_id: str) -> Message | None:
-        """Ids are unique in each queue. If two queues have a message with this id: the newer one."""
+        """Ids are unique in each queue. If two queues have a message with this id, the newer."""
         query = (
             select(Message)
             .where(Message.message_id == message_id)
@@ -109,7 +109,7 @@ class MessageRepository:
         )
 
     async def count_failure(self, queue: Queue, message_id: str, detail: str) -> int:
-        """How often the message has failed by now. A dead message that is sent again starts at 1."""
+        """How often the message has failed. A dead message that is sent again starts at 1."""
         values = {"status": MessageStatus.FAILING, "reason": "failure", "detail": detail}
         statement = (
             insert(Message)

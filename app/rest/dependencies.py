@@ -21,7 +21,7 @@ Injected = NamedDependency[SkipValidation[T]]
 async def provide_unit_of_work(
     request: Request[None, None, State], state: State
 ) -> AsyncIterator[UnitOfWork]:
-    """Commits after the handler and before the response. A route may have a `deadline` (seconds)."""
+    """Commits after the handler and before the response. A route may set `deadline` (seconds)."""
     container: Container = state.container
     deadline = request.route_handler.opt.get("deadline", REQUEST_SECONDS)
     opening = container.reading if request.method == "GET" else container.unit_of_work

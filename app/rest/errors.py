@@ -1,4 +1,4 @@
-"""Every error as application/problem+json. One table maps the errors of the shop to status codes."""
+"""Every error as application/problem+json. One table maps the shop's errors to status codes."""
 
 from collections.abc import Collection
 from http import HTTPStatus

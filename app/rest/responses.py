@@ -1,4 +1,4 @@
-"""Successful responses. Their bodies are encoded here, once: Litestar passes bytes on as they are."""
+"""Successful responses. Their bodies are encoded here, once: Litestar passes bytes on unchanged."""
 
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar, cast

@@ -18,7 +18,7 @@ class IdempotencyService:
     async def once(
         self, key: str, fingerprint: bytes, effect: Callable[[], Awaitable[bytes]]
     ) -> bytes:
-        """The JSON that the effect returns, now or when the key was first used. A refusal is not kept.
+        """The effect's JSON, from now or from the first use of the key. A refusal is not kept.
 
         Raises KeyReused if the key came with another `fingerprint`, which stands for the request.
         """

@@ -15,7 +15,8 @@ log = structlog.get_logger(__name__)
 
 
 class ReportService:
-    """`database` is for reading pages after the unit of work, which ends before a response is sent."""
+    """`database` is for pages that are read while a response is sent, when the unit of work has
+    ended."""
 
     def __init__(
         self,

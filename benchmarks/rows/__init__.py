@@ -1,1 +1,1 @@
-"""One module for each row, with `measure(lab) -> Outcome`."""
+"""One module per row that can be run, each with `measure(lab) -> RowResult`."""

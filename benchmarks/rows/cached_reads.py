@@ -14,7 +14,7 @@ from app.settings import ROOT
 from benchmarks import data
 from benchmarks.lab import CPU, Lab, Web, started
 from benchmarks.load import Load
-from benchmarks.results import Contest, Line, Outcome, Turn, at_least, at_most, hold
+from benchmarks.results import Comparison, Line, RowResult, Turn, at_least, at_most, compare
 from harness.waiting import eventually
 
 OURS, FASTAPI = "this service", "FastAPI + redis-py"
@@ -38,16 +38,16 @@ async def measure(lab: Lab) -> Outcome:
             CONSTANT: _turn(lab, asgi, "/constant"),
         }
         await warm(lab, ours)
-        await _copy(lab)
+        await _copy_cache(lab)
         try:
             fastify = await stack.enter_async_context(_fastify(lab))
             turns[FASTIFY] = _turn(lab, fastify, "/users")
         except (AssertionError, OSError) as error:
             remarks.append(f"**Fastify was not measured**: {error}")
-        users = await hold("GET /users/{id}", turns, lab.size.rounds)
+        users = await compare("GET /users/{id}", turns, lab.size.rounds)
         turns = {name: _turn(lab, web, "/products") for name, web in _products(ours, fastapi)}
-        products = await hold("GET /products/{id}", turns, lab.size.rounds)
-    return Outcome([*_lines(users), *_lines(products)], [users, products], remarks)
+        products = await compare("GET /products/{id}", turns, lab.size.rounds)
+    return RowResult([*_lines(users), *_lines(products)], [users, products], remarks)
 
 
 def _products(ours: Web, fastapi: Web) -> list[tuple[str, Web]]:

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from benchmarks import data
 from benchmarks.lab import Lab, Web
 from benchmarks.load import Load, generate
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_most, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, Turn, at_most, compare
 from benchmarks.usage import Meter
 from harness.databases import connected
 
@@ -20,7 +20,7 @@ _COUNT_QUERY = "SELECT count(*) FROM users"
 _PAGE_QUERY = f"SELECT * FROM users ORDER BY id LIMIT {_COUNT}"
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     many = lab.size.rows(1_000_000, least=2000)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -70,7 +70,7 @@ def _statement(url: str, query: str) -> Turn:
     return take
 
 
-def _lines(contest: Contest) -> list[Line]:
+def _lines(comparison: Comparison) -> list[Line]:
     return [
         Line("time, the last page / page 1", contest.ratios(TIME, LAST, FIRST), must=at_most(2)),
         Line("time, the middle page / page 1", contest.ratios(TIME, MIDDLE, FIRST)),

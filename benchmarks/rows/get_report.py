@@ -6,8 +6,17 @@ import time
 from app.embedded.ports import LOOPBACK
 from benchmarks import data
 from benchmarks.lab import Lab, Web
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, at_most, hold
-from benchmarks.usage import forget_peak, peak, processor_seconds, resident
+from benchmarks.results import (
+    Comparison,
+    Figures,
+    Line,
+    RowResult,
+    Turn,
+    at_least,
+    at_most,
+    compare,
+)
+from benchmarks.usage import peak, processor_seconds, reset_peak, resident
 
 OURS, PSQL = "this service", "psql, json_agg to /dev/null"
 TOTAL, FIRST, GROWTH, SIZE = "ms", "ms to the first byte", "MB of memory growth", "MB of JSON"
@@ -21,7 +30,7 @@ FROM reports WHERE report_at = '{day}'
 """
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     orders = lab.size.rows(100_000, least=100)
     async with lab.database(data.orders(orders, reported=True)) as url, lab.web(url) as web:
         turns = {OURS: _ours(web, orders), PSQL: _psql(lab, url)}
@@ -30,13 +39,13 @@ async def measure(lab: Lab) -> Outcome:
         "psql's time includes its start, which even an empty statement takes. The memory growth "
         "is the web process's peak minus what it had resident before the request.",
     ]
-    return Outcome(_lines(contest), [contest], remarks)
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
 def _ours(web: Web, orders: int) -> Turn:
     async def take() -> Figures:
         [pid] = web.pids
-        forget_peak(pid)
+        reset_peak(pid)
         before, spent, began = resident(pid), processor_seconds(pid), time.perf_counter()
         first, response = await _get(web.ports[0], f"/report?report_date={data.yesterday()}")
         ended = time.perf_counter()
@@ -78,8 +87,9 @@ def _psql(lab: Lab, url: str) -> Turn:
     return take
 
 
-def _lines(contest: Contest) -> list[Line]:
-    speed = contest.ratios(TOTAL, PSQL, OURS)
+def _lines(comparison: Comparison) -> list[Line]:
+    speed = comparison.ratios(TOTAL, PSQL, OURS)
+    growth = comparison.values(OURS, GROWTH)
     return [
         Line("speed of GET /report, ours / psql", speed, must=at_least(0.5)),
         Line("time to the first byte", contest.values(OURS, FIRST), aim=at_most(50), unit="ms"),

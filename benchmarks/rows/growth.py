@@ -5,7 +5,16 @@ from contextlib import AsyncExitStack
 from benchmarks import data
 from benchmarks.lab import CPU, POSTGRES_CPU, RATE, Lab, Web
 from benchmarks.load import Load
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, at_most, hold
+from benchmarks.results import (
+    Comparison,
+    Figures,
+    Line,
+    RowResult,
+    Turn,
+    at_least,
+    at_most,
+    compare,
+)
 from benchmarks.rows import orders
 from benchmarks.rows.cached_reads import warm
 from harness.invariants import check_invariants
@@ -17,8 +26,8 @@ _KEYS = 1000
 _CONNECTIONS = 64
 
 
-async def measure(lab: Lab) -> Outcome:
-    contests = [*await _growth(lab), *await _second_process(lab)]
+async def measure(lab: Lab) -> RowResult:
+    comparisons = [*await _growth(lab), *await _second_process(lab)]
     remarks = [
         f"{lab.size.rows(_MANY, least=_FEW):,} orders in the large tables, {_FEW:,} in the small "
         f"ones, which are new in every round; each turn places "
@@ -29,10 +38,12 @@ async def measure(lab: Lab) -> Outcome:
         "equally by handling concurrent requests together.",
         "The invariants were checked after the orders, and they held.",
     ]
-    return Outcome(_lines(*contests), contests, remarks)
+    return RowResult(_lines(*comparisons), comparisons, remarks)
 
 
-def _lines(placed: Contest, read: Contest, consumers: Contest, webs: Contest) -> list[Line]:
+def _lines(
+    placed: Comparison, read: Comparison, consumers: Comparison, webs: Comparison
+) -> list[Line]:
     within = at_most(1.1)
     return [
         Line(
@@ -56,7 +67,7 @@ def _lines(placed: Contest, read: Contest, consumers: Contest, webs: Contest) ->
     ]
 
 
-async def _growth(lab: Lab) -> tuple[Contest, Contest]:
+async def _growth(lab: Lab) -> tuple[Comparison, Comparison]:
     few, many = data.orders(_FEW), data.orders(lab.size.rows(_MANY, least=_FEW))
     async with lab.database(many) as large, lab.database(few) as small:
         turns: dict[str, Turn] = {
@@ -73,19 +84,19 @@ async def _growth(lab: Lab) -> tuple[Contest, Contest]:
     return placed, read
 
 
-async def _second_process(lab: Lab) -> tuple[Contest, Contest]:
+async def _second_process(lab: Lab) -> tuple[Comparison, Comparison]:
     turns: dict[str, Turn] = {
         ONE: lambda: _orders_in_new_tables(lab),
         TWO: lambda: _orders_in_new_tables(lab, workers=2),
     }
-    consumers = await hold("Consumers of one queue", turns, lab.size.rounds)
+    consumers = await compare("Consumers of one queue", turns, lab.size.rounds)
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(lab.database(data.shop(products=_KEYS)))
         one, other, another = [await stack.enter_async_context(lab.web(url)) for _ in range(3)]
         await warm(lab, one)
         both = Web(other.ports + another.ports, other.pids + another.pids)
         turns = {ONE: _reads(lab, one), TWO: _reads(lab, both)}
-        webs = await hold("Web processes, cached reads", turns, lab.size.rounds)
+        webs = await compare("Web processes, cached reads", turns, lab.size.rounds)
     return consumers, webs
 
 

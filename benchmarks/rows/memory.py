@@ -4,8 +4,8 @@ from benchmarks import data
 from benchmarks.lab import Lab, Web
 from benchmarks.load import Load
 from benchmarks.messages import publish
-from benchmarks.results import Contest, Line, Outcome, at_most
-from benchmarks.usage import peak, resident, tree
+from benchmarks.results import Comparison, Line, RowResult, at_most
+from benchmarks.usage import peak, process_tree, resident
 from harness.databases import connected
 from harness.service import Service
 from harness.waiting import eventually
@@ -21,13 +21,18 @@ _USER = '{"username": "new{n}", "email": "new{n}@example.com"}'
 async def measure(lab: Lab) -> Outcome:
     """All processes belong to one service, so one turn measures all of them."""
     orders, reported = lab.size.rows(_ORDERS, least=500), lab.size.rows(_REPORTED, least=500)
-    contest = Contest("After load", {name: [] for name in (WEB, *OTHERS)})
+    comparison = Comparison("After load", {name: [] for name in (WEB, *OTHERS)})
     for _ in range(lab.size.rounds):
         async with lab.database(data.orders(reported)) as url:
-            await _take_turn(lab, url, orders, contest)
+            await _take_turn(lab, url, orders, comparison)
     lines = [
-        Line(f"Resident after load, {name}", contest.values(name, RESIDENT), must=limit, unit="MB")
-        for name in contest.results
+        Line(
+            f"Resident memory after load, {name}",
+            comparison.values(name, RESIDENT),
+            must=limit,
+            unit="MB",
+        )
+        for name in comparison.results
         for limit in [at_most(130 if name == WEB else 110)]
     ]
     remarks = [
@@ -35,10 +40,10 @@ async def measure(lab: Lab) -> Outcome:
         f"GET /report of {reported:,} rows, up to 64 requests at once; the worker has settled "
         f"{orders:,} orders; the TaskIQ worker has built and sent the report.",
     ]
-    return Outcome(lines, [contest], remarks)
+    return RowResult(lines, [comparison], remarks)
 
 
-async def _take_turn(lab: Lab, url: str, orders: int, contest: Contest) -> None:
+async def _take_turn(lab: Lab, url: str, orders: int, comparison: Comparison) -> None:
     rabbitmq = await lab.rabbitmq()
     await rabbitmq.delete_queues()
     names = ("web", "worker", "scheduler", "taskiq_worker")
@@ -47,7 +52,7 @@ async def _take_turn(lab: Lab, url: str, orders: int, contest: Contest) -> None:
         await _serve(lab, Web((service.port,), (service.web.pid,)))
         await _settled(url, orders)
         for name, pid in _pids(service).items():
-            contest.results[name].append({RESIDENT: resident(pid), PEAK: peak(pid)})
+            comparison.results[name].append({RESIDENT: resident(pid), PEAK: peak(pid)})
 
 
 async def _serve(lab: Lab, web: Web) -> None:
@@ -74,6 +79,6 @@ async def _settled(url: str, orders: int) -> None:
 
 def _pids(service: Service) -> dict[str, int]:
     processes = (service.web, service.worker, service.scheduler, service.taskiq_worker)
-    _, *children = [process.pid for process in tree(service.taskiq_worker.pid)]
+    _, *children = [process.pid for process in process_tree(service.taskiq_worker.pid)]
     pids = [*(process.pid for process in processes), max(children, key=resident)]
     return dict(zip((WEB, *OTHERS), pids, strict=True))

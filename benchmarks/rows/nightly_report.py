@@ -7,7 +7,7 @@ from math import ceil
 from app.repositories.reports import ROWS_PER_MESSAGE
 from benchmarks import data
 from benchmarks.lab import POSTGRES_CPU, Lab
-from benchmarks.results import Contest, Figures, Line, Outcome, at_most, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, at_most, compare
 from benchmarks.usage import Meter, highest_peak
 from harness.databases import connected
 from harness.processes import Process, run
@@ -16,7 +16,7 @@ from harness.waiting import eventually
 OURS, PSQL = "this service", "INSERT … SELECT … GROUP BY in psql"
 BUILD, SEND, PEAK = "seconds to build", "seconds to send", "worker peak MB"
 _ORDERS = 1_000_000
-_LONGEST = 300
+_TIMEOUT = 300
 _INSERT = """
 INSERT INTO reports (report_at, order_id, count_product)
 SELECT '{day}', o.id, sum(i.quantity) FROM orders o JOIN order_items i ON i.order_id = o.id
@@ -25,11 +25,11 @@ GROUP BY o.id
 """
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     count = lab.size.rows(_ORDERS, least=1000)
     async with lab.database(data.orders(count)) as url:
         turns = {OURS: lambda: _ours(lab, url, count), PSQL: lambda: _psql(lab, url, count)}
-        contest = await hold(f"{count:,} orders, {3 * count:,} lines", turns, lab.size.rounds)
+        comparison = await compare(f"{count:,} orders, {3 * count:,} lines", turns, lab.size.rounds)
     messages = ceil(count / ROWS_PER_MESSAGE)
     remarks = [
         "Ours is the TaskIQ worker's usual path: it starts, and yesterday's report is owed. "
@@ -38,12 +38,12 @@ async def measure(lab: Lab) -> Outcome:
         "spared.",
         "Sending lasts from there to RabbitMQ's confirm of the last message.",
     ]
-    return Outcome(_lines(contest), [contest], remarks)
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
-def _lines(contest: Contest) -> list[Line]:
-    ratios = contest.ratios(BUILD, OURS, PSQL)
-    peaks = contest.values(OURS, PEAK)
+def _lines(comparison: Comparison) -> list[Line]:
+    ratios = comparison.ratios(BUILD, OURS, PSQL)
+    peaks = comparison.values(OURS, PEAK)
     return [
         Line("Time to build, ours / psql", ratios, must=at_most(1.3), aim=at_most(1.1)),
         Line(
@@ -54,23 +54,23 @@ def _lines(contest: Contest) -> list[Line]:
     ]
 
 
-async def _forget(url: str) -> None:
+async def _delete_reports(url: str) -> None:
     async with connected(url) as connection:
         await connection.execute("TRUNCATE reports, report_runs, outbox")
         await connection.execute("CHECKPOINT", timeout=60)
 
 
 async def _ours(lab: Lab, url: str, count: int) -> Figures:
-    await _forget(url)
+    await _delete_reports(url)
     rabbitmq = await lab.rabbitmq()
     await rabbitmq.delete_queues()
     messages = ceil(count / ROWS_PER_MESSAGE)
     async with lab.service(url, rabbitmq=rabbitmq) as service:
         worker, postgres = service.taskiq_worker, Meter(lab.postgres.pid)
         worker.start()
-        await eventually(lambda: _sent(worker) >= messages, _LONGEST, lambda: worker.output)
+        await eventually(lambda: _sent(worker) >= messages, _TIMEOUT, lambda: worker.output)
         peak, seconds = highest_peak(worker.pid), postgres.seconds
-        began, built, *sent = _moments(worker)
+        began, built, *sent = _timestamps(worker)
     await _check(url, count)
     return {
         BUILD: (built - began).total_seconds(),
@@ -89,20 +89,20 @@ def _moments(worker: Process) -> list[datetime]:
     """The timestamps of the log lines about the report."""
     lines = re.findall(r".*(?:Starting report|Created \d+ reports|Sent report).*", worker.output)
     found = [re.search(r'"timestamp": "([^"]+)"', line) for line in lines]
-    return [datetime.fromisoformat(moment[1]) for moment in found if moment]
+    return [datetime.fromisoformat(match[1]) for match in found if match]
 
 
 async def _psql(lab: Lab, url: str, count: int) -> Figures:
-    await _forget(url)
+    await _delete_reports(url)
     insert = _INSERT.format(day=data.yesterday())
     command, variables = lab.psql(url, "-c", r"\timing on", "-c", insert)
     postgres = Meter(lab.postgres.pid)
-    output = await run(lab.process("psql", *command, **variables), seconds=_LONGEST)
+    output = await run(lab.process("psql", *command, **variables), seconds=_TIMEOUT)
     seconds = postgres.seconds
-    taken = re.search(r"Time: ([\d.]+) ms", output)
-    assert taken, output
+    timing = re.search(r"Time: ([\d.]+) ms", output)
+    assert timing, output
     await _check(url, count)
-    return {BUILD: float(taken[1]) / 1000, POSTGRES_CPU: seconds / count * 1e6}
+    return {BUILD: float(timing[1]) / 1000, POSTGRES_CPU: seconds / count * 1e6}
 
 
 async def _check(url: str, count: int) -> None:

@@ -11,8 +11,8 @@ import asyncpg
 from benchmarks import data
 from benchmarks.lab import POSTGRES_CPU, Lab
 from benchmarks.messages import depth, publish
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
-from benchmarks.usage import Machine, Meter
+from benchmarks.results import Comparison, Figures, Line, RowResult, Turn, at_least, compare
+from benchmarks.usage import CoreMeter, Meter
 from harness.databases import connected
 from harness.invariants import check_invariants
 from harness.processes import Process, finish, run
@@ -23,7 +23,7 @@ OURS, ORM = "this service", "FastStream, one ORM transaction per message"
 RATE, CPU, BUSY = "orders/s", "consumer CPU µs", "cores busy"
 _COUNT = 10_000
 _ORDERS_BEFORE = 1000
-_SLOWER = 4  # the peer with the ORM gets a quarter of the messages
+_ORM_SHARE = 4  # the slower peer with the ORM gets one message in four
 _CONNECTIONS = (2, 4, 8)
 _ORM_QUEUE = "orm_orders"
 _ADDED = """
@@ -36,14 +36,14 @@ FROM added
 """
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     count = lab.size.rows(_COUNT, least=1000)
     turns: dict[str, Turn] = {
         OURS: lambda: _ours(lab, count),
-        ORM: lambda: _orm(lab, count // _SLOWER),
+        ORM: lambda: _orm(lab, count // _ORM_SHARE),
         **{_loop(n): _loop_turn(lab, count, n) for n in _CONNECTIONS},
     }
-    contest = await hold("Orders of 3 lines", turns, lab.size.rounds, warm_up=False)
+    comparison = await compare("Orders of 3 lines", turns, lab.size.rounds, warm_up=False)
     remarks = [
         f"{count:,} messages wait in the queue when the consumer starts ({count // _SLOWER:,} for "
         "the ORM); 100 customers, 3 of 10 products per order; PostgreSQL has its default "
@@ -53,7 +53,7 @@ async def measure(lab: Lab) -> Outcome:
         "The bare loop makes up its orders itself: no queue, no acknowledgements, no inbox, no "
         "check that the address belongs to the user.",
     ]
-    return Outcome(_lines(contest), [contest], remarks)
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
 def _loop(connections: int) -> str:
@@ -64,9 +64,9 @@ def _loop_turn(lab: Lab, count: int, connections: int) -> Turn:
     return lambda: _bare(lab, count, connections)
 
 
-def _lines(contest: Contest) -> list[Line]:
+def _lines(comparison: Comparison) -> list[Line]:
     best = max(
-        map(_loop, _CONNECTIONS), key=lambda name: statistics.median(contest.values(name, RATE))
+        map(_loop, _CONNECTIONS), key=lambda name: statistics.median(comparison.values(name, RATE))
     )
     return [
         Line("Orders/s, ours / FastStream + ORM", contest.ratios(RATE, OURS, ORM), at_least(5)),
@@ -122,8 +122,8 @@ async def _drain(
         before = await _newest(connection)
         async with _running(consumers, ready):
             workers = Meter(*(consumer.pid for consumer in consumers))
-            postgres, machine = Meter(lab.postgres.pid), Machine()
-            await eventually(lambda: _are_there(connection, before, count), seconds=300)
+            postgres, machine = Meter(lab.postgres.pid), CoreMeter()
+            await eventually(lambda: _all_placed(connection, before, count), seconds=300)
             costs = {BUSY: machine.busy_cores, **_costs(workers.seconds, postgres.seconds, count)}
         figures = {RATE: await _rate(connection, before, count), **costs}
     assert await depth(rabbitmq.url, queue) == 0

@@ -1,4 +1,4 @@
-"""`producer.py --data`: 18,000 orders with 400,000 lines, for one web and one worker process."""
+"""`producer.py --data` sends 18,000 orders of 400,000 lines to one web and one worker process."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lab import POSTGRES_CPU, Lab
-from benchmarks.results import Contest, Figures, Line, Outcome, at_most, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, at_most, compare
 from benchmarks.usage import Meter, peak, processor_seconds
 from harness.databases import connected
 from harness.invariants import check_invariants
@@ -21,16 +21,16 @@ RATE, PEAK = "orders/s", "producer.py peak MB"
 PRODUCER_CPU, WORKER_CPU = "producer.py CPU µs", "worker CPU µs"
 _ORDERS, _LINES = 18_000, 400_000
 _CUSTOMERS, _PRODUCTS = 100, 1000
-_LONGEST = 540
+_TIMEOUT = 540
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     orders = lab.size.rows(_ORDERS, least=200)
     turns = {
         WHOLE: lambda: _load(lab, orders),
         TENTH: lambda: _load(lab, orders // 10),
     }
-    contest = await hold(
+    comparison = await compare(
         f"{orders:,} orders, {_lines_before(orders):,} lines",
         turns,
         lab.size.rounds,
@@ -42,13 +42,15 @@ async def measure(lab: Lab) -> Outcome:
         "The consumer is the bottleneck where the worker and PostgreSQL spend more on an order "
         "than producer.py does; it never has more than 256 messages without a reply.",
     ]
-    return Outcome(_promises(contest), [contest], remarks)
+    return RowResult(_promises(comparison), [comparison], remarks)
 
 
-def _promises(contest: Contest) -> list[Line]:
-    consumers = [f[WORKER_CPU] + f[POSTGRES_CPU] for f in contest.results[WHOLE]]
-    shares = [f[PRODUCER_CPU] / c for f, c in zip(contest.results[WHOLE], consumers, strict=True)]
-    peaks = contest.ratios(PEAK, WHOLE, TENTH)
+def _promises(comparison: Comparison) -> list[Line]:
+    consumers = [f[WORKER_CPU] + f[POSTGRES_CPU] for f in comparison.results[WHOLE]]
+    shares = [
+        f[PRODUCER_CPU] / c for f, c in zip(comparison.results[WHOLE], consumers, strict=True)
+    ]
+    peaks = comparison.ratios(PEAK, WHOLE, TENTH)
     return [
         Line("Peak memory of producer.py, all / a tenth", peaks, must=at_most(1.25)),
         Line("CPU, producer.py / worker + PostgreSQL", shares, must=at_most(1)),
@@ -75,10 +77,10 @@ async def _run(lab: Lab, service: Service, files: Path, orders: int) -> Figures:
     worker, postgres = Meter(service.worker.pid), Meter(lab.postgres.pid)
     producer = service.process("producer", PYTHON, "producer.py", "--data", files)
     began = time.perf_counter()
-    seconds, most = await _watched(producer)
+    seconds, highest = await _run_and_watch(producer)
     return {
         RATE: orders / (time.perf_counter() - began),
-        PEAK: most,
+        PEAK: highest,
         PRODUCER_CPU: seconds / orders * 1e6,
         WORKER_CPU: worker.seconds / orders * 1e6,
         POSTGRES_CPU: postgres.seconds / orders * 1e6,
@@ -89,16 +91,16 @@ async def _watched(process: Process) -> tuple[float, float]:
     """CPU seconds and peak MB, polled, because a process that has ended shows neither."""
     seconds = most = 0.0
     process.start()
-    ending = asyncio.create_task(process.ends(_LONGEST))
+    ending = asyncio.create_task(process.ends(_TIMEOUT))
     try:
         while not ending.done():
             seconds = max(seconds, processor_seconds(process.pid))
-            most = max(most, peak(process.pid))
+            highest = max(highest, peak(process.pid))
             await asyncio.sleep(0.05)
         assert await ending == 0, process.output
     finally:
         process.kill()
-    return seconds, most
+    return seconds, highest
 
 
 async def _check(url: str, orders: int) -> None:

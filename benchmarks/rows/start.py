@@ -1,23 +1,23 @@
-"""`python main.py` with nothing configured, from its start until it is ready."""
+"""`python main.py` with nothing configured, until it is ready."""
 
 import time
 
 from benchmarks.lab import Lab
-from benchmarks.results import Figures, Line, Outcome, at_most, hold
+from benchmarks.results import Figures, Line, RowResult, at_most, compare
 from harness.service import one_command
 
 WARM, EMPTY = "warm", "first start, empty directory"
 SECONDS = "seconds to ready"
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     kept = lab.folder("data")
     turns = {
         WARM: lambda: _start(lab, str(kept)),
         EMPTY: lambda: _start(lab, str(lab.folder("data"))),
     }
-    contest = await hold("python main.py, embedded servers", turns, lab.size.rounds)
-    seconds = contest.values(WARM, SECONDS)
+    comparison = await compare("python main.py, embedded servers", turns, lab.size.rounds)
+    seconds = comparison.values(WARM, SECONDS)
     line = Line(
         "Start in one-process mode, warm", seconds, must=at_most(5), aim=at_most(3), unit="s"
     )

@@ -8,40 +8,40 @@ from app.embedded.ports import free_port
 from benchmarks import data
 from benchmarks.lab import CPU, Lab, Web
 from benchmarks.load import Load
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, Turn, at_least, compare
 
 OURS, WITHOUT_REDIS = "this service, filling the cache", "this service, Redis down"
 FASTAPI, JOINED = "FastAPI, AsyncSession.get", "bare ASGI, joined SELECTs through asyncpg"
 _USERS = 100_000
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     count = lab.size.rows(_USERS, least=5000)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         url = await enter(lab.database(data.users(count)))
-        nowhere = str(free_port())
+        unused_port = str(free_port())
         turns: dict[str, Turn] = {
             OURS: _turn(lab, await enter(lab.web(url)), "/users", count),
             WITHOUT_REDIS: _turn(
-                lab, await enter(lab.web(url, REDIS_PORT=nowhere)), "/users", count
+                lab, await enter(lab.web(url, REDIS_PORT=unused_port)), "/users", count
             ),
             FASTAPI: _turn(
                 lab, await enter(lab.peer("fastapi_app", url)), "/uncached/users", count
             ),
             JOINED: _turn(lab, await enter(lab.peer("asgi", url)), "/joined", count),
         }
-        contest = await hold("GET /users/{id}, not cached", turns, lab.size.rounds)
+        comparison = await compare("GET /users/{id}, not cached", turns, lab.size.rounds)
     remarks = [
         f"{count:,} users, each requested once in a burst; 64 connections.",
         "On a miss this service also takes a lease and fills the cache under it; its peers do not.",
     ]
-    return Outcome(_lines(contest), [contest], remarks)
+    return RowResult(_lines(comparison), [comparison], remarks)
 
 
 def _turn(lab: Lab, web: Web, path: str, count: int) -> Turn:
     async def take() -> Figures:
-        await _forget_users(lab)
+        await _delete_cached_users(lab)
         return await lab.burst(Load(path + "/{n}", count=count), web)
 
     return take

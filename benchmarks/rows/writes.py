@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from benchmarks import data
 from benchmarks.lab import CPU, RATE, Lab, Web
 from benchmarks.load import Load
-from benchmarks.results import Contest, Figures, Line, Outcome, Turn, at_least, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, Turn, at_least, compare
 
 OURS, FASTAPI = "this service", "FastAPI + SQLAlchemy"
 _CONNECTIONS = 32
@@ -17,34 +17,36 @@ _ROWS = 1000
 _NAMES = itertools.count(1_000_000, 1_000_000)
 
 
-async def measure(lab: Lab) -> Outcome:
+async def measure(lab: Lab) -> RowResult:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         fill = data.shop(products=_ROWS)
-        url, its_url = await enter(lab.database(fill)), await enter(lab.database(fill))
+        url, peer_url = await enter(lab.database(fill)), await enter(lab.database(fill))
         webs = {
             OURS: await enter(lab.web(url)),
-            FASTAPI: await enter(lab.peer("fastapi_app", its_url)),
+            FASTAPI: await enter(lab.peer("fastapi_app", peer_url)),
         }
         creation = {name: _creation(lab, web) for name, web in webs.items()}
-        created = await hold("POST /users", creation, lab.size.rounds)
+        created = await compare("POST /users", creation, lab.size.rounds)
         changed = []
         for path in ("/users", "/products"):
             change = {name: _change(lab, web, path) for name, web in webs.items()}
-            changed.append(await hold(f"PUT {path}/{{id}}", change, lab.size.rounds))
+            changed.append(await compare(f"PUT {path}/{{id}}", change, lab.size.rounds))
     remarks = [
         f"{_CONNECTIONS} connections; each contestant has its own database on one PostgreSQL, "
         "which flushes every commit to disk.",
         "After the commit of a PUT the peer deletes the cached user, or sets the cached product, "
         "once and without a guarantee.",
     ]
-    contests = [created, *changed]
-    return Outcome([line for contest in contests for line in _lines(contest)], contests, remarks)
+    comparisons = [created, *changed]
+    return RowResult(
+        [line for comparison in comparisons for line in _lines(comparison)], comparisons, remarks
+    )
 
 
 def _creation(lab: Lab, web: Web) -> Turn:
     async def take() -> Figures:
-        first = next(_NAMES)
+        first = next(_FIRST_NUMBERS)
         load = Load("/users", "POST", _NEW, first, count=1_000_000, connections=_CONNECTIONS)
         return await lab.burst(load, web)
 

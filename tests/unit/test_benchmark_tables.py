@@ -1,7 +1,7 @@
 """How the benchmarks turn their figures into tables and verdicts."""
 
 from benchmarks.markdown import replaced, section, spread
-from benchmarks.results import Contest, Figures, Line, Outcome, at_least, at_most, hold
+from benchmarks.results import Comparison, Figures, Line, RowResult, at_least, at_most, compare
 
 
 def test_the_median_decides_the_verdict() -> None:
@@ -21,8 +21,8 @@ def test_the_spread_is_shown() -> None:
 
 
 def test_there_is_one_ratio_for_each_round() -> None:
-    contest = Contest("x", {"a": [{"s": 1.0}, {"s": 6.0}], "b": [{"s": 2.0}, {"s": 3.0}]})
-    assert contest.ratios("s", of="a", to="b") == [0.5, 2.0]
+    comparison = Comparison("x", {"a": [{"s": 1.0}, {"s": 6.0}], "b": [{"s": 2.0}, {"s": 3.0}]})
+    assert comparison.ratios("s", of="a", to="b") == [0.5, 2.0]
 
 
 async def test_contestants_take_turns() -> None:
@@ -36,15 +36,15 @@ async def test_contestants_take_turns() -> None:
         calls.append("b")
         return {"calls": len(calls)}
 
-    contest = await hold("x", {"a": a, "b": b}, rounds=2)
+    comparison = await compare("x", {"a": a, "b": b}, rounds=2)
     assert "".join(calls) == "ab" + "ab" + "ba"
-    assert contest.values("a", "calls") == [3, 6]
+    assert comparison.values("a", "calls") == [3, 6]
 
 
 def test_a_section_has_the_promises_and_the_figures() -> None:
-    contest = Contest("CPU", {"ours": [{"µs": 70.0}], "theirs": [{"µs": 350.0, "MB": 1.0}]})
-    line = Line("theirs to ours", contest.ratios("µs", "theirs", "ours"), must=at_least(2.5))
-    assert section(Outcome([line], [contest], ["A remark."])) == "\n".join(
+    comparison = Comparison("CPU", {"ours": [{"µs": 70.0}], "theirs": [{"µs": 350.0, "MB": 1.0}]})
+    line = Line("theirs to ours", comparison.ratios("µs", "theirs", "ours"), must=at_least(2.5))
+    assert section(RowResult([line], [comparison], ["A remark."])) == "\n".join(
         [
             "| what | must | aim | measured: median (least..greatest) |  |",
             "| --- | --- | --- | --- | --- |",

@@ -1,6 +1,6 @@
 """GET of one user or product without Litestar, whose routing and injection cost more than all the
-rest of a cached read. Unusual requests go on to Litestar. Its handlers respond alike: a test compares
-the bytes, the headers, the logs and the metrics."""
+rest of a cached read. Unusual requests go on to Litestar. Its handlers respond alike: a test
+compares the bytes, the headers, the logs and the metrics."""
 
 import re
 from collections.abc import Awaitable, Callable

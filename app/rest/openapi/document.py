@@ -1,5 +1,5 @@
-"""The OpenAPI document: operations from Litestar, schemas from pydantic, corrected where Litestar is
-not exact."""
+"""The OpenAPI document: operations from Litestar, schemas from pydantic, corrected where Litestar
+is not exact."""
 
 import json
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
-// Fastify as its documentation starts it, with a logger switched off, and ioredis with
-// auto-pipelining: the GETs of one turn of the event loop travel together.
+// Fastify as in its documentation, without its logger, and ioredis with auto-pipelining: the GETs
+// of one iteration of the event loop are sent together.
 import Fastify from "fastify";
 import Redis from "ioredis";
 
