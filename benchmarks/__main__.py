@@ -1,4 +1,4 @@
-"""Measures the service beside its peers on private servers, and writes the results into a page.
+"""Measures the service and its peers on private servers, and writes the figures to a page.
 
 python -m benchmarks [ROW ...] [--rounds N] [--quick] [--output FILE]
 """
@@ -37,12 +37,12 @@ PAGE = ROOT / "docs" / "performance.md"
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures the service beside its peers on private servers.",
+        description="Measures the service and its peers on private servers.",
     )
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of: {', '.join(ROWS)}")
-    parser.add_argument("--rounds", type=int, help="rounds of measurements; default 5")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows only that it runs")
-    parser.add_argument("--output", type=Path, help="page to update; default docs/performance.md")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"some of {', '.join(ROWS)}")
+    parser.add_argument("--rounds", type=int, help="how many times each one is measured; default 5")
+    parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs")
+    parser.add_argument("--output", type=Path, help="the page; default docs/performance.md")
     chosen = parser.parse_args()
     if unknown := set(chosen.rows) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
@@ -50,9 +50,9 @@ def _arguments() -> argparse.Namespace:
 
 
 async def run(rows: Sequence[str], size: Size, command: str, page: Path | None) -> bool:
-    """Returns True if every row could be measured."""
+    """True if every row could be measured. Without a page the figures are only printed."""
     complete = True
-    _save(page, "machine", "\n".join(f"- {line}" for line in await describe()))
+    _write_section(page, "machine", "\n".join(f"- {line}" for line in await describe()))
     for name in rows:
         began = datetime.now(UTC)
         try:
@@ -64,11 +64,11 @@ async def run(rows: Sequence[str], size: Size, command: str, page: Path | None) 
             complete, text = False, f"**Not measured**: {error}"
         note = f"`{command}`, {size.rounds} rounds, {began:%Y-%m-%d %H:%M} UTC"
         print(f"\n## {name}\n\n{text}\n\n{note}", flush=True)
-        _save(page, name, f"{text}\n\n{note}")
+        _write_section(page, name, f"{text}\n\n{note}")
     return complete
 
 
-def _save(page: Path | None, name: str, text: str) -> None:
+def _write_section(page: Path | None, name: str, text: str) -> None:
     if page:
         before = page.read_text("utf-8") if page.exists() else ""
         page.write_text(replaced(before, name, text), "utf-8")

@@ -29,7 +29,7 @@ CPU, RATE, POSTGRES_CPU = "server CPU µs", "requests/s", "PostgreSQL CPU µs"
 
 @dataclass(frozen=True)
 class Size:
-    """`seconds` of one burst; `scale` of the tables, 1 for the sizes that the page promises."""
+    """`seconds` is the length of a burst. `scale` multiplies the sizes of the tables."""
 
     rounds: int = 5
     seconds: float = 3.0
@@ -88,14 +88,6 @@ class Lab:
         folder.mkdir()
         return folder
 
-    async def template(self, name: str, fill: Callable[[str], Awaitable[None]]) -> str:
-        """The name of a database to copy from, filled on first use."""
-        if name not in self._templates:
-            url = await self._stack.enter_async_context(self.databases.fresh())
-            await fill(url)
-            self._templates[name] = url.rpartition("/")[2]
-        return self._templates[name]
-
     @asynccontextmanager
     async def database(self, fill: Callable[[str], Awaitable[None]]) -> AsyncIterator[str]:
         async with self.databases.fresh() as url:
@@ -120,7 +112,7 @@ class Lab:
 
     @asynccontextmanager
     async def peer(self, module: str, url: str) -> AsyncIterator[Web]:
-        """An ASGI application of `benchmarks.peers`, under the same server as ours."""
+        """An ASGI application of `benchmarks.peers`, under the same server as the service."""
         port = free_port()
         options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
         command = ["-m", "uvicorn", f"benchmarks.peers.{module}:app", *options]
@@ -131,7 +123,7 @@ class Lab:
             yield Web((port,), (process.pid,))
 
     def process(self, name: str, *command: str | Path, url: str = "", **more: str) -> Process:
-        """A peer. It uses the same servers as ours, but database 9 of the cache."""
+        """A process on the same servers as the service, but with database 9 of Valkey."""
         variables = {"DATABASE_URL": url, "REDIS_URL": f"{self.valkey.url}/9", **more}
         log = self.folder(name) / "log"
         return Process(name, command, variables, directory=ROOT, log=log)
@@ -147,7 +139,7 @@ class Lab:
         }
 
     def psql(self, url: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        """The command and environment of a psql of the server's own version."""
+        """The command line and the environment of a psql of the server's own version."""
         password, *command = shlex.split(self.postgres.psql)
         name, _, value = password.partition("=")
         return [*command[:-1], url.rpartition("/")[2], *arguments], {name: value}

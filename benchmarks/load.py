@@ -1,7 +1,7 @@
 """The load generator, in a process of its own: `python -m benchmarks.load JSON`.
 
-A closed loop: each connection sends its next request when it has the response to the last one.
-`{n}` in path and body counts from `first` up to `first + count - 1`, then starts again.
+A closed loop: each connection sends its next request once it has received the response to the
+last one. `{n}` in path and body becomes a number that cycles from `first` to `first + count - 1`.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class Client(asyncio.Protocol):
         if not _is_complete(self._received):
             return
         status, self._received = self._received[9:12].decode(), b""
-        self._run.count(status)
+        self._run.received(status)
         if self._run.goes_on:
             self.send()
         else:
@@ -95,7 +95,7 @@ class Run:
     def goes_on(self) -> bool:
         return self._ended - self._began < self._seconds
 
-    def count(self, status: str) -> None:
+    def received(self, status: str) -> None:
         self._statuses[status] += 1
         self._ended = time.perf_counter()
 
@@ -136,10 +136,14 @@ class Responses:
 
 
 async def generate(load: Load, ports: Sequence[int], seconds: float) -> Responses:
-    """Runs the generator. Any status but 2xx fails the run: a fast error is not a fast response."""
-    job = json.dumps({"load": asdict(load), "ports": ports, "seconds": seconds})
+    """Run the generator in a process of its own.
+
+    Raises AssertionError at a lost connection, or any status but 2xx: errors are fast to serve, so
+    they would make the figures look better.
+    """
+    task = json.dumps({"load": asdict(load), "ports": ports, "seconds": seconds})
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.load", job), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "benchmarks.load", task), stdout=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(seconds + 60):
         output, _ = await process.communicate()
@@ -150,9 +154,9 @@ async def generate(load: Load, ports: Sequence[int], seconds: float) -> Response
     return responses
 
 
-async def _main(job: dict[str, Any]) -> None:
-    load = Load(**job["load"])
-    measured = await Run(load, job["seconds"]).measure(job["ports"], load.connections)
+async def _main(task: dict[str, Any]) -> None:
+    load = Load(**task["load"])
+    measured = await Run(load, task["seconds"]).measure(task["ports"], load.connections)
     print(json.dumps(measured))
 
 

@@ -1,4 +1,4 @@
-"""The machine and the versions that were measured."""
+"""The machine and the versions that the figures were measured with."""
 
 import asyncio
 import os

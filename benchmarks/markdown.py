@@ -1,4 +1,4 @@
-"""Tables, and the page that holds them between markers: the prose around the markers stays."""
+"""Tables of the page. Each section stands between markers; the prose outside them is kept."""
 
 import re
 import statistics
@@ -13,7 +13,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median, followed by the least and the greatest value in brackets."""
+    """The median, with the least and the greatest value in brackets."""
     middle = _number(statistics.median(values))
     return f"{middle} ({_number(min(values))}..{_number(max(values))})" if values[1:] else middle
 
@@ -56,7 +56,7 @@ def _figures(comparison: Comparison) -> str:
 
 
 def replaced(page: str, name: str, text: str) -> str:
-    """The page with `text` between the markers of that name, which are appended if missing."""
+    """The page with the text between the markers of that name, which are appended if missing."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     marked = f"{begin}\n{text}\n{end}"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)

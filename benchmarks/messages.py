@@ -1,4 +1,4 @@
-"""Messages that order the hot products, published to RabbitMQ."""
+"""Messages that order a few popular products, published to RabbitMQ."""
 
 import json
 import random
@@ -11,20 +11,20 @@ from benchmarks.data import CUSTOMERS, HOT_PRODUCTS, LINES
 
 
 def an_order() -> dict[str, Any]:
-    customer = random.randint(1, CUSTOMERS)  # address n belongs to customer n
+    customer = random.randint(1, CUSTOMERS)  # whose address has the same id
     products = random.sample(range(1, HOT_PRODUCTS + 1), LINES)
     items = [{"product_id": id, "quantity": quantity} for quantity, id in enumerate(products, 1)]
     return {"user_id": customer, "delivery_address_id": customer, "items": items}
 
 
 async def publish(url: str, queue: str, count: int) -> None:
-    """Publishes `count` persistent orders, each with a message id of its own."""
+    """Publish persistent orders, each with a message id."""
     run = uuid4().hex
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel(publisher_confirms=False)
         await channel.declare_queue(queue, durable=True)
         exchange = channel.default_exchange
-        async with channel.transaction():  # a confirm for each message would take minutes
+        async with channel.transaction():  # a confirmation for each would take minutes
             for number in range(count):
                 await exchange.publish(_message(f"{run}-{number}"), queue)
 

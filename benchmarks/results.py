@@ -1,4 +1,4 @@
-"""What a row returns: the figures of every contestant, and the ratios that were promised."""
+"""The result of a row: the figures of all participants, and the values that have a goal."""
 
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ def at_most(limit: float) -> Goal:
 
 @dataclass(frozen=True)
 class Line:
-    """A promise and what was measured for it, one value per round."""
+    """A measured quantity, one value per round, and its goals if it has any."""
 
     what: str
     values: Sequence[float]
@@ -49,8 +49,8 @@ class Line:
 
 
 @dataclass
-class Contest:
-    """Contestants take the same test in turn; `results` has one entry per round for each."""
+class Comparison:
+    """Participants that take turns at one task; `results` has one entry per round for each."""
 
     title: str
     results: dict[str, list[Figures]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Contest:
         return [figures[figure] for figures in self.results[name]]
 
     def ratios(self, figure: str, of: str, to: str) -> list[float]:
-        """One ratio per round: what slows the machine down for a while slows both sides."""
+        """One per round: if the machine is slow for a while, both sides of a ratio are slow."""
         pairs = zip(self.values(of, figure), self.values(to, figure), strict=True)
         return [left / right for left, right in pairs if right]
 
@@ -71,9 +71,11 @@ class RowResult:
     remarks: Sequence[str] = ()
 
 
-async def hold(title: str, turns: Mapping[str, Turn], rounds: int, warm_up: bool = True) -> Contest:
-    """Runs every turn once per round, and reverses their order from round to round."""
-    contest = Contest(title, {name: [] for name in turns})
+async def compare(
+    title: str, turns: Mapping[str, Turn], rounds: int, warm_up: bool = True
+) -> Comparison:
+    """Each participant takes one turn per round; every other round goes in reverse order."""
+    comparison = Comparison(title, {name: [] for name in turns})
     for turn in turns.values() if warm_up else ():
         await turn()
     for number in range(rounds):

@@ -1,4 +1,4 @@
-"""What processes cost: CPU time and memory, including their children."""
+"""What processes cost: CPU time, their children's included, and memory."""
 
 import contextlib
 import time
@@ -14,8 +14,8 @@ def process_tree(pid: int) -> list[psutil.Process]:
 
 
 def processor_seconds(*pids: int) -> float:
-    """CPU seconds of all threads, of running children and of children that have ended."""
-    return sum(_of_process(process) for pid in pids for process in tree(pid))
+    """The CPU time of all threads and children, those that have ended included."""
+    return sum(_of_process(process) for pid in pids for process in process_tree(pid))
 
 
 def _of_process(process: psutil.Process) -> float:
@@ -26,7 +26,7 @@ def _of_process(process: psutil.Process) -> float:
 
 
 def _gauge(pid: int, name: str) -> float:
-    """A field of /proc/<pid>/status, in MB."""
+    """A value from /proc/<pid>/status, in MB."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024
@@ -38,13 +38,13 @@ def resident(pid: int) -> float:
 
 
 def peak(pid: int) -> float:
-    """The most that the process has had resident since its start or since `forget_peak`, in MB."""
+    """The most MB that were ever resident, or since `reset_peak`."""
     return _gauge(pid, "VmHWM")
 
 
 def highest_peak(pid: int) -> float:
-    """The highest peak among the process and its children, in MB."""
-    return max(peak(process.pid) for process in tree(pid))
+    """The highest peak of a single process: this one or one of its children."""
+    return max(peak(process.pid) for process in process_tree(pid))
 
 
 def reset_peak(pid: int) -> None:
@@ -52,7 +52,7 @@ def reset_peak(pid: int) -> None:
 
 
 class Meter:
-    """Measures CPU seconds since it was created."""
+    """CPU seconds that the processes have used since the meter was created."""
 
     def __init__(self, *pids: int) -> None:
         self._read: Callable[[], float] = lambda: processor_seconds(*pids)
@@ -63,8 +63,8 @@ class Meter:
         return self._read() - self._before
 
 
-class Machine:
-    """Measures how many cores have been busy since it was created, with any process."""
+class CoreMeter:
+    """How many cores of the machine were busy, on average, since the meter was created."""
 
     def __init__(self) -> None:
         self._began, self._before = time.perf_counter(), _busy_seconds()

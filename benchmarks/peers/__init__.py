@@ -1,1 +1,1 @@
-"""What the service is measured against, each written as its own documentation recommends."""
+"""What the service is compared with, each written as its own documentation recommends."""

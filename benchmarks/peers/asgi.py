@@ -1,7 +1,6 @@
-"""Bare ASGI functions: a constant body, one GET from Redis, and joined SELECTs through asyncpg.
+"""Bare ASGI functions: a constant, one GET from Redis, and batched rows through asyncpg.
 
-They validate nothing, log nothing and count nothing: they cost what the protocol and one call of
-the library cost.
+They check, log and count nothing, so they cost what the protocol and one call of a library cost.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ redis = Redis.from_url(os.environ["REDIS_URL"])
 
 
 class Rows:
-    """Joins the ids that are requested in one iteration of the event loop into one SELECT."""
+    """One statement loads all ids that are requested in one iteration of the event loop."""
 
     def __init__(self) -> None:
         self._pool: asyncpg.Pool[Any] | None = None
@@ -41,11 +40,11 @@ class Rows:
 
     def _load(self) -> None:
         waiting, self._waiting = self._waiting, {}
-        task = asyncio.create_task(self._select(waiting))
+        task = asyncio.create_task(self._resolve(waiting))
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
 
-    async def _select(self, waiting: "dict[int, asyncio.Future[bytes]]") -> None:
+    async def _resolve(self, waiting: "dict[int, asyncio.Future[bytes]]") -> None:
         assert self._pool
         query = "SELECT * FROM users WHERE id = ANY ($1)"
         for row in await self._pool.fetch(query, list(waiting)):
@@ -64,14 +63,14 @@ async def _cached(identity: str) -> bytes:
     return value or b""
 
 
-async def _joined(identity: str) -> bytes:
+async def _batched(identity: str) -> bytes:
     return await rows.get(int(identity))
 
 
 _ROUTES: dict[str, Callable[[str], Awaitable[bytes]]] = {
     "constant": _constant,
     "cached": _cached,
-    "joined": _joined,
+    "batched": _batched,
 }
 
 

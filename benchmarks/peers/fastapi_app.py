@@ -1,8 +1,8 @@
 """The usual handlers of FastAPI, SQLAlchemy and redis-py.
 
-They follow FastAPI's tutorial (a session per request from a dependency with `yield`, a
-`response_model`, `add`, `commit` and `refresh`) and SQLAlchemy's (one engine, one session maker).
-The cached reads are spared the session that most projects would open for them.
+From FastAPI's tutorial: a session per request, from a dependency with `yield`; a `response_model`;
+`add`, `commit` and `refresh`. From SQLAlchemy's: one engine and one session maker. In the peer's
+favour, cached reads open no session, which most projects would do.
 """
 
 import json
@@ -21,8 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from app.models.products import Product
 from app.models.users import User
 
-# As many connections as ours. With SQLAlchemy's defaults ten of the fifteen are "overflow": closed
-# when they come back to the pool and opened again for the next request, which is expensive.
+# As many connections as the service has. With SQLAlchemy's defaults ten of fifteen are "overflow":
+# they are closed when they return to the pool, and opening new ones costs a good deal.
 engine = create_async_engine(os.environ["DATABASE_URL"], pool_size=10, max_overflow=0)
 session_maker = async_sessionmaker(engine, expire_on_commit=False)
 redis = Redis.from_url(os.environ["REDIS_URL"])

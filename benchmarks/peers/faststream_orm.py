@@ -1,8 +1,8 @@
-"""The usual consumer: FastStream, one session per message, ORM entities, one commit.
+"""The usual consumer: FastStream, and for each message a session, entities and one commit.
 
-It avoids overselling and deadlocks in the usual way: it locks the products in the order of their
-ids. It does not detect repeats, sends no replies, and is spared FastStream's two log lines per
-message.
+It prevents overselling and deadlocks in the usual way, by locking the products in the order of
+their ids. It does not detect repeated messages and sends no replies. In its favour, FastStream's
+two log lines per message are switched off.
 """
 
 import os

@@ -18,14 +18,17 @@ from benchmarks.results import Comparison, Line, RowResult, Turn, at_least, at_m
 from harness.waiting import eventually
 
 OURS, FASTAPI = "this service", "FastAPI + redis-py"
-BARE, CONSTANT = "bare ASGI + one Redis GET", "bare ASGI, constant body"
+BARE, CONSTANT = "bare ASGI, one GET", "bare ASGI, constant bytes"
 FASTIFY = "Fastify + ioredis"
 _KEYS = 1000
 _FASTIFY = ROOT / "benchmarks" / "peers" / "fastify"
 
 
-async def measure(lab: Lab) -> Outcome:
-    remarks = ["1,000 keys each; 64 connections, each of which waits for its response."]
+async def measure(lab: Lab) -> RowResult:
+    remarks = [
+        "All read the same 1,000 keys over 64 connections, each of which waits for its response "
+        "before it sends the next request.",
+    ]
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(lab.database(data.shop(products=_KEYS)))
         ours = await stack.enter_async_context(lab.web(url))
@@ -59,7 +62,7 @@ def _turn(lab: Lab, web: Web, path: str) -> Turn:
 
 
 async def warm(lab: Lab, web: Web) -> None:
-    """Reads until the cache holds every user and product."""
+    """Read until the cache holds every user and product."""
     async with Redis(port=lab.valkey.port) as redis:
         for kind in ("user", "product"):
             keys = [f"{kind}:{number}" for number in range(1, _KEYS + 1)]
@@ -71,8 +74,8 @@ async def warm(lab: Lab, web: Web) -> None:
             await eventually(filled, 60, lambda: "the service does not fill its cache")
 
 
-async def _copy(lab: Lab) -> None:
-    """Copies what the service has cached into the peers' own database, under the same keys."""
+async def _copy_cache(lab: Lab) -> None:
+    """Copy what the service has cached to the peers' database, under the same keys."""
     async with Redis(port=lab.valkey.port) as redis:
         for kind in ("user", "product"):
             for number in range(1, _KEYS + 1):
@@ -81,7 +84,7 @@ async def _copy(lab: Lab) -> None:
 
 @asynccontextmanager
 async def _fastify(lab: Lab) -> AsyncIterator[Web]:
-    """Fastify, installed into the run's own directory. Raises AssertionError if it cannot be."""
+    """Fastify, installed into the run's own directory."""
     assert shutil.which("node") and shutil.which("npm"), "node and npm are not installed"
     directory = lab.directory / "fastify"
     shutil.copytree(_FASTIFY, directory)
@@ -101,20 +104,20 @@ async def _fastify(lab: Lab) -> AsyncIterator[Web]:
         yield Web((port,), (process.pid,))
 
 
-def _lines(contest: Contest) -> list[Line]:
-    what = contest.title + ", cached: CPU per request,"
+def _lines(comparison: Comparison) -> list[Line]:
+    what = comparison.title + ", cached: CPU per request,"
     lines = [
         Line(
             f"{what} {FASTAPI} / ours",
-            contest.ratios(CPU, FASTAPI, OURS),
+            comparison.ratios(CPU, FASTAPI, OURS),
             must=at_least(2.5),
             aim=at_least(5),
         )
     ]
-    if BARE in contest.results:
-        values = contest.ratios(CPU, OURS, BARE)
+    if BARE in comparison.results:
+        values = comparison.ratios(CPU, OURS, BARE)
         lines.append(Line(f"{what} ours / {BARE}", values, must=at_most(1.1)))
-        lines.append(Line(f"{what} ours / {CONSTANT}", contest.ratios(CPU, OURS, CONSTANT)))
-    if FASTIFY in contest.results:
-        lines.append(Line(f"{what} ours / {FASTIFY}", contest.ratios(CPU, OURS, FASTIFY)))
+        lines.append(Line(f"{what} ours / {CONSTANT}", comparison.ratios(CPU, OURS, CONSTANT)))
+    if FASTIFY in comparison.results:
+        lines.append(Line(f"{what} ours / {FASTIFY}", comparison.ratios(CPU, OURS, FASTIFY)))
     return lines

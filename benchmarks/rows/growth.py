@@ -1,4 +1,4 @@
-"""Which costs grow with the tables, and what a second process costs."""
+"""Whether costs grow with the tables, and what a second process costs."""
 
 from contextlib import AsyncExitStack
 
@@ -29,14 +29,14 @@ _CONNECTIONS = 64
 async def measure(lab: Lab) -> RowResult:
     comparisons = [*await _growth(lab), *await _second_process(lab)]
     remarks = [
-        f"{lab.size.rows(_MANY, least=_FEW):,} orders in the large tables, {_FEW:,} in the small "
-        f"ones, which are new in every round; each turn places "
-        f"{lab.size.rows(_MESSAGES, least=1000):,} more.",
-        "The service shares the cores of this machine with PostgreSQL, RabbitMQ and the load "
-        "generator, so a second process cannot double a rate here. It must not cost more, though.",
-        f"Each web process gets {_CONNECTIONS} connections, so that one process and two save "
-        "equally by handling concurrent requests together.",
-        "The invariants were checked after the orders, and they held.",
+        f"The large tables start with {lab.size.rows(_MANY, least=_FEW):,} orders, the small ones, "
+        f"which are new in every round, with {_FEW:,}. "
+        f"A turn adds {lab.size.rows(_MESSAGES, least=1000):,}.",
+        "PostgreSQL, RabbitMQ and the load generator run on the same cores, so a second process "
+        "cannot double a rate here. What it must not do is cost more.",
+        f"Each web process gets {_CONNECTIONS} connections, so that two of them save as much as "
+        "one by handling concurrent requests together.",
+        "The invariants were checked after the orders, and held.",
     ]
     return RowResult(_lines(*comparisons), comparisons, remarks)
 
@@ -74,13 +74,13 @@ async def _growth(lab: Lab) -> tuple[Comparison, Comparison]:
             FEW: lambda: _orders_in_new_tables(lab),
             MANY: lambda: _orders(lab, large, workers=1),
         }
-        placed = await hold("Orders, with", turns, lab.size.rounds)
+        placed = await compare("Orders placed in", turns, lab.size.rounds)
         await check_invariants(large)
         async with lab.web(small) as first:
-            await warm(lab, first)  # both have the same users, so they can share the cache
+            await warm(lab, first)  # the second has the same users, so both may share the cache
             async with lab.web(large) as second:
                 turns = {FEW: _reads(lab, first), MANY: _reads(lab, second)}
-                read = await hold("GET /users/{id}, cached, with", turns, lab.size.rounds)
+                read = await compare("GET /users/{id}, cached, with", turns, lab.size.rounds)
     return placed, read
 
 

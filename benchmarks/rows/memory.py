@@ -1,4 +1,4 @@
-"""How much memory the processes have resident after some work."""
+"""The resident memory of the processes after they have worked."""
 
 from benchmarks import data
 from benchmarks.lab import Lab, Web
@@ -18,8 +18,8 @@ _REPORTED = 100_000
 _USER = '{"username": "new{n}", "email": "new{n}@example.com"}'
 
 
-async def measure(lab: Lab) -> Outcome:
-    """All processes belong to one service, so one turn measures all of them."""
+async def measure(lab: Lab) -> RowResult:
+    """One service has all the processes, so a round measures all of them at once."""
     orders, reported = lab.size.rows(_ORDERS, least=500), lab.size.rows(_REPORTED, least=500)
     comparison = Comparison("After load", {name: [] for name in (WEB, *OTHERS)})
     for _ in range(lab.size.rounds):
@@ -36,7 +36,7 @@ async def measure(lab: Lab) -> Outcome:
         for limit in [at_most(130 if name == WEB else 110)]
     ]
     remarks = [
-        "The web process has served cached and uncached reads, lists, writes, and "
+        "By then the web process has served reads with and without the cache, lists, writes, and "
         f"GET /report of {reported:,} rows, up to 64 requests at once; the worker has settled "
         f"{orders:,} orders; the TaskIQ worker has built and sent the report.",
     ]
@@ -68,7 +68,7 @@ async def _serve(lab: Lab, web: Web) -> None:
 
 
 async def _settled(url: str, orders: int) -> None:
-    """Waits until all messages are settled and the report is built and sent."""
+    """Wait until the queues are worked off, and the report is built and sent."""
     query = """
         SELECT (SELECT count(*) FROM messages) = $1
             AND EXISTS (SELECT FROM reports) AND NOT EXISTS (SELECT FROM outbox)

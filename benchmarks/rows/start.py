@@ -19,10 +19,10 @@ async def measure(lab: Lab) -> RowResult:
     comparison = await compare("python main.py, embedded servers", turns, lab.size.rounds)
     seconds = comparison.values(WARM, SECONDS)
     line = Line(
-        "Start in one-process mode, warm", seconds, must=at_most(5), aim=at_most(3), unit="s"
+        "Start of the one-process mode, warm", seconds, must=at_most(5), aim=at_most(3), unit="s"
     )
-    return Outcome(
-        [line], [contest], ["Until /health/ready, polled every 20 ms, first returns 200."]
+    return RowResult(
+        [line], [comparison], ["Until GET /health/ready returns 200; it is polled every 20 ms."]
     )
 
 

@@ -10,8 +10,8 @@ from benchmarks.lab import CPU, Lab, Web
 from benchmarks.load import Load
 from benchmarks.results import Comparison, Figures, Line, RowResult, Turn, at_least, compare
 
-OURS, WITHOUT_REDIS = "this service, filling the cache", "this service, Redis down"
-FASTAPI, JOINED = "FastAPI, AsyncSession.get", "bare ASGI, joined SELECTs through asyncpg"
+OURS, WITHOUT_REDIS = "this service, filling the cache", "this service, Redis away"
+FASTAPI, BATCHED = "FastAPI, AsyncSession.get", "bare ASGI, batched ids through asyncpg"
 _USERS = 100_000
 
 
@@ -29,11 +29,11 @@ async def measure(lab: Lab) -> RowResult:
             FASTAPI: _turn(
                 lab, await enter(lab.peer("fastapi_app", url)), "/uncached/users", count
             ),
-            JOINED: _turn(lab, await enter(lab.peer("asgi", url)), "/joined", count),
+            BATCHED: _turn(lab, await enter(lab.peer("asgi", url)), "/batched", count),
         }
         comparison = await compare("GET /users/{id}, not cached", turns, lab.size.rounds)
     remarks = [
-        f"{count:,} users, each requested once in a burst; 64 connections.",
+        f"{count:,} users, each read once in a burst; 64 connections.",
         "On a miss this service also takes a lease and fills the cache under it; its peers do not.",
     ]
     return RowResult(_lines(comparison), [comparison], remarks)
@@ -47,26 +47,26 @@ def _turn(lab: Lab, web: Web, path: str, count: int) -> Turn:
     return take
 
 
-async def _forget_users(lab: Lab) -> None:
-    """Not by FLUSHDB: the service would notice that its cache is lost and bypass it for a while."""
+async def _delete_cached_users(lab: Lab) -> None:
+    """Not with FLUSHDB: the service would notice the loss and bypass its cache for a while."""
     async with Redis(port=lab.valkey.port) as redis:
         async for key in redis.scan_iter("user:*", count=1000):
             await redis.unlink(key)
 
 
-def _lines(contest: Contest) -> list[Line]:
+def _lines(comparison: Comparison) -> list[Line]:
     what = "GET /users/{id}, not cached: CPU per request,"
     must, aim = at_least(2), at_least(0.8)
     return [
-        Line(f"{what} FastAPI / ours", contest.ratios(CPU, FASTAPI, OURS), must=must),
+        Line(f"{what} FastAPI / ours", comparison.ratios(CPU, FASTAPI, OURS), must=must),
         Line(
-            f"{what} FastAPI / ours with Redis down",
-            contest.ratios(CPU, FASTAPI, WITHOUT_REDIS),
+            f"{what} FastAPI / ours with Redis away",
+            comparison.ratios(CPU, FASTAPI, WITHOUT_REDIS),
             must=must,
         ),
         Line(
-            f"{what} joined SELECTs through asyncpg / ours with Redis down",
-            contest.ratios(CPU, JOINED, WITHOUT_REDIS),
+            f"{what} batched through asyncpg / ours with Redis away",
+            comparison.ratios(CPU, BATCHED, WITHOUT_REDIS),
             aim=aim,
         ),
     ]

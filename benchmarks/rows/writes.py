@@ -13,8 +13,8 @@ _CONNECTIONS = 32
 _NEW = '{"username": "new{n}", "email": "new{n}@example.com", "description": "Designer"}'
 _CHANGED = '{"description": "Designer {n}"}'
 _ROWS = 1000
-# Each burst has a million names of its own, more than it can use up.
-_NAMES = itertools.count(1_000_000, 1_000_000)
+# Each burst takes user names from a million numbers of its own, more than it can use.
+_FIRST_NUMBERS = itertools.count(1_000_000, 1_000_000)
 
 
 async def measure(lab: Lab) -> RowResult:
@@ -33,8 +33,8 @@ async def measure(lab: Lab) -> RowResult:
             change = {name: _change(lab, web, path) for name, web in webs.items()}
             changed.append(await compare(f"PUT {path}/{{id}}", change, lab.size.rounds))
     remarks = [
-        f"{_CONNECTIONS} connections; each contestant has its own database on one PostgreSQL, "
-        "which flushes every commit to disk.",
+        f"{_CONNECTIONS} connections. Service and peer have a database each on one PostgreSQL, "
+        "which writes every commit to the disk before it confirms it.",
         "After the commit of a PUT the peer deletes the cached user, or sets the cached product, "
         "once and without a guarantee.",
     ]
@@ -58,11 +58,11 @@ def _change(lab: Lab, web: Web, path: str) -> Turn:
     return lambda: lab.burst(load, web)
 
 
-def _lines(contest: Contest) -> list[Line]:
-    what = f"{contest.title}: CPU per request, {FASTAPI} / ours"
-    values = contest.ratios(CPU, FASTAPI, OURS)
-    rates = contest.ratios(RATE, OURS, FASTAPI)
+def _lines(comparison: Comparison) -> list[Line]:
+    what = f"{comparison.title}: CPU per request, {FASTAPI} / ours"
+    values = comparison.ratios(CPU, FASTAPI, OURS)
+    rates = comparison.ratios(RATE, OURS, FASTAPI)
     return [
         Line(what, values, must=at_least(1.5), aim=at_least(2)),
-        Line(f"{contest.title}: requests/s, ours / {FASTAPI}", rates),
+        Line(f"{comparison.title}: requests/s, ours / {FASTAPI}", rates),
     ]
