@@ -6,9 +6,11 @@ import re
 import time
 from typing import NamedTuple
 
+import httpx
 import pytest
 
 from app.embedded.ports import LOOPBACK
+from harness.waiting import eventually
 from tests.faults.support.hostile_bodies import HOSTILE_BODIES
 from tests.faults.support.hostile_targets import HOSTILE_TARGETS
 from tests.faults.support.requests import Hostile
@@ -136,8 +138,14 @@ async def test_clients_that_leave_before_the_response(system: System) -> None:
             writer.write(raw + b"\r\n\r\n" + request.content)
             await writer.drain()
             writer.transport.abort()
-        responses = await asyncio.gather(*(client.get("/orders") for _ in range(20)))
-        assert {response.status_code for response in responses} == {200}
+
+        async def all_are_served() -> list[httpx.Response]:
+            # On a busy machine the abandoned orders still use the pool for a moment: 503 until then.
+            responses = await asyncio.gather(*(client.get("/orders") for _ in range(20)))
+            assert {response.status_code for response in responses} <= {200, 503}
+            return responses if {response.status_code for response in responses} == {200} else []
+
+        responses = await eventually(all_are_served)
         placed = responses[-1].json()["total"]
         assert await shop.stock(product_id) >= 1000 - 200
         assert placed <= 200
