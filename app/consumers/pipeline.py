@@ -27,8 +27,6 @@ from app.unit_of_work import UnitOfWork
 
 log = structlog.get_logger(__name__)
 
-_FAILURES = {MessageStatus.REJECTED: "message refused", MessageStatus.DEAD: "message dead"}
-
 
 class Pipeline:
     def __init__(self, container: Container) -> None:
@@ -58,10 +56,10 @@ class Pipeline:
             body = parse(delivery, handler.schema)
             applying = partial(self._apply, handler, delivery, body, inbox)
             outcome = await retry_until_available(delivery.queue, applying, inbox.count_failure)
+            _log(outcome)
         except Poison as poison:
             burying = partial(self._bury, delivery, poison, inbox, first_seen)
             outcome = await retry_until_available(delivery.queue, burying)
-        _log(outcome)
         return outcome
 
     async def _apply(
@@ -99,15 +97,18 @@ class Pipeline:
         """Put the message into `<queue>.dead`, confirmed, with its body untouched."""
         outcome = await inbox.bury(poison)
         await self._container.broker.publish(_dead_letter(delivery, poison, outcome, first_seen))
+        # The poison's reason, not the outcome's: an earlier message with this id may be applied.
+        why = {"reason": poison.reason, "detail": poison.detail}
+        log.warning("message dead", queue=delivery.queue, **why)
         return outcome
 
 
 def _log(outcome: MessageRead) -> None:
-    if outcome.status not in _FAILURES:
+    if outcome.status is MessageStatus.REJECTED:
+        why = {"reason": outcome.reason, "detail": outcome.detail}
+        log.warning("message refused", queue=outcome.queue, **why)
+    else:
         log.info("message settled", queue=outcome.queue, outcome=outcome.status)
-        return
-    why = {"reason": outcome.reason, "detail": outcome.detail}
-    log.warning(_FAILURES[outcome.status], queue=outcome.queue, **why)
 
 
 def _dead_letter(

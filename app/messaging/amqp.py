@@ -38,7 +38,7 @@ def explain(error: BaseException, url_host: str) -> str:
         return f"RabbitMQ refused the login: see RABBITMQ_USER and RABBITMQ_PASSWORD ({text})"
     if "PRECONDITION_FAILED" in text:
         return f"RabbitMQ has a queue of this name with other arguments: delete it ({text})"
-    # Of a refused vhost, aiormq says only that a close came where OpenOk was expected.
+    # When a vhost is refused, aiormq says only that a close came where OpenOk was expected.
     if "OpenOk" in text or "vhost" in text.lower() or "NOT_ALLOWED" in text:
         return (
             f"RabbitMQ refuses the vhost of {url_host}: see RABBITMQ_VHOST, or create it "

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from app.schemas.messages import Queue
 
-# The limit of a publish: while a broker is frozen or in alarm, the client libraries wait for ever.
+# The limit of one exchange: the client libraries wait for ever for a broker that is frozen or in
+# alarm.
 PUBLISH_SECONDS = 5
 
 
@@ -61,32 +62,38 @@ class Broker(ABC):
         self, prefetch: Mapping[Queue, int], receiver: Receiver
     ) -> AbstractAsyncContextManager[None]:
         """Deliver until the context ends, at most `prefetch` messages of each queue at once. Then
-        give running receivers a few seconds to finish. Waits at its start until the broker answers.
-        """
+        give running receivers 8 s to finish; what they leave is delivered again.
+
+        At its start RabbitMQ is waited for as long as it takes. The streams must be there: without
+        their server it raises the client library's own error."""
 
     @abstractmethod
     async def publish(self, message: Outgoing) -> None:
         """Return when the broker has confirmed that it keeps the message. Raises Unavailable after
-        PUBLISH_SECONDS at most: then the message may or may not have arrived."""
+        5 s, or 10 s if RabbitMQ's queues must be declared first: then the message may or may not
+        have arrived."""
 
     @abstractmethod
     async def reply(self, delivery: Delivery, body: bytes) -> None:
-        """One attempt to send the sender a reply. A failure is logged and not raised."""
+        """One attempt of 5 s to send the sender a reply. If the broker or `reply_to` is to blame,
+        the failure is logged and not raised."""
 
     @abstractmethod
     def replies(self, receiver: ReplyReceiver) -> AbstractAsyncContextManager[str]:
         """Receive replies until the context ends. Its value is the `reply_to` to put into messages.
-        Raises Unavailable."""
+        Raises Unavailable if the broker does not answer within 5 s."""
 
     @abstractmethod
     def dead_letters(
         self, queue: Queue, most: int
     ) -> AbstractAsyncContextManager[Sequence[DeadLetter]]:
-        """At most `most` messages of `<queue>.dead`, oldest first. Raises Unavailable."""
+        """At most `most` messages of `<queue>.dead`, oldest first. Raises Unavailable if the broker
+        does not answer within 5 s."""
 
     @abstractmethod
     async def ping(self) -> None:
-        """Raises Unavailable unless the broker answers within a second."""
+        """Raises Unavailable unless the broker answers within 1 s."""
 
     @abstractmethod
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close the publisher. A frozen RabbitMQ is left behind after 5 s."""

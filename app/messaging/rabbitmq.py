@@ -41,14 +41,14 @@ _ALL_QUEUES = (*Queue, *(queue.dead for queue in CONSUMED))
 accept_any_properties()
 
 
-async def _itself(message: RabbitMessage) -> RabbitMessage:
+async def _undecoded(message: RabbitMessage) -> RabbitMessage:
     """FastStream would decode JSON before the handler runs, where we cannot catch a failure."""
     return message
 
 
 # FastStream would match a handler's arguments to its types in a thread, which takes longer than an
 # order.
-_PLAIN: dict[str, Any] = {"decoder": _itself, "apply_types": False}
+_PLAIN: dict[str, Any] = {"decoder": _undecoded, "apply_types": False}
 
 
 def _plain_queue(name: str) -> RabbitQueue:

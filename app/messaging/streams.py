@@ -177,16 +177,18 @@ class Streams(Broker):
         async def handle(message: RedisChannelMessage) -> None:
             receiver(message.body)
 
+        # Outside the `try`: stopping what has not started fails too, and would hide why.
+        async with _within(PUBLISH_SECONDS):
+            await listener.start()
         try:
-            async with _within(PUBLISH_SECONDS):
-                await listener.start()
             yield channel
         finally:
             await listener.stop()
 
     @asynccontextmanager
     async def dead_letters(self, queue: Queue, most: int) -> AsyncIterator[Sequence[DeadLetter]]:
-        entries: Any = await self._client.xrange(queue.dead, count=most)
+        async with _within(PUBLISH_SECONDS):
+            entries: Any = await self._client.xrange(queue.dead, count=most)
         yield [self._dead_letter(queue, entry, fields) for entry, fields in entries]
 
     def _dead_letter(self, queue: Queue, entry: bytes, fields: Mapping[bytes, bytes]) -> DeadLetter:

@@ -34,7 +34,7 @@ class MessageStatus(StrEnum):
 
 class MessageRead(View):
     """`result_id` is the product or order that an applied message made or changed;
-    `reason`, `detail` and `facts` tell why it was refused or is dead."""
+    `reason`, `detail` and `facts` tell why it was rejected or is dead."""
 
     message_id: Annotated[str, Field(examples=["sample:order:3f9a1c07-1"])]
     queue: Annotated[Queue, Field(examples=["order"])]

@@ -10,7 +10,7 @@ from tests.faults.stack import Stack, stack_on
 
 @pytest.fixture(scope="package")
 async def stack(databases: Databases, tree: Path) -> AsyncIterator[Stack]:
-    """Web processes that all tests of the cache share. Each test leaves them healthy."""
+    """Web processes that all cache tests share. Each test leaves them healthy."""
     async with databases.fresh() as url, stack_on(url, tree) as stack:
         yield stack
 

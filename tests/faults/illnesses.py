@@ -1,5 +1,5 @@
-"""What can go wrong with Redis or with the connection to it. Each illness lasts until it is
-cancelled; then `Stack.heal` ends its effects."""
+"""What can be wrong with Redis or with the connection to it. Each illness lasts until it is
+cancelled; then `Stack.heal` repairs everything."""
 
 import asyncio
 import random
@@ -8,44 +8,44 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 
-from tests.faults.proxy import Way
+from tests.faults.proxy import Direction
 from tests.faults.stack import Member, Stack
 
 Illness = Callable[[Stack], Awaitable[None]]
 _FROZEN_SECONDS = 0.7
 
 
-async def for_ever() -> None:
+async def forever() -> None:
     await asyncio.Event().wait()
 
 
 async def slow(stack: Stack) -> None:
-    """Replies and fills are late, most of them a little: reader and writer race."""
+    """Replies and fills are late, most of them only a little: readers and writers race."""
     for member in stack.members:
         member.link.delay(longest=0.06, skew=4)
-    await for_ever()
+    await forever()
 
 
 async def reader_slow(stack: Stack) -> None:
-    """The writer's commands finish while a reader still waits for its own."""
+    """A writer has finished with Redis while a reader still waits for it."""
     stack.reader.link.delay(longest=0.03)
-    await for_ever()
+    await forever()
 
 
 async def very_slow(stack: Stack) -> None:
-    """Every command takes nearly as long as its time limit."""
+    """Every command takes almost as long as our time limit."""
     for member in stack.members:
         member.link.delay(shortest=0.015, longest=0.022)
-    await for_ever()
+    await forever()
 
 
 async def refused(stack: Stack) -> None:
     await asyncio.gather(*(member.link.refuse() for member in stack.members))
-    await for_ever()
+    await forever()
 
 
 async def resetting(stack: Stack) -> None:
-    """Connections are reset all the time, whether they are in use or not."""
+    """Connections are reset again and again, whether they are in use or not."""
     while True:
         for member in stack.members:
             member.link.cut()
@@ -55,30 +55,30 @@ async def resetting(stack: Stack) -> None:
 async def cut_off(stack: Stack) -> None:
     """The writer cannot reach Redis, the reader can."""
     await stack.writer.link.refuse()
-    await for_ever()
+    await forever()
 
 
 async def swallowed(stack: Stack) -> None:
-    """What the writer sends is lost on the way."""
-    stack.writer.link.hang(Way.TO_SERVER)
-    await for_ever()
+    """The writer's commands never reach Redis."""
+    stack.writer.link.hang(Direction.TO_SERVER)
+    await forever()
 
 
 async def unanswered(stack: Stack) -> None:
-    """The writer's commands arrive, but the replies are lost."""
-    stack.writer.link.hang(Way.TO_CLIENT)
-    await for_ever()
+    """The writer's commands reach Redis, but the replies never come back."""
+    stack.writer.link.hang(Direction.TO_CLIENT)
+    await forever()
 
 
 async def blackholed(stack: Stack) -> None:
     for member in stack.members:
         member.link.hang()
-    await for_ever()
+    await forever()
 
 
 async def frozen(stack: Stack) -> None:
     stack.valkey.pause()
-    await for_ever()
+    await forever()
 
 
 async def freezing(stack: Stack) -> None:
@@ -92,7 +92,7 @@ async def freezing(stack: Stack) -> None:
 async def paused(stack: Stack) -> None:
     async with stack.redis() as redis:
         while True:
-            await redis.client_pause(400)  # the next pause begins when this one ends
+            await redis.client_pause(400)  # the next call waits until this pause is over
 
 
 async def pausing(stack: Stack) -> None:
@@ -104,17 +104,17 @@ async def pausing(stack: Stack) -> None:
 
 
 async def read_only(stack: Stack) -> None:
-    """Reads are served, every write is refused, deletions too."""
+    """Redis serves reads and rejects all writes, including deletions."""
     async with stack.redis() as redis:
         await redis.config_set("min-replicas-to-write", "1")
-    await for_ever()
+    await forever()
 
 
 async def full(stack: Stack) -> None:
-    """Deletions are still served, nothing else that writes."""
+    """Redis serves reads and deletions, and rejects all other writes."""
     async with stack.redis() as redis:
         await redis.config_set("maxmemory", "1mb")
-    await for_ever()
+    await forever()
 
 
 async def refusing_writes(stack: Stack) -> None:
@@ -132,11 +132,11 @@ async def refusing_writes(stack: Stack) -> None:
 
 async def stopped(stack: Stack) -> None:
     stack.valkey.kill()
-    await for_ever()
+    await forever()
 
 
 async def restarting(stack: Stack) -> None:
-    """Redis is killed, and comes back with the data of half a second earlier."""
+    """Redis is killed, and comes back with what it held half a second before."""
     while True:
         async with stack.redis() as redis:
             await redis.save()
@@ -154,7 +154,7 @@ async def flushed(stack: Stack) -> None:
 
 
 async def reader_freezing(stack: Stack) -> None:
-    """The writer is cut off, and the reader is frozen in the middle of a read."""
+    """The writer is cut off, and the reader freezes in the middle of its work."""
     await stack.writer.link.refuse()
     while True:
         await _nap(stack.reader)
@@ -185,10 +185,10 @@ _MIXABLE = (
 
 
 async def mixed(stack: Stack) -> None:
-    """One or two illnesses at a time, in random order, with a moment of health between them."""
+    """One or two illnesses at a time, in random order, with a healthy pause between them."""
     while True:
         chosen = random.sample(_MIXABLE, random.choice((1, 1, 2)))
-        with suppress(RedisError):  # one illness kept the other from being injected
+        with suppress(RedisError):  # one illness kept the other from talking to Redis
             await suffer(stack, random.uniform(0.3, 1.5), *chosen)
         await asyncio.sleep(random.uniform(0, 0.4))
 
@@ -205,8 +205,8 @@ async def suffer(stack: Stack, seconds: float, *illnesses: Illness) -> None:
 
 
 async def end(*tasks: "asyncio.Future[None]") -> None:
-    """Cancel again and again: in Python 3.11 asyncio.wait_for, which redis-py uses, can swallow a
-    cancellation."""
+    """Cancels again until the tasks end: in Python 3.11 asyncio.wait_for, which redis-py uses, can
+    swallow a cancellation."""
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
             task.cancel()

@@ -23,18 +23,18 @@ async def check_database(url: str, postgres_log: str) -> None:
 
 
 async def check_stock_ledger(url: str) -> None:
-    """The stock is the sum of its movements and never negative; orders are whole."""
+    """The stock is the sum of its movements and never negative; every order is complete."""
     await check_invariants(url)
 
 
 def check_no_constraint_fired(postgres_log: str) -> None:
-    """The CHECK constraints are the last line of defence: no statement may ever violate one."""
+    """The CHECKs are the last line of defence: the code must never let a violation get to them."""
     fired = [line for line in postgres_log.splitlines() if "violates check constraint" in line]
     assert not fired, fired[:5]
 
 
 async def check_reported_once(url: str) -> None:
-    """One report row for each order of a day."""
+    """No order is reported twice for one day."""
     async with connected(url) as connection:
         assert not await connection.fetch(_TWICE_REPORTED)
 
@@ -42,8 +42,7 @@ async def check_reported_once(url: str) -> None:
 async def check_exactly_once(
     url: str, queues: QueueClient, published: Mapping[Queue, Iterable[str]]
 ) -> dict[str, str]:
-    """Every message is applied, rejected or dead, and none is waiting. Returns the outcome of each
-    id."""
+    """Every message is applied, rejected or dead, and none waits. Returns the outcomes by id."""
     async with connected(url) as connection:
         rows = await connection.fetch("SELECT queue, message_id, status FROM messages")
     inbox = {(row["queue"], row["message_id"]): row["status"] for row in rows}
@@ -67,16 +66,16 @@ async def take_all(queues: QueueClient, queue: str) -> list[Received]:
 
 
 async def check_report_messages(url: str, messages: Iterable[Received]) -> None:
-    """Every run part is reported in at least one message, and each message is true."""
+    """Every run part was sent in a message at least once, and each message matches the rows."""
     async with connected(url) as connection:
         rows = await connection.fetch("SELECT id, order_id, report_at::text FROM reports")
-        batches = await connection.fetch("SELECT report_date::text, batches FROM report_runs")
+        runs = await connection.fetch("SELECT report_date::text, batches FROM report_runs")
         assert not await connection.fetch("SELECT FROM outbox"), "the outbox is not empty"
     bodies = {message.message_id: message.json for message in messages}
-    told = [(r["report_id"], r["order_id"], r["report_at"]) for r in _reports(bodies.values())]
-    assert sorted(told) == sorted(tuple(row) for row in rows)
-    for day, count in batches:
-        ids = {f"report:{day}:{number}" for number in range(1, count + 1)}
+    sent = [(r["report_id"], r["order_id"], r["report_at"]) for r in _reports(bodies.values())]
+    assert sorted(sent) == sorted(tuple(row) for row in rows)
+    for day, parts in runs:
+        ids = {f"report:{day}:{number}" for number in range(1, parts + 1)}
         assert ids <= bodies.keys(), (ids, bodies.keys())
     for body in bodies.values():
         assert body["reports_count"] == len(body["reports"])

@@ -1,4 +1,4 @@
-"""HTTP/1.1 with keep-alive and little else: cheap, so that the servers get the processor."""
+"""An HTTP/1.1 client with keep-alive and little else: so cheap that the servers get the CPU."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ _LENGTH = b"content-length:"
 _CHUNKED = b"transfer-encoding: chunked"
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     body: bytes
     began: float
@@ -24,22 +24,22 @@ class Answer(NamedTuple):
 
 
 class Lost(Exception):
-    """The connection broke, or no response came in time: nobody knows whether the request acted."""
+    """The connection broke or no response came in time: the request may or may not have acted."""
 
 
 class KeepAlive:
-    """A connection that is opened again when it breaks. It sends one request at a time."""
+    """One connection, opened again after it breaks. For one request at a time."""
 
     def __init__(self, port: int, limit: float = 10) -> None:
         self._port = port
         self._limit = limit
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def get(self, path: str) -> Answer:
+    async def get(self, path: str) -> Response:
         return await self.send("GET", path)
 
-    async def send(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """Raises Lost. `began` is taken before the first byte leaves."""
+    async def send(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
+        """Raises Lost. `began` of the response is the time just before the first byte was sent."""
         content = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n"
         if body is not None:
@@ -49,14 +49,14 @@ class KeepAlive:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._limit):
-                status, answer = await self._exchange(f"{head}\r\n".encode() + content)
+                status, response = await self._exchange(f"{head}\r\n".encode() + content)
         except (OSError, EOFError) as error:
             self.close()
             raise Lost(f"{method} {path}: {error!r}") from error
-        except BaseException:  # its response would be taken for that of the next request
+        except BaseException:  # the next request would get this one's response
             self.close()
             raise
-        return Answer(status, answer, began, time.monotonic() - began)
+        return Response(status, response, began, time.monotonic() - began)
 
     async def _exchange(self, request: bytes) -> tuple[int, bytes]:
         if self._streams is None:

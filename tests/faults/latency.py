@@ -1,4 +1,4 @@
-"""What a sick Redis adds to reads and writes: `python -m tests.faults.latency`."""
+"""How much a sick Redis slows down reads and writes: `python -m tests.faults.latency`."""
 
 import argparse
 import asyncio
@@ -26,7 +26,7 @@ ILLNESSES: dict[str, Illness] = {
     "CLIENT PAUSE": illnesses.paused,
     "blackholed": illnesses.blackholed,
     "commands lost": illnesses.swallowed,
-    "answers lost": illnesses.unanswered,
+    "replies lost": illnesses.unanswered,
     "very slow": illnesses.very_slow,
     "read-only": illnesses.read_only,
     "full": illnesses.full,
@@ -37,8 +37,8 @@ _CONNECTIONS = {"read": 8, "bare_read": 1, "write": 3, "bare_write": 1}
 
 @dataclass
 class Latencies:
-    """The slowest of each kind, in seconds. `bare` requests never use Redis: they show what the
-    machine itself adds."""
+    """The slowest request of each kind, in seconds. The `bare` kinds never use Redis, so they show
+    what the machine itself adds."""
 
     read: float = 0.0
     bare_read: float = 0.0
@@ -60,7 +60,7 @@ def _request(kind: str, load: Load) -> tuple[str, str, Any]:
 
 
 async def measure(stack: Stack, load: Load, illness: Illness, seconds: float) -> Latencies:
-    """All requests go to `stack.writer`. The cache is empty at first."""
+    """All requests go to `stack.writer`, and the cache is empty at first."""
     found = Latencies()
     async with stack.redis() as redis:
         await redis.delete(*(key.name for key in load.keys))
@@ -80,17 +80,17 @@ async def _repeat(
 ) -> None:
     with closing(KeepAlive(stack.writer.port)) as client:
         while not sick.done():
-            answer = await client.send(*_request(kind, load))
-            setattr(found, kind, max(getattr(found, kind), answer.seconds))
-            found.statuses[answer.status] += 1
+            response = await client.send(*_request(kind, load))
+            setattr(found, kind, max(getattr(found, kind), response.seconds))
+            found.statuses[response.status] += 1
             await asyncio.sleep(random.uniform(0, 0.01))
 
 
 async def _ask_readiness(stack: Stack, found: Latencies, at: float) -> None:
     await asyncio.sleep(at)
     with closing(KeepAlive(stack.writer.port)) as client:
-        answer = await client.get("/health/ready")
-    found.readiness, found.redis = answer.status, answer.json["parts"]["redis"]
+        response = await client.get("/health/ready")
+    found.readiness, found.redis = response.status, response.json["parts"]["redis"]
 
 
 def row(name: str, found: Latencies) -> str:
@@ -100,7 +100,9 @@ def row(name: str, found: Latencies) -> str:
 
 
 async def _main(seconds: float) -> None:
-    print(f"{'illness':<16}{'read':>12}{'without':>12}{'write':>12}{'without':>12}  ready redis")
+    print(
+        f"{'illness':<16}{'read':>12}{'bare read':>12}{'write':>12}{'bare write':>12}  ready redis"
+    )
     async with stack_with("full") as stack:
         load = await prepare_load(stack)
         for name, illness in ILLNESSES.items():

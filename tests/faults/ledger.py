@@ -1,4 +1,4 @@
-"""Which versions of a value a read may still return."""
+"""Decides which versions of a value a read may still return."""
 
 import asyncio
 import time
@@ -9,17 +9,17 @@ MOST_HIDDEN_SECONDS = 0.5
 
 
 class Ledger:
-    """The history of one value, as its writers saw it. Version 0 existed before them.
+    """The history of one value, as its writers saw it. Version 0 existed before the first write.
 
-    Version x is stale for a read if x was acknowledged before a version y was sent, and y was
-    acknowledged before the read began. So writers of one value may overlap."""
+    Version x is stale for a read if x was acknowledged before some version y was sent, and y was
+    acknowledged before the read began. With this rule writers of one value may overlap."""
 
     def __init__(self) -> None:
         self._sent = [0.0]
         self._acknowledged = [0.0]
         self._lost: dict[int, float] = {}
         self.floor = (
-            0.0  # to be read before a read begins: when the newest acknowledged version was sent
+            0.0  # when the newest acknowledged version was sent; take it before the read begins
         )
 
     def begin(self) -> int:
@@ -32,24 +32,24 @@ class Ledger:
         self.floor = max(self.floor, self._sent[version])
 
     def lose(self, version: int) -> None:
-        """The writer died after the commit. The version may be hidden for a while; then it counts."""
+        """Its writer died after the commit: after MOST_HIDDEN_SECONDS it counts as acknowledged."""
         self._lost[version] = time.monotonic()
         asyncio.get_running_loop().call_later(MOST_HIDDEN_SECONDS, self.acknowledge, version)
 
-    def judge(self, version: int, floor: float, asked: float) -> tuple[bool, float]:
-        """Whether the version is stale, and for how long a newer one had existed when the read
-        began."""
+    def judge(self, version: int, floor: float, began: float) -> tuple[bool, float]:
+        """Whether the version is stale, and for how many seconds a newer one had existed when the
+        read began."""
         stale = self._acknowledged[version] < floor
-        return stale, self._hidden(version, asked) if stale or self._lost else 0.0
+        return stale, self._hidden(version, began) if stale or self._lost else 0.0
 
-    def _hidden(self, version: int, asked: float) -> float:
+    def _hidden(self, version: int, began: float) -> float:
         newer = range(bisect_right(self._sent, self._acknowledged[version]), len(self._sent))
-        there = (self._lost.get(one, self._acknowledged[one]) for one in newer)
-        return max(0.0, asked - min(there, default=inf))
+        since = (self._lost.get(one, self._acknowledged[one]) for one in newer)
+        return max(0.0, began - min(since, default=inf))
 
 
 class Count:
-    """A value that every write raises by one: how many pieces of a product are sold."""
+    """A value that every write increments: how many pieces of a product are sold."""
 
     def __init__(self) -> None:
         self._moments: list[float] = []
@@ -61,6 +61,6 @@ class Count:
     def acknowledge(self) -> None:
         self._moments.append(time.monotonic())
 
-    def judge(self, count: int, floor: int, asked: float) -> tuple[bool, float]:
+    def judge(self, count: int, floor: int, began: float) -> tuple[bool, float]:
         stale = count < floor
-        return stale, asked - self._moments[count] if stale else 0.0
+        return stale, began - self._moments[count] if stale else 0.0

@@ -1,4 +1,4 @@
-"""Readers and writers of a few values, and what they saw."""
+"""Readers and writers of a few values, and a tally of what they saw."""
 
 import asyncio
 import random
@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults.keepalive import Answer, KeepAlive, Lost
+from tests.faults.keepalive import KeepAlive, Lost, Response
 from tests.faults.ledger import Count, Ledger
 from tests.faults.stack import Member, Stack
 
 _STOCK = 1_000_000
-_LATE_SECONDS = 0.4  # an acknowledgement this late means that Redis did not confirm
+_LATE_SECONDS = 0.4  # after this long Redis had not confirmed the deletion
 
 
 @dataclass
 class Key:
-    """A user or a product. A product has `sold` too."""
+    """A cached user or product. Only a product has `sold`."""
 
     path: str
     described: Ledger = field(default_factory=Ledger)
@@ -31,7 +31,7 @@ class Key:
 
     @property
     def name(self) -> str:
-        """Its key in Redis."""
+        """The key in Redis."""
         return f"{'user' if self.sold is None else 'product'}:{self.id}"
 
 
@@ -56,42 +56,40 @@ class Tally:
         self.failures += other.failures
         self.examples += other.examples
 
-    def saw(self, key: Key, floors: tuple[float, int], answer: Answer) -> None:
+    def saw(self, key: Key, floors: tuple[float, int], response: Response) -> None:
         self.reads += 1
-        self.slowest_read = max(self.slowest_read, answer.seconds)
-        if answer.status != 200:
-            self.failures[f"GET {answer.status}"] += 1
+        self.slowest_read = max(self.slowest_read, response.seconds)
+        if response.status != 200:
+            self.failures[f"GET {response.status}"] += 1
             return
-        body = answer.json
+        body = response.json
         version, sold = int(body["description"]), _STOCK - body.get("stock_quantity", _STOCK)
-        old, hidden = key.described.judge(version, floors[0], answer.began)
+        old, hidden = key.described.judge(version, floors[0], response.began)
         if key.sold is not None:
-            too_few, hidden_sale = key.sold.judge(sold, floors[1], answer.began)
+            too_few, hidden_sale = key.sold.judge(sold, floors[1], response.began)
             old, hidden = old or too_few, max(hidden, hidden_sale)
         self.longest_hidden = max(self.longest_hidden, hidden)
         if old:
             self.stale += 1
             self.examples.append(f"{key.path}: {version}, {sold} sold, {hidden:.3f} s late")
 
-    def wrote(self, answer: Answer) -> bool:
-        """Whether the write was acknowledged."""
+    def wrote(self, response: Response) -> bool:
+        """Counts a write; returns whether it was acknowledged."""
         self.writes += 1
-        self.slowest_write = max(self.slowest_write, answer.seconds)
-        self.late += answer.seconds > _LATE_SECONDS
-        if answer.status >= 300:
-            self.failures[f"write {answer.status}"] += 1
-        return answer.status < 300
+        self.slowest_write = max(self.slowest_write, response.seconds)
+        self.late += response.seconds > _LATE_SECONDS
+        if response.status >= 300:
+            self.failures[f"write {response.status}"] += 1
+        return response.status < 300
 
 
 class Load:
-    """Requests from many readers and a few writers until the context ends."""
+    """Requests of many readers and a few writers, which go on until the context ends."""
 
     def __init__(self, stack: Stack, keys: Sequence[Key], user_id: int, address_id: int) -> None:
         self._stack = stack
         self.keys = keys
-        self.quiet_key = keys[
-            0
-        ]  # the load does not write these, so they are nearly always in the cache
+        self.quiet_key = keys[0]  # the load never writes it, so it is nearly always cached
         self.address = f"/addresses/{address_id}"
         self.products = [key for key in keys if key.sold is not None]
         self._buyer = {"user_id": user_id, "delivery_address_id": address_id}
@@ -123,20 +121,20 @@ class Load:
     async def describe_key(self, client: KeepAlive, key: Key) -> None:
         version = key.described.begin()
         try:
-            answer = await client.send("PUT", key.path, {"description": str(version)})
+            response = await client.send("PUT", key.path, {"description": str(version)})
         except Lost:
             key.described.lose(version)
             raise
-        if self.tally.wrote(answer):
+        if self.tally.wrote(response):
             key.described.acknowledge(version)
 
     async def describe_by(self, send: Callable[[Any], Awaitable[bool]]) -> None:
-        """By a message. `send` returns whether it was applied, once it is acknowledged."""
+        """Writes by a message. `send` returns, after the ack, whether the message was applied."""
         key = random.choice(self.products)
         version, began = key.described.begin(), time.monotonic()
         applied = await send({"product_id": key.id, "description": str(version)})
         status = 200 if applied else 500
-        if self.tally.wrote(Answer(status, b"", began, time.monotonic() - began)):
+        if self.tally.wrote(Response(status, b"", began, time.monotonic() - began)):
             key.described.acknowledge(version)
 
     async def _buy(self, client: KeepAlive) -> None:
@@ -161,7 +159,7 @@ def _forever(act: Callable[[KeepAlive], Awaitable[None]], member: Member, pause:
 
 
 async def prepare_load(stack: Stack, keys_of_a_kind: int = 3) -> Load:
-    """Users, products and a customer, made through the API."""
+    """Creates users, products and a customer through the API."""
     with closing(KeepAlive(stack.writer.port)) as client:
         users = [await make_user(client) for _ in range(keys_of_a_kind)]
         products = [await make_product(client) for _ in range(keys_of_a_kind)]

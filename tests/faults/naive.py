@@ -1,7 +1,7 @@
-"""The service with the usual cache-aside in place of the protocol: GET, or else SELECT and SET.
-After a change a user is deleted from the cache, and a product is set. Errors of Redis are ignored.
+"""The service with plain cache-aside instead of our protocol: GET, else SELECT and SET. After a
+change a user is deleted from the cache and a product is set; errors of Redis are ignored.
 
-The race test must find its stale reads. `python -m tests.faults.naive serve` starts it."""
+The race test must find its stale reads. Run it with `python -m tests.faults.naive serve`."""
 
 import sys
 from collections.abc import Awaitable, Sequence
@@ -20,7 +20,7 @@ _LIMIT = 0.05
 
 
 class NaiveStore:
-    """The same short limits, but neither a breaker nor the run-id guard."""
+    """The same short time limits, but no breaker and no run-id guard."""
 
     def __init__(self, url: str, _: Any) -> None:
         self.client: Redis = Redis(
@@ -36,7 +36,7 @@ class NaiveStore:
     async def attempt(self, operation: Awaitable[Any]) -> Any:
         try:
             return await operation
-        except Exception:  # uvloop raises RuntimeError on a connection that was reset
+        except Exception:  # uvloop raises RuntimeError for a connection that was reset
             return None
 
     async def ping(self) -> None:

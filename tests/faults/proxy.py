@@ -1,4 +1,4 @@
-"""A TCP proxy that can refuse, cut, delay and hang: one for each client of a server."""
+"""A TCP proxy that can refuse, cut, delay and hang. Each client of a server gets its own."""
 
 import asyncio
 import random
@@ -12,18 +12,18 @@ from typing import cast
 
 from app.embedded.ports import LOOPBACK, free_port
 
-# Without this a closed connection ends politely, and data sent before may still arrive.
+# SO_LINGER of zero seconds: closing sends a RST. A normal close would still deliver what was sent.
 _RESET = struct.pack("ii", 1, 0)
 
 
-class Way(Flag):
+class Direction(Flag):
     TO_SERVER = 1
     TO_CLIENT = 2
     BOTH = 3
 
 
 class Proxy:
-    """A new proxy passes everything on. Each fault lasts until `heal`; several add up."""
+    """A new proxy forwards everything. Faults last until `heal`, and they can be combined."""
 
     host = LOOPBACK
 
@@ -31,42 +31,42 @@ class Proxy:
         self.port = free_port()
         self.target = (target_host, target_port)
         self.connections = 0
-        self.hung = Way(0)
+        self.hung = Direction(0)
         self._delay: Callable[[], float] | None = None
         self._pipes: set[_Pipe] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen. The port stays the same for as long as the proxy lives."""
+        """Listens, always on the same port."""
         if self._server is None:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(
-                lambda: _Pipe(self, Way.TO_SERVER), self.host, self.port
+                lambda: _Pipe(self, Direction.TO_SERVER), self.host, self.port
             )
 
     async def refuse(self) -> None:
-        """Break all connections and refuse new ones, as a stopped server does."""
+        """Breaks all connections and refuses new ones, as a stopped server does."""
         if self._server is not None:
             self._server.close()
             self._server = None
         self.cut()
 
     def cut(self) -> None:
-        """Break all connections, once."""
+        """Breaks all current connections."""
         for pipe in list(self._pipes):
             pipe.abort()
 
     def delay(self, longest: float, shortest: float = 0.0, skew: float = 1.0) -> None:
-        """Hold every chunk for a random time. A `skew` above 1 makes short times more frequent."""
+        """Holds every chunk for a random time, in seconds. A `skew` above 1 favours short times."""
         self._delay = lambda: shortest + (longest - shortest) * random.random() ** skew
 
-    def hang(self, way: Way = Way.BOTH) -> None:
-        """Pass nothing on. Data on its way arrives after `heal`."""
-        self.hung = way
+    def hang(self, direction: Direction = Direction.BOTH) -> None:
+        """Forwards nothing in this direction. What was sent meanwhile arrives after `heal`."""
+        self.hung = direction
         self._turn_pipes()
 
     async def heal(self) -> None:
-        self.hung, self._delay = Way(0), None
+        self.hung, self._delay = Direction(0), None
         self._turn_pipes()
         await self.start()
 
@@ -77,7 +77,7 @@ class Proxy:
         return self._delay() if self._delay else 0.0
 
     def add(self, pipe: "_Pipe") -> None:
-        self.connections += pipe.way is Way.TO_SERVER
+        self.connections += pipe.direction is Direction.TO_SERVER
         self._pipes.add(pipe)
 
     def remove(self, pipe: "_Pipe") -> None:
@@ -89,10 +89,10 @@ class Proxy:
 
 
 class _Pipe(asyncio.Protocol):
-    """Writes to one side what it reads on the other; `way` is the direction."""
+    """One side of a connection: what it reads, it writes to `other`, in its `direction`."""
 
-    def __init__(self, proxy: Proxy, way: Way, other: "_Pipe | None" = None) -> None:
-        self.way = way
+    def __init__(self, proxy: Proxy, direction: Direction, other: "_Pipe | None" = None) -> None:
+        self.direction = direction
         self._proxy = proxy
         self._other = other
         self._transport: asyncio.Transport | None = None
@@ -107,15 +107,13 @@ class _Pipe(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(
-            asyncio.Transport, transport
-        )  # uvloop's server is not an asyncio.Server
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
         self._proxy.add(self)
         if self._other is None:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
-        other = _Pipe(self._proxy, Way.TO_CLIENT, self)
+        other = _Pipe(self._proxy, Direction.TO_CLIENT, self)
         try:
             await asyncio.get_running_loop().create_connection(lambda: other, *self._proxy.target)
         except OSError:
@@ -136,7 +134,7 @@ class _Pipe(asyncio.Protocol):
             loop.call_at(self._free_at, self._pass_on_next)
 
     def _pass_on_next(self) -> None:
-        """Pass on the oldest chunk: timers of the same moment fire in any order."""
+        """Passes on the oldest chunk: timers that are due together fire in any order."""
         self._held.append(self._late.popleft())
         self.turn()
 
@@ -150,7 +148,7 @@ class _Pipe(asyncio.Protocol):
             self._other.finish()
 
     def finish(self) -> None:
-        """Close once everything is written."""
+        """Closes once everything is written."""
         if self._transport is not None:
             self._transport.close()
 
@@ -173,8 +171,9 @@ class _Pipe(asyncio.Protocol):
         self.turn()
 
     def turn(self) -> None:
-        """Read and pass on, or leave the data to the kernel until the peer's window is full."""
-        hung = self.way in self._proxy.hung
+        """Reads and forwards, or stops reading, so that the kernel's buffers fill up and the sender
+        has to wait."""
+        hung = self.direction in self._proxy.hung
         if self._other is not None and not hung:
             for data in self._held:
                 self._other.write(data)

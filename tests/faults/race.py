@@ -1,4 +1,4 @@
-"""Readers race writers while Redis fails in every way we know: does any read return an old value?
+"""Readers race writers while Redis fails in every way we know: does any read return a stale value?
 
 python -m tests.faults.race --seconds 8 --scenario all
 python -m tests.faults.race --seconds 8 --scenario all --protocol naive

@@ -1,4 +1,4 @@
-"""The races: what happens to Redis, or to the processes, while readers and writers run."""
+"""The races: what goes wrong with Redis, or with the processes, while readers and writers run."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -26,7 +26,7 @@ Inject = Callable[[Stack, Load], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Scenario:
-    """`beginning` is entered before the load begins; `inject` runs beside the load."""
+    """`beginning` is entered before the load starts; `inject` runs concurrently with the load."""
 
     title: str
     inject: Inject
@@ -48,7 +48,7 @@ async def _with_victim(stack: Stack) -> AsyncIterator[None]:
 
 
 async def _kill_writers(stack: Stack, load: Load) -> None:
-    """A writer that dies after each commit, before it invalidates any cache."""
+    """A process dies after each of its commits, before it invalidates or responds."""
     victim = stack.others[-1]
     while True:
         with suppress(Lost), closing(KeepAlive(victim.port)) as client:
@@ -63,7 +63,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "reader-late": _ill("reader 0-60 ms late", illnesses.reader_slow),
     "cut": _ill("writer cut off", illnesses.cut_off),
     "swallowed": _ill("writer's commands lost", illnesses.swallowed),
-    "unanswered": _ill("writer's answers lost", illnesses.unanswered),
+    "unanswered": _ill("writer's replies lost", illnesses.unanswered),
     "resetting": _ill("connections reset", illnesses.resetting),
     "frozen": _ill("Redis SIGSTOP 0.7 s", illnesses.freezing),
     "paused": _ill("CLIENT PAUSE", illnesses.pausing),
@@ -77,7 +77,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 
 def messages(rabbitmq: RabbitMQ) -> Scenario:
-    """The worker writes too, and is cut off from Redis every other second."""
+    """A worker writes too, and is cut off from Redis every other second."""
 
     @asynccontextmanager
     async def with_worker(stack: Stack) -> AsyncIterator[None]:
@@ -117,7 +117,7 @@ async def _send_messages(dependencies: Dependencies, load: Load) -> None:
 async def _send(
     client: QueueClient, address: str, replies: "asyncio.Queue[bytes]", body: object
 ) -> bool:
-    """The reply comes once the message is acknowledged."""
+    """Returns whether the message was applied. The reply comes after the ack."""
     await client.send(Queue.PRODUCT_UPDATE, body, uuid4().hex, address)
     return b'"applied"' in await replies.get()
 

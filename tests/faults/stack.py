@@ -1,4 +1,4 @@
-"""Processes of the service, each with its own way to Redis, on servers of their own."""
+"""Processes of the service, each with its own proxy to Redis, on servers of their own."""
 
 import asyncio
 import re
@@ -20,12 +20,12 @@ from tests.faults.proxy import Proxy
 
 SERVE: Sequence[str] = ("main.py",)
 _COUNTER = re.compile(rb'^cache_reads_total\{kind="(\w+)",result="(\w+)"\} (\S+)$', re.MULTILINE)
-# So that after a kill -9 exactly the last snapshot comes back.
+# Without the append-only file Redis comes back after a kill -9 with exactly what was last saved.
 _VALKEY = {"appendonly": "no"}
 
 
 class Member:
-    """A process of the service, and the proxy that is its only way to Redis."""
+    """A process of the service, and the proxy through which alone it reaches Redis."""
 
     def __init__(
         self,
@@ -53,24 +53,24 @@ class Member:
         )
 
     async def serve(self) -> None:
-        """Start the process, and wait until it answers."""
+        """Starts the process and waits until it responds."""
         self.process.start()
-        await eventually(self._answers, 30, lambda: self.process.output[-4000:])
+        await eventually(self._is_live, 30, lambda: self.process.output[-4000:])
 
-    async def _answers(self) -> bool:
+    async def _is_live(self) -> bool:
         with suppress(Lost), closing(KeepAlive(self.port)) as client:
             return (await client.get("/health/live")).status == 200
         assert self.process.running, self.process.output[-4000:]
         return False
 
     async def cache_reads(self, result: str) -> float:
-        """From the process's own counters, users and products together."""
+        """Reads with this result, of users and products together, by the process's own counters."""
         with closing(KeepAlive(self.port)) as client:
             text = (await client.get("/metrics")).body
         return sum(float(n) for _, name, n in _COUNTER.findall(text) if name.decode() == result)
 
     async def wait_cached(self, path: str) -> None:
-        """Wait until it answers this from the cache five times running."""
+        """Waits until five consecutive GETs of `path` are served from the cache."""
 
         async def cached() -> bool:
             before = await self.cache_reads("hit")
@@ -96,7 +96,7 @@ class Stack:
             "LOG_FORMAT": "json",
             "LOG_LEVEL": "WARNING",
             "RABBITMQ_HOST": LOOPBACK,
-            "RABBITMQ_PORT": "9",  # nobody listens there
+            "RABBITMQ_PORT": "9",  # nothing listens there
             "RABBITMQ_PASSWORD": "no warning wanted",
             **environment,
         }
@@ -108,7 +108,7 @@ class Stack:
 
     @asynccontextmanager
     async def joined(self, name: str, *command: str, **environment: str) -> AsyncIterator[Member]:
-        """One more process, `serve` by default; it is not started."""
+        """Adds a process, by default a web process, without starting it."""
         member = self._member(name, command or self._serve, environment)
         self.others.append(member)
         await member.link.start()
@@ -144,11 +144,11 @@ class Stack:
         await self.valkey.stop()
 
     def redis(self) -> Redis:
-        """A connection past the proxies, as an operator has it."""
+        """A client that bypasses the proxies."""
         return Redis(port=self.valkey.port, socket_timeout=None)
 
     async def heal(self) -> None:
-        """End every illness of Redis and of the connections to it."""
+        """Ends every illness of Redis and of the connections to it."""
         self.valkey.resume()
         await self.valkey.start()
         async with self.redis() as redis:

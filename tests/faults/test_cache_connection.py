@@ -13,7 +13,7 @@ from app.cache.guard import RUN_ID_KEY
 from app.cache.store import CALL_SECONDS, CacheStore, RedisDown
 from app.embedded import Valkey
 from harness.waiting import eventually
-from tests.faults.proxy import Proxy, Way, proxy_to
+from tests.faults.proxy import Direction, Proxy, proxy_to
 
 pytestmark = pytest.mark.fault
 
@@ -32,7 +32,7 @@ async def cache(link: Proxy) -> AsyncIterator[CacheStore]:
 
 
 async def get(cache: CacheStore, key: str) -> bytes | str | None:
-    """b"down" if Redis gave no reply."""
+    """The value, or b"down" if Redis gave no reply."""
     try:
         return await cache.call(lambda redis: redis.get(key))
     except RedisDown:
@@ -55,26 +55,26 @@ async def test_a_reply_is_never_taken_for_that_of_another_call(
         await asyncio.sleep(random.uniform(0, 1.5))
         if number % 40 == 0:
             link.delay(longest=random.choice((0.0, 0.05, 0.1)), skew=3)
-        answer = await get(cache, f"k{number % 50}")
-        assert answer in (b"%d" % (number % 50), b"down")
-        return answer != b"down"
+        reply = await get(cache, f"k{number % 50}")
+        assert reply in (b"%d" % (number % 50), b"down")
+        return reply != b"down"
 
-    answered = await asyncio.gather(*(ask(number) for number in range(1500)))
-    assert 0 < sum(answered) < len(answered)
+    replied = await asyncio.gather(*(ask(number) for number in range(1500)))
+    assert 0 < sum(replied) < len(replied)
     await link.heal()
     await eventually(lambda: works(cache))
 
 
-@pytest.mark.parametrize("way", [Way.TO_SERVER, Way.TO_CLIENT])
-async def test_a_call_ends_in_time_and_the_breaker_spares_the_next_ones(
-    way: Way, cache: CacheStore, link: Proxy
+@pytest.mark.parametrize("direction", [Direction.TO_SERVER, Direction.TO_CLIENT])
+async def test_a_call_times_out_and_the_breaker_spares_the_next_ones(
+    direction: Direction, cache: CacheStore, link: Proxy
 ) -> None:
     assert await works(cache)
-    link.hang(way)
+    link.hang(direction)
     began = time.monotonic()
     assert set(await asyncio.gather(*(get(cache, "k") for _ in range(100)))) == {b"down"}
     assert time.monotonic() - began < CALL_SECONDS + 0.1
-    assert cache.healthy  # a hundred failures of one moment count once
+    assert cache.healthy  # a hundred simultaneous failures count as one
     await get(cache, "k")
     await get(cache, "k")
     assert not cache.healthy
@@ -82,7 +82,7 @@ async def test_a_call_ends_in_time_and_the_breaker_spares_the_next_ones(
     for _ in range(1000):
         assert await get(cache, "k") == b"down"
     assert time.monotonic() - began < 0.2
-    assert link.connections <= connections + 1  # it tries again now and then
+    assert link.connections <= connections + 1  # one new attempt now and then
     await link.heal()
     await eventually(lambda: works(cache), seconds=2)
     assert cache.healthy
@@ -91,7 +91,7 @@ async def test_a_call_ends_in_time_and_the_breaker_spares_the_next_ones(
 async def test_after_a_restart_no_old_value_is_read(
     cache: CacheStore, link: Proxy, valkey: Valkey
 ) -> None:
-    """Even if connections are given up again and again before they are checked."""
+    """Not even if connections are given up again and again before the guard has checked them."""
     assert await works(cache)
     async with Redis(port=valkey.port) as redis:
         await redis.mset({"user:1": "old", "product:1": "old", "lease:user:1": "old", "mine": "x"})
@@ -131,7 +131,7 @@ async def test_a_long_purge_blocks_no_caller(
 async def test_a_full_redis_that_was_never_purged_is_not_used_until_it_has_room(
     cache: CacheStore, valkey: Valkey
 ) -> None:
-    """Its content may be old, and there is no room to record that it was purged."""
+    """Its values may be stale, and a full Redis cannot store the run id that marks it as purged."""
     async with Redis(port=valkey.port) as redis:
         await redis.set("user:1", "old")
         await redis.config_set("maxmemory", "1mb")

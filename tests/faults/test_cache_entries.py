@@ -1,4 +1,4 @@
-"""What may be found in Redis, and what readers make of it."""
+"""What may be stored in Redis, and how readers deal with it."""
 
 import asyncio
 import json
@@ -26,14 +26,14 @@ _DAMAGES: dict[str, Any] = {
     "a field too many": b'{"id":%d,"more":1,%s',
     "another user": b'{"id":99%d,%s',
     "damaged inside": b'{"id":%d,"username":"x"x}',
-    "no text": b'{"id":%d,"username":"\xff\xfe"}',
+    "not text": b'{"id":%d,"username":"\xff\xfe"}',
     "too deep": b"[" * 100_000,
 }
 
 
 @pytest.fixture
 async def redis(stack: Stack, load: Load) -> AsyncIterator[Redis]:
-    """An empty Redis, beside processes that use it."""
+    """A Redis without cached values, in use by both processes."""
     async with stack.redis() as redis:
         for web in (stack.reader, stack.writer):
             await web.wait_cached(load.quiet_key.path)
@@ -43,9 +43,9 @@ async def redis(stack: Stack, load: Load) -> AsyncIterator[Redis]:
 
 async def _read(stack: Stack, path: str) -> Any:
     with closing(KeepAlive(stack.reader.port)) as client:
-        answer = await client.get(path)
-    assert answer.status == 200
-    return answer.json
+        response = await client.get(path)
+    assert response.status == 200
+    return response.json
 
 
 async def _stored(redis: Redis, key: str) -> bytes:
@@ -92,9 +92,9 @@ async def test_two_hundred_readers_of_a_cold_key_load_it_once_or_twice(
         clients = [closed.enter_context(closing(KeepAlive(port))) for port in ports]
         await asyncio.gather(*(client.get("/health/live") for client in clients))
         before = await stack.cache_reads("miss")
-        answers = await asyncio.gather(*(client.get(load.quiet_key.path) for client in clients))
-    assert {answer.status for answer in answers} == {200}
-    assert len({answer.body for answer in answers}) == 1
+        responses = await asyncio.gather(*(client.get(load.quiet_key.path) for client in clients))
+    assert {response.status for response in responses} == {200}
+    assert len({response.body for response in responses}) == 1
     assert 1 <= await stack.cache_reads("miss") - before <= 2
     assert await redis.exists(load.quiet_key.name)
 
@@ -110,12 +110,12 @@ async def test_every_key_is_a_plain_value_and_expires(
         longest = 3600 if key.sold is None else 600
         assert longest - 10 <= keys.pop(key.name) <= longest
         assert json.loads(await _stored(redis, key.name)) == await _read(stack, key.path)
-    assert keys.pop("cache:run_id") == -1  # documented: the one key that stays
+    assert keys.pop("cache:run_id") == -1  # documented: the only key that never expires
     assert keys.pop("cache:probe") <= 1
     assert all(name.startswith("lease:") and ttl <= 3 for name, ttl in keys.items())
 
 
-async def test_clients_that_leave_do_not_hurt_the_next_ones(
+async def test_clients_that_disconnect_do_not_affect_the_next_ones(
     stack: Stack, load: Load, redis: Redis
 ) -> None:
     await asyncio.gather(*(_leave(stack, load) for _ in range(300)))

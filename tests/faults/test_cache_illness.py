@@ -1,5 +1,4 @@
-"""A sick Redis slows reads and writes only a little, fails neither, and does not make the service
-unready."""
+"""A sick Redis slows reads and writes a little, fails neither, and leaves the service ready."""
 
 import asyncio
 from contextlib import closing
@@ -16,7 +15,7 @@ from tests.faults.stack import Stack
 pytestmark = pytest.mark.fault
 
 _READ_SECONDS, _WRITE_SECONDS = 0.25, 1.0
-# In these Redis is healthy at times, or is simply not used.
+# With these Redis may be healthy at the moment when readiness is asked for.
 _AT_TIMES = {"resetting", "freezing", "very slow", "restarting"}
 
 
@@ -30,30 +29,30 @@ async def test_reads_and_writes_go_on(name: str, stack: Stack, load: Load) -> No
     assert found.redis == "degraded" or name in _AT_TIMES
 
 
-async def test_the_cache_is_used_again_after_an_illness(stack: Stack, load: Load) -> None:
+async def test_the_cache_is_used_again_after_redis_recovers(stack: Stack, load: Load) -> None:
     await suffer(stack, 0.5, ILLNESSES["stopped"])
     await stack.writer.wait_cached(load.quiet_key.path)
 
     async def ready() -> bool:
         with closing(KeepAlive(stack.writer.port)) as client:
-            answer = await client.get("/health/ready")
-        return bool(answer.json["parts"]["redis"] == "ok")
+            response = await client.get("/health/ready")
+        return bool(response.json["parts"]["redis"] == "ok")
 
     await eventually(ready, seconds=5)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "reply",
     [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$x\r\n", b"*-7\r\n", b"\x00\xff" * 50, b""],
     ids=["http", "length", "count", "bytes", "nothing"],
 )
-async def test_something_else_answers_at_the_port_of_redis(
-    answer: bytes, stack: Stack, load: Load
+async def test_something_else_answers_on_the_redis_port(
+    reply: bytes, stack: Stack, load: Load
 ) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
             if await reader.read(100):
-                writer.write(answer)
+                writer.write(reply)
 
     link, port = stack.writer.link, stack.valkey.port
     async with await asyncio.start_server(talk, link.host, 0) as impostor:

@@ -1,4 +1,5 @@
-"""Readers share work, but never work that began before their own read: the race, step by step."""
+"""Readers share loads, but never join a load that began before their request: each race, step by
+step."""
 
 import asyncio
 import json
@@ -18,7 +19,7 @@ from harness.waiting import eventually
 
 
 class Rows:
-    """A table of one row. A load takes its value at once, and returns when the gate opens."""
+    """A table of one row. A load reads the value at once and returns it when the gate opens."""
 
     def __init__(self) -> None:
         self.value = 1
@@ -51,7 +52,7 @@ class Shop:
         return int(json.loads(value)["value"])
 
     async def slow_read(self) -> "asyncio.Task[int]":
-        """A read that has loaded its row, and waits."""
+        """Starts a read that has loaded its row and waits at the gate."""
         loads = self.rows.loads
         self.rows.gate.clear()
         task = asyncio.create_task(self.read())
@@ -81,7 +82,7 @@ async def _refresh(shop: Shop) -> None:
 
 @pytest.mark.parametrize("dirty", [(), ("user:1",)], ids=["cached", "bypassing"])
 @pytest.mark.parametrize("acknowledge", [_delete, _refresh])
-async def test_a_read_after_the_acknowledgement_gives_the_new_value(
+async def test_a_read_after_the_acknowledgement_returns_the_new_value(
     dirty: tuple[str, ...], acknowledge: Callable[[Shop], asyncio.Future[None]], shop: Shop
 ) -> None:
     shop.look(*dirty)
@@ -97,7 +98,7 @@ async def test_a_read_after_the_acknowledgement_gives_the_new_value(
     assert await shop.read() == 2
 
 
-async def test_the_old_row_is_not_put_into_the_cache(shop: Shop, valkey: Valkey) -> None:
+async def test_an_outdated_row_is_not_cached(shop: Shop, valkey: Valkey) -> None:
     early = await shop.slow_read()
     shop.rows.value = 2
     await _delete(shop)
@@ -107,7 +108,7 @@ async def test_the_old_row_is_not_put_into_the_cache(shop: Shop, valkey: Valkey)
         assert not await redis.exists("user:1", "lease:user:1")
 
 
-async def test_concurrent_readers_share_one_load_and_a_cancelled_one_takes_it_from_none(
+async def test_concurrent_readers_share_one_load_even_if_one_is_cancelled(
     shop: Shop,
 ) -> None:
     loads = shop.rows.loads
@@ -137,14 +138,14 @@ async def test_concurrent_misses_load_together_and_do_not_wait_for_leases_of_oth
 async def test_a_fill_stores_only_values_whose_lease_is_still_held(
     shop: Shop, valkey: Valkey
 ) -> None:
-    """Of the leases that were taken together, a writer deletes one, and another process takes one."""
+    """Of the leases taken together, a writer deletes two, and another reader takes one of them."""
     token, granted = await shop.store.take_leases(["user:1", "user:2", "user:3", "user:4"])
     assert granted == [1, 1, 1, 1]
     assert await shop.store.delete(["user:1", "user:2"])
     assert (await shop.store.take_leases(["user:2", "user:3"]))[1] == [1, 0]
     values = {"user:1": b"old", "user:2": b"old", "user:3": b"new", "user:4": None}
     async with Redis(port=valkey.port) as redis:
-        await redis.set("user:4", "what was a row once")
+        await redis.set("user:4", "the row that was here before")
         await shop.store.fill(values, token, 60)
         assert await redis.keys("user:*") == [b"user:3"]
         assert await redis.get("user:3") == b"new" and 58 <= await redis.ttl("user:3") <= 60
@@ -170,5 +171,5 @@ async def test_a_failed_call_raises_in_every_look_up() -> None:
         raise OSError("away")
 
     loader = DataLoader(fail)
-    answers = await asyncio.gather(*(loader.get(1) for _ in range(3)), return_exceptions=True)
-    assert [type(answer) for answer in answers] == [OSError] * 3
+    results = await asyncio.gather(*(loader.get(1) for _ in range(3)), return_exceptions=True)
+    assert [type(result) for result in results] == [OSError] * 3

@@ -1,4 +1,4 @@
-"""No read returns a value older than what was acknowledged before it, whatever Redis is doing."""
+"""No read returns a value older than one that was acknowledged before, whatever Redis is doing."""
 
 from itertools import cycle
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.faults.stack import Stack, stack_on
 
 _SHORT_SECONDS = 0.9
 _LONG_SECONDS = 20
-_LONG_READERS = 48  # readers mostly wait for a sick Redis, so many of them cost little
+_LONG_READERS = 48  # readers mostly wait for a sick Redis, so many of them cost little CPU
 _LONG_READS = 500_000
 _LONG_NAIVE_SECONDS = 5
 
@@ -68,7 +68,7 @@ async def test_half_a_million_reads_under_all_faults(stack: Stack, rabbitmq: Rab
 
 
 @pytest.mark.long
-async def test_a_plain_cache_aside_gives_thousands_of_stale_reads(
+async def test_plain_cache_aside_gives_thousands_of_stale_reads(
     databases: Databases, tree: Path
 ) -> None:
     total = Tally()

@@ -1,4 +1,4 @@
-"""`kill -9` of each process while it works: nothing acknowledged is lost, nothing is done twice."""
+"""`kill -9` of each process while it works: nothing acknowledged is lost, nothing acts twice."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ on_rabbitmq = pytest.mark.parametrize("transport", ["rabbitmq"])
 
 
 async def _orders(shop: Shop, number: int) -> dict[str, Any]:
-    """Orders of one to three of five products, so that they compete for the same rows."""
+    """Orders of one to three out of five products, so that they compete for the same rows."""
     products = [await shop.product(stock=100_000) for _ in range(5)]
     return {
         f"order-{n}": shop.order_body(
@@ -56,7 +56,7 @@ async def _check_each_placed_once(
 
 
 @both
-async def test_a_worker_that_is_killed_while_orders_flow(system: System) -> None:
+async def test_a_worker_killed_while_orders_flow_places_each_once(system: System) -> None:
     async with system.shop() as shop, system.queues() as queues:
         orders = await _orders(shop, 6 * BATCH)
         await _send_with_repeats(queues, orders)
@@ -129,11 +129,11 @@ class _Writer:
 
 
 async def _acknowledged(writers: list[_Writer], number: int) -> None:
-    """Wait until so many orders are acknowledged."""
+    """Waits until so many orders are acknowledged."""
     await eventually(lambda: sum(len(writer.acknowledged) for writer in writers) >= number, 40)
 
 
-async def test_an_api_that_is_killed_while_it_writes(system: System) -> None:
+async def test_an_api_killed_while_writing_keeps_what_it_acknowledged(system: System) -> None:
     async with system.shop() as shop:
         product_id = await shop.product(stock=100_000)
         writers = [_Writer(system.port, shop, await shop.user(), product_id) for _ in range(4)]
@@ -145,16 +145,16 @@ async def test_an_api_that_is_killed_while_it_writes(system: System) -> None:
             await system.start("web")
         for task in tasks:
             task.cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(isinstance(end, asyncio.CancelledError) for end in ends), ends
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(one, asyncio.CancelledError) for one in results), results
         for writer in writers:
             writer.close()
             await writer.check(system)
 
 
 @on_rabbitmq
-async def test_a_report_that_was_committed_is_sent_after_a_crash(system: System) -> None:
-    """The crash comes between the commit of the rows and the publishing of their message."""
+async def test_a_committed_report_is_sent_after_a_crash(system: System) -> None:
+    """The crash comes after the commit of the rows and before their message is published."""
     yesterday = datetime.now(UTC) - timedelta(days=1)
     async with system.shop() as shop, system.queues() as queues:
         await shop.order((await shop.product(), 2), ordered_at=yesterday.isoformat())

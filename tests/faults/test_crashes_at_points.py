@@ -1,4 +1,4 @@
-"""A crash at the worst moments: around the commit, before the ack, after the publisher confirm."""
+"""Crashes at the worst moments: around the commit, before the ack, after the publisher confirm."""
 
 from collections import Counter
 
@@ -27,7 +27,7 @@ async def test_an_order_survives_a_crash_at_every_point(system: System) -> None:
         assert await system.value("SELECT stock_quantity FROM products") == 4
 
 
-async def test_after_a_crash_behind_the_confirm_a_report_is_sent_again_with_its_id(
+async def test_a_crash_after_the_confirm_sends_the_report_again_with_its_id(
     system: System,
 ) -> None:
     async with system.shop() as shop, system.queues() as queues:

@@ -26,18 +26,18 @@ def _both_ways(products: list[int]) -> list[tuple[int, int]]:
 
 
 async def _place(client: httpx.AsyncClient, body: Any) -> httpx.Response:
-    """Send again after a 503, since a busy machine is not a fault. The Idempotency-Key makes that
-    safe."""
+    """Repeats the POST after a 503, because a busy machine is not a failure. The Idempotency-Key
+    makes that safe."""
     headers = {"Idempotency-Key": uuid4().hex}
     while True:
-        answer = await client.post("/orders", json=body, headers=headers)
-        if answer.status_code != 503:
-            return answer
+        response = await client.post("/orders", json=body, headers=headers)
+        if response.status_code != 503:
+            return response
         await asyncio.sleep(random.random())
 
 
-async def test_orders_that_name_products_in_opposite_order(system: System) -> None:
-    """32 at a time over HTTP, 16 at a time from the queue, of ten products."""
+async def test_orders_that_name_products_in_opposite_order_do_not_deadlock(system: System) -> None:
+    """32 concurrent orders over HTTP and two workers on the queue, for the same ten products."""
     async with system.shop() as shop, system.queues() as queues, system.client() as client:
         products = [await shop.product(stock=100_000) for _ in range(10)]
         log = system.postgres.directory / "postgres.log"
@@ -71,8 +71,8 @@ async def test_five_hundred_buyers_of_a_hundred_pieces(system: System) -> None:
             async with gate:
                 return await _place(client, shop.order_body((product_id, 1)))
 
-        answers = await asyncio.gather(*(buy() for _ in range(500)))
-        assert Counter(answer.status_code for answer in answers) == {201: 100, 409: 400}
-        refused: list[Any] = [a.json() for a in answers if a.status_code == 409]
-        assert {body["reason"] for body in refused} == {"out-of-stock"}
+        responses = await asyncio.gather(*(buy() for _ in range(500)))
+        assert Counter(response.status_code for response in responses) == {201: 100, 409: 400}
+        refusals: list[Any] = [one.json() for one in responses if one.status_code == 409]
+        assert {body["reason"] for body in refusals} == {"out-of-stock"}
         assert await shop.stock(product_id) == 0

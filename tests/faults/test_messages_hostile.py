@@ -1,4 +1,4 @@
-"""Every message ends applied, rejected or dead, and the worker goes on."""
+"""Every message put into a queue ends as applied, rejected or dead, and the worker goes on."""
 
 import asyncio
 import time
@@ -27,10 +27,10 @@ on_rabbitmq = pytest.mark.parametrize("transport", ["rabbitmq"])
 on_streams = pytest.mark.parametrize("transport", ["streams"])
 
 
-# Bytes of a message's header, and what replaces them.
+# Bytes in a message's properties, and the bytes that replace them.
 DAMAGES = {
-    "reply_to is no text": (b"ZZZZ", b"\xff\xfe\xfd\xfc"),
-    "the content type is no text": (b"application/json", b"\xff" * 16),
+    "reply_to is not text": (b"ZZZZ", b"\xff\xfe\xfd\xfc"),
+    "the content type is not text": (b"application/json", b"\xff" * 16),
 }
 
 
@@ -82,10 +82,10 @@ async def test_every_hostile_message_gets_an_outcome(system: System, tmp_path: P
 
 @on_rabbitmq
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-async def test_a_property_that_cannot_be_read(
+async def test_a_message_with_an_undecodable_property_is_dead(
     damage: tuple[bytes, bytes], system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RabbitMQ passes it on unchanged, and the client library must not fail."""
+    """RabbitMQ delivers the property as it is, and the client library must not fail on it."""
     marshal = frame.marshal
 
     def damaged(value: Any, channel: int) -> bytes:

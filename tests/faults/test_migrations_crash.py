@@ -26,8 +26,8 @@ _HOLDER = """
 
 
 @pytest.fixture(name="empty_url")
-async def _empty_url(hardy_databases: Databases) -> AsyncIterator[str]:
-    async with hardy_databases.fresh(template="template1") as url:
+async def _empty_url(durable_databases: Databases) -> AsyncIterator[str]:
+    async with durable_databases.fresh(template="template1") as url:
         yield url
 
 
@@ -58,7 +58,8 @@ async def test_one_of_four_is_killed_in_the_middle(
 
 
 async def _kill_the_first(connection: Any, url: str, migrations: list[Process]) -> Process:
-    """The first one waits in the middle of its work for a table; the others wait for its lock."""
+    """The first migration waits in the middle of its work for a table name that is in use. The
+    others wait for the first one's lock."""
     async with connected(url) as watcher, connection.transaction():
         await connection.execute("CREATE TABLE users ()")
         for migration in migrations:

@@ -1,4 +1,4 @@
-"""PostgreSQL crashes, hangs or has locked rows: requests get 503, messages are held."""
+"""PostgreSQL crashes, hangs or holds locks: requests get 503 with Retry-After, messages wait."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ ANSWERED, RECOVERED = 3.0, 5.0  # seconds
 
 
 class _Buyers:
-    """Place orders over HTTP without pause, and remember every response."""
+    """Place orders over HTTP without a pause, and record every response."""
 
     def __init__(self, client: httpx.AsyncClient, shop: Shop, product_id: int) -> None:
         self.statuses: Counter[int] = Counter()
@@ -43,36 +43,36 @@ class _Buyers:
             name = f"http-{buyer}-{number}"
             body = self._shop.order_body((self._product_id, 1), external_id=name)
             began = time.monotonic()
-            answer = await self._client.post("/orders", json=body)
+            response = await self._client.post("/orders", json=body)
             self.slowest = max(self.slowest, time.monotonic() - began)
-            self.statuses[answer.status_code] += 1
-            if answer.status_code == 201:
+            self.statuses[response.status_code] += 1
+            if response.status_code == 201:
                 self.acknowledged.append(name)
             else:
-                _check_asked_to_wait(answer)
+                _check_asked_to_wait(response)
                 await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
-        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert all(isinstance(end, asyncio.CancelledError) for end in ends), ends
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        assert all(isinstance(one, asyncio.CancelledError) for one in results), results
 
 
-def _check_asked_to_wait(answer: httpx.Response) -> None:
-    assert answer.status_code == 503, answer.text
-    assert int(answer.headers["retry-after"]) > 0
-    assert answer.headers["content-type"] == "application/problem+json"
+def _check_asked_to_wait(response: httpx.Response) -> None:
+    assert response.status_code == 503, response.text
+    assert int(response.headers["retry-after"]) > 0
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def _recovers(client: httpx.AsyncClient, product_id: int) -> None:
-    """Only 503, then 200."""
+    """Waits for a 200. Until then every response must be a 503."""
 
     async def is_back() -> bool:
-        answer = await client.get("/orders")
-        if answer.status_code != 200:
-            _check_asked_to_wait(answer)
-        return answer.status_code == 200
+        response = await client.get("/orders")
+        if response.status_code != 200:
+            _check_asked_to_wait(response)
+        return response.status_code == 200
 
     await eventually(is_back, RECOVERED)
     assert (await client.put(f"/products/{product_id}", json={"price": "7.00"})).status_code == 200
@@ -128,21 +128,21 @@ async def test_a_frozen_server(system: System) -> None:
 
 async def _ask_frozen(client: httpx.AsyncClient, shop: Shop, product_id: int) -> None:
     body = shop.order_body((product_id, 1))
-    for answer in await asyncio.gather(
+    for response in await asyncio.gather(
         _timed(client, "GET", "/orders", ANSWERED),
         _timed(client, "POST", "/orders", ANSWERED, json=body),
         _timed(client, "PUT", f"/products/{product_id}", ANSWERED, json={"price": "8.00"}),
     ):
-        _check_asked_to_wait(answer)
+        _check_asked_to_wait(response)
 
 
 async def _timed(
     client: httpx.AsyncClient, method: str, path: str, limit: float, **arguments: Any
 ) -> httpx.Response:
     began = time.monotonic()
-    answer = await client.request(method, path, **arguments)
+    response = await client.request(method, path, **arguments)
     assert time.monotonic() - began < limit, (method, path, time.monotonic() - began)
-    return answer
+    return response
 
 
 @on_rabbitmq
@@ -153,9 +153,9 @@ async def test_sixty_requests_wait_for_a_row_that_another_transaction_has_locked
         product_id = await shop.product(stock=100)
         await system.start("web")
         path = f"/products/{product_id}"
-        async with connected(system.database_url) as stranger:
-            async with stranger.transaction():
-                await stranger.execute("SELECT FROM products WHERE id = $1 FOR UPDATE", product_id)
+        async with connected(system.database_url) as session:
+            async with session.transaction():
+                await session.execute("SELECT FROM products WHERE id = $1 FOR UPDATE", product_id)
                 writes = [
                     asyncio.create_task(_timed(client, "PUT", path, 6, json={"price": "9.00"}))
                     for _ in range(60)
@@ -163,8 +163,8 @@ async def test_sixty_requests_wait_for_a_row_that_another_transaction_has_locked
                 await asyncio.sleep(0.5)
                 assert (await _timed(client, "GET", "/health/live", 1)).status_code == 200
                 assert (await _timed(client, "GET", "/health/ready", 1.5)).status_code == 200
-                for answer in await asyncio.gather(*writes):
-                    _check_asked_to_wait(answer)
+                for response in await asyncio.gather(*writes):
+                    _check_asked_to_wait(response)
         assert (await client.put(path, json={"price": "9.00"})).status_code == 200
         assert not system.errors()
 
@@ -172,8 +172,8 @@ async def test_sixty_requests_wait_for_a_row_that_another_transaction_has_locked
 @pytest.mark.long
 @both
 async def test_messages_without_an_id_survive_a_long_freeze(system: System) -> None:
-    """The freeze is longer than a stream leaves an entry with its consumer: an entry that is held
-    must not be taken for an abandoned one."""
+    """The freeze is longer than the time after which streams reclaim an entry as abandoned. Entries
+    that merely wait must not be reclaimed."""
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=100)
         await system.start("worker")

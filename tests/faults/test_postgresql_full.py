@@ -1,5 +1,4 @@
-"""PostgreSQL's disk is full: nobody gets a 500, no message is lost, and free space is the whole
-cure."""
+"""PostgreSQL's disk is full: no 500, no message is lost, and free space is the only cure needed."""
 
 import os
 import subprocess
@@ -80,8 +79,8 @@ async def _run_out_of_space(system: System, disk: Path) -> None:
         ballast.unlink()
 
         async def is_placed() -> bool:
-            answer = await client.post("/orders", json=shop.order_body((product_id, 1)))
-            return answer.status_code == 201
+            response = await client.post("/orders", json=shop.order_body((product_id, 1)))
+            return response.status_code == 201
 
         await eventually(is_placed, 5)
         outcomes = await system.outcomes(queues, {Queue.ORDER: orders})
@@ -91,11 +90,11 @@ async def _run_out_of_space(system: System, disk: Path) -> None:
 
 
 async def _order_until_full(client: httpx.AsyncClient, shop: Shop, product_id: int) -> int:
-    """How many orders there was room for."""
+    """Returns how many orders there was room for."""
     for number in range(2000):
-        answer = await client.post("/orders", json=shop.order_body((product_id, 1)))
-        if answer.status_code != 201:
-            assert answer.status_code == 503, answer.text
-            assert int(answer.headers["retry-after"]) > 0
+        response = await client.post("/orders", json=shop.order_body((product_id, 1)))
+        if response.status_code != 201:
+            assert response.status_code == 503, response.text
+            assert int(response.headers["retry-after"]) > 0
             return number
     raise AssertionError("the disk was not full")

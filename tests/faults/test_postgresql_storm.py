@@ -1,4 +1,4 @@
-"""While PostgreSQL is away, retries must not become the next fault. The attempts are counted."""
+"""While PostgreSQL is down, reconnecting must not become the next fault: attempts are counted."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 SECONDS = 2
-# Attempts that a process makes without requests: the invalidator, the relay, held messages.
+# Attempts that a process may make of its own accord: its invalidator, its relay, held messages.
 MOST_IN_BACKGROUND = 20 * SECONDS
 
 
@@ -29,14 +29,14 @@ async def _attempts(proxy: Proxy) -> int:
 
 
 async def _ask(client: httpx.AsyncClient) -> int:
-    """Send about 100 requests a second for a while. Returns how many."""
+    """Sends about 100 requests per second for SECONDS; returns how many."""
     requests = []
     for _ in range(SECONDS * 20):
         requests += [asyncio.create_task(client.get("/orders")) for _ in range(5)]
         await asyncio.sleep(0.05)
-    answers = await asyncio.gather(*requests)
-    assert {answer.status_code for answer in answers} == {503}
-    return len(answers)
+    responses = await asyncio.gather(*requests)
+    assert {response.status_code for response in responses} == {503}
+    return len(responses)
 
 
 def _through(system: System, proxy: Proxy) -> str:
@@ -58,13 +58,16 @@ async def test_requests_try_once_and_messages_back_off(system: System) -> None:
         worker = system.another("worker", "worker", DATABASE_URL=_through(system, of_worker))
         for process in (web, worker):
             process.start()
-        await system.answers(web)
+        await system.wait_live(web)
         await worker.says('"message": "consuming"')
         for proxy in (of_web, of_worker):
-            proxy.target = (LOOPBACK, free_port())  # no server: attempts are counted and fail
+            proxy.target = (
+                LOOPBACK,
+                free_port(),
+            )  # nothing listens: attempts fail, and are counted
             proxy.cut()
         await send_all(queues, Queue.ORDER, orders)
-        await asyncio.sleep(3)  # until the pauses have reached their longest
+        await asyncio.sleep(3)  # until the pauses have grown to their longest
         assert await _attempts(of_worker) < MOST_IN_BACKGROUND
         before = of_web.connections
         asked = await _ask(client)

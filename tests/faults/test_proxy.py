@@ -1,4 +1,4 @@
-"""The proxy itself: a fault test is only as good as its injector."""
+"""The proxy itself: a fault test is only as good as the proxy that injects its faults."""
 
 import asyncio
 import time
@@ -8,14 +8,14 @@ from contextlib import closing
 import pytest
 
 from app.embedded.ports import LOOPBACK
-from tests.faults.proxy import Proxy, Way, proxy_to
+from tests.faults.proxy import Direction, Proxy, proxy_to
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[Proxy]:
-    """A proxy to a server that echoes everything."""
+    """A proxy in front of a server that echoes everything."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
@@ -39,24 +39,24 @@ async def echoed(streams: Streams, data: bytes, seconds: float = 2) -> bytes:
     return await asyncio.wait_for(streams[0].read(1000), seconds)
 
 
-async def test_everything_passes_in_order_however_late(proxy: Proxy, streams: Streams) -> None:
+async def test_delayed_data_passes_in_order(proxy: Proxy, streams: Streams) -> None:
     proxy.delay(longest=0.02)
     for number in range(100):
         streams[1].write(b"%03d" % number)
         await asyncio.sleep(0.001)
-    answer = await asyncio.wait_for(streams[0].readexactly(300), 5)
-    assert answer == b"".join(b"%03d" % number for number in range(100))
+    received = await asyncio.wait_for(streams[0].readexactly(300), 5)
+    assert received == b"".join(b"%03d" % number for number in range(100))
     proxy.delay(shortest=0.1, longest=0.1)
     began = time.monotonic()
     assert await echoed(streams, b"x") == b"x"
     assert 0.19 < time.monotonic() - began < 1
 
 
-@pytest.mark.parametrize("way", [Way.TO_SERVER, Way.TO_CLIENT, Way.BOTH])
+@pytest.mark.parametrize("direction", [Direction.TO_SERVER, Direction.TO_CLIENT, Direction.BOTH])
 async def test_what_hangs_arrives_when_the_fault_ends(
-    way: Way, proxy: Proxy, streams: Streams
+    direction: Direction, proxy: Proxy, streams: Streams
 ) -> None:
-    proxy.hang(way)
+    proxy.hang(direction)
     fresh = await asyncio.open_connection(proxy.host, proxy.port)
     for pair in (streams, fresh):
         with pytest.raises(TimeoutError):
@@ -67,7 +67,7 @@ async def test_what_hangs_arrives_when_the_fault_ends(
     fresh[1].transport.abort()
 
 
-async def test_a_cut_ends_connections_and_a_refusal_new_ones_too(
+async def test_a_cut_breaks_connections_and_a_refusal_prevents_new_ones(
     proxy: Proxy, streams: Streams
 ) -> None:
     assert await echoed(streams, b"x") == b"x"

@@ -1,4 +1,4 @@
-"""RabbitMQ crashes, hangs, takes no more messages, or loses a queue."""
+"""RabbitMQ crashes, hangs, stops accepting messages, or loses a queue."""
 
 import asyncio
 import time
@@ -91,7 +91,7 @@ async def _consumed_again(queues: Any, body: Any) -> None:
 
 
 async def _check_heartbeats(rabbitmq: RabbitMQ) -> None:
-    """RabbitMQ calls the heartbeat `timeout`. 60 s would be the library's default."""
+    """RabbitMQ calls the heartbeat `timeout`. Clients that set none get 60 s."""
     listed = (await rabbitmq.control("list_connections", "timeout")).split()
     seconds = [int(word) for word in listed if word.isdigit()]
     assert seconds and max(seconds) <= MOST_HEARTBEAT, seconds
@@ -152,7 +152,7 @@ async def test_a_server_that_hangs_for_half_a_minute(system: System, rabbitmq: R
             assert await system.value("SELECT count(*) FROM outbox") == 1
         finally:
             rabbitmq.node.resume()
-        await eventually(lambda: _answers(rabbitmq), 20)
+        await eventually(lambda: _accepts(rabbitmq), 20)
         async with system.queues() as queues:
             await _consumed_again(queues, shop.order_body((product_id, 1)))
             await _outbox_is_drained(system, 20)
@@ -162,7 +162,7 @@ async def test_a_server_that_hangs_for_half_a_minute(system: System, rabbitmq: R
             await check_report_messages(system.database_url, await take_all(queues, Queue.REPORT))
 
 
-async def _answers(rabbitmq: RabbitMQ) -> bool:
+async def _accepts(rabbitmq: RabbitMQ) -> bool:
     try:
         async with await aio_pika.connect(rabbitmq.url, timeout=5):
             return True
@@ -171,7 +171,7 @@ async def _answers(rabbitmq: RabbitMQ) -> bool:
 
 
 @both
-async def test_a_queue_that_is_deleted_under_its_consumer(system: System) -> None:
+async def test_a_queue_deleted_under_its_consumer_is_consumed_again(system: System) -> None:
     async with system.shop() as shop, system.queues() as queues:
         body = shop.order_body((await shop.product(stock=10), 1))
         await system.start("worker")

@@ -1,4 +1,4 @@
-"""Nights without a scheduler, with two of them, and days whose clocks are changed."""
+"""Nights without a scheduler, nights with two, and days on which the clocks change."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.fault
 on_rabbitmq = pytest.mark.parametrize("transport", ["rabbitmq"])
 
 _RUNS = "SELECT report_date, batches FROM report_runs WHERE closed_at IS NOT NULL ORDER BY 1"
-# The first moment of the day and of the next one, in UTC.
+# A day on which the clocks change, and when it and the next one begin in UTC.
 CHANGED = [
     ("Europe/Berlin", date(2025, 3, 30), "2025-03-29T23:00", "2025-03-30T22:00"),
     ("Europe/Berlin", date(2025, 10, 26), "2025-10-25T22:00", "2025-10-26T23:00"),
@@ -90,7 +90,8 @@ async def test_two_schedulers_and_two_workers_after_three_nights_without_any(
 async def test_a_clock_that_is_set_back_over_midnight(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An order comes in the hour that occurs twice: the day reports it in a second message."""
+    """An order arrives in the hour that is repeated: the day gets a second run part for it, with a
+    message of its own."""
     day = datetime.now(UTC).date() - timedelta(days=5)
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     await system.execute("UPDATE installation SET started_at = $1", midnight - timedelta(hours=9))

@@ -1,4 +1,4 @@
-"""SIGTERM: work in flight is finished or given back within ten seconds, and the exit code is 0."""
+"""SIGTERM: what is in flight is finished or requeued within ten seconds, and the exit code is 0."""
 
 import asyncio
 import os
@@ -30,13 +30,13 @@ STOPPED = 10.0
 
 @asynccontextmanager
 async def _locked(system: System, query: str, *arguments: object) -> AsyncIterator[None]:
-    """Another transaction holds the rows."""
-    async with connected(system.database_url) as stranger, stranger.transaction():
-        await stranger.execute(query, *arguments)
+    """The transaction of another session locks rows."""
+    async with connected(system.database_url) as session, session.transaction():
+        await session.execute(query, *arguments)
         yield
 
 
-async def _ends_well(process: Process, began: float) -> None:
+async def _exits_cleanly(process: Process, began: float) -> None:
     assert await process.ends(STOPPED + 2) == 0, process.output
     assert time.monotonic() - began < STOPPED
 
@@ -56,28 +56,28 @@ async def test_requests_in_flight_get_their_responses(system: System) -> None:
             await asyncio.sleep(0.5)
             began = _terminate(system.web)
             await asyncio.sleep(0.5)
-        assert {answer.status_code for answer in await asyncio.gather(*orders)} == {201}
-        await _ends_well(system.web, began)
+        assert {response.status_code for response in await asyncio.gather(*orders)} == {201}
+        await _exits_cleanly(system.web, began)
         assert await shop.stock(product_id) == 5
 
 
-async def test_a_balancer_is_told_before_the_end(system: System) -> None:
+async def test_a_load_balancer_sees_503_before_the_exit(system: System) -> None:
     async with system.client() as client:
         web = system.another("web", "web", SHUTDOWN_DELAY="2")
         web.start()
 
-        async def answers(status: int) -> bool:
+        async def readiness_is(status: int) -> bool:
             try:
                 return (await client.get("/health/ready")).status_code == status
             except httpx.TransportError:
                 return False
 
-        await system.answers(web)
+        await system.wait_live(web)
         began = _terminate(web)
-        await eventually(lambda: answers(503), 1.5)
+        await eventually(lambda: readiness_is(503), 1.5)
         assert (await client.get("/users")).status_code == 200
         assert (await client.get("/health/live")).status_code == 200
-        await _ends_well(web, began)
+        await _exits_cleanly(web, began)
         assert time.monotonic() - began > 2
 
 
@@ -93,9 +93,9 @@ async def test_messages_in_flight_are_finished(system: System) -> None:
             await asyncio.sleep(0.5)
             began = _terminate(system.worker)
             await asyncio.sleep(0.5)
-        await _ends_well(system.worker, began)
+        await _exits_cleanly(system.worker, began)
         finished = await system.value("SELECT count(*) FROM messages")
-        assert 0 < finished < len(orders), "what was not in hand stays in the queue"
+        assert 0 < finished < len(orders), "what was not in flight must stay in the queue"
         assert await queues.count(Queue.ORDER) == len(orders) - finished
         await system.start("worker")
         outcomes = await system.outcomes(queues, {Queue.ORDER: orders})
@@ -104,7 +104,7 @@ async def test_messages_in_flight_are_finished(system: System) -> None:
 
 @both
 async def test_repeats_in_flight_are_finished(system: System) -> None:
-    """Each repeat waits until no cache can be stale, so they must wait side by side."""
+    """Each repeat waits until no cache can be stale, so repeats must not wait for one another."""
     async with system.shop() as shop, system.queues() as queues:
         product_id = await shop.product(stock=1000)
         orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(BATCH_PREFETCH)}
@@ -113,14 +113,14 @@ async def test_repeats_in_flight_are_finished(system: System) -> None:
         await system.settled(len(orders))
         await send_all(queues, Queue.ORDER, orders)
         await drained(queues)
-        await asyncio.sleep(0.2)  # a message that has only just arrived would be given back
-        await _ends_well(system.worker, _terminate(system.worker))
+        await asyncio.sleep(0.2)  # repeats that have only just arrived would be requeued
+        await _exits_cleanly(system.worker, _terminate(system.worker))
         await check_exactly_once(system.database_url, queues, {Queue.ORDER: orders})
 
 
 @pytest.mark.long
 @both
-async def test_messages_that_cannot_be_finished_are_given_back(system: System) -> None:
+async def test_messages_that_cannot_be_finished_are_requeued(system: System) -> None:
     async with system.shop() as shop, system.queues() as queues:
         orders = {f"order-{n}": shop.order_body((await shop.product(), 1)) for n in range(20)}
         await system.start("worker")
@@ -128,7 +128,7 @@ async def test_messages_that_cannot_be_finished_are_given_back(system: System) -
         try:
             await send_all(queues, Queue.ORDER, orders)
             await asyncio.sleep(0.5)
-            await _ends_well(system.worker, _terminate(system.worker))
+            await _exits_cleanly(system.worker, _terminate(system.worker))
             assert await queues.count(Queue.ORDER) == len(orders)
         finally:
             system.postgres.resume()
@@ -145,9 +145,9 @@ async def test_a_request_that_cannot_be_finished_gets_a_503(system: System) -> N
         await system.start("web")
         building = asyncio.create_task(client.post(f"/report?report_date={DAY}", timeout=15))
         await asyncio.sleep(0.5)
-        await _ends_well(system.web, _terminate(system.web))
-        answer = await building
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        await _exits_cleanly(system.web, _terminate(system.web))
+        response = await building
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         assert await system.value("SELECT count(*) FROM reports") == 0
 
 

@@ -1,4 +1,4 @@
-"""The soak itself: a short one is clean, and it finds the faults of a broken build."""
+"""The soak itself: a short one finds nothing in a good build, and the fault in a broken one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,4 +44,4 @@ async def test_it_finds_a_missing_invalidation() -> None:
     deleting = "confirmed &= await self._store.delete(sorted(invalidation.deletions))"
     broken = _without("app/cache/caches.py", deleting, "pass")
     summary = await soak("streams", 10, _SEED, broken)
-    assert "answers: " in "".join(summary.violations), str(summary)
+    assert "responses: " in "".join(summary.violations), str(summary)

@@ -80,7 +80,7 @@ async def test_the_window_counts_from_the_beginning_of_the_look() -> None:
     assert not trust.allows("user:1")
 
 
-async def test_keys_with_a_row_are_not_read_and_too_many_mean_all() -> None:
+async def test_keys_with_a_row_are_not_read_and_too_many_rows_block_all_keys() -> None:
     trust = TrustWindow()
     await Table(Pending(1, "user:1", 0)).invalidator(trust).look()
     assert not trust.allows("user:1")
@@ -127,7 +127,7 @@ async def may_read(container: Container) -> bool:
 
 
 @pytest.mark.fault
-async def test_polls_go_on_after_the_database_hung(settings: Settings) -> None:
+async def test_the_window_opens_again_after_the_database_hung(settings: Settings) -> None:
     address = settings.postgresql_url.rpartition("@")[2].partition("/")[0]
     async with proxy_to(int(address.rpartition(":")[2])) as link:
         through = settings.postgresql_url.replace(address, f"{link.host}:{link.port}")
@@ -144,7 +144,7 @@ async def test_polls_go_on_after_the_database_hung(settings: Settings) -> None:
 async def test_the_table_stays_small_while_redis_is_away(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest row of each key stays, for any number of keys."""
+    """The last row of each key stays, for any number of keys."""
     monkeypatch.setattr(invalidation, "COMPACT_SECONDS", 0.3)
     async with connected(settings.postgresql_url) as database:
         count = "SELECT count(*) FROM cache_invalidations"

@@ -156,3 +156,17 @@ async def test_a_message_that_always_fails_is_dead_after_five_attempts(
         dead = await queues.take(Queue.PRODUCT_UPDATE.dead)
     assert (found["status"], found["reason"], found["attempts"]) == ("dead", "failure", 5)
     assert (dead.headers["x-reason"], dead.headers["x-attempts"]) == ("failure", "5")
+
+
+async def test_poison_under_a_settled_id_is_logged_as_dead(
+    container: Container, queues: QueueClient, outcome: Outcome
+) -> None:
+    with capture_logs() as lines:
+        async with worker.consuming(container):
+            await queues.send(Queue.PRODUCT, PRODUCT, "same")
+            assert (await outcome("same"))["status"] == "applied"
+            await queues.send(Queue.PRODUCT, b"{", "same")
+            await queues.take(Queue.PRODUCT.dead)
+    told = [(line["event"], line.get("reason")) for line in lines]
+    about_messages = [line for line in told if line[0].startswith("message ")]
+    assert about_messages == [("message settled", None), ("message dead", "decode")]

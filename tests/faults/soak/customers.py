@@ -1,4 +1,4 @@
-"""What customers do over HTTP, and what the service has promised them."""
+"""What the customers do over HTTP, and what was acknowledged to them."""
 
 import asyncio
 import random
@@ -10,11 +10,11 @@ from typing import Any
 from uuid import uuid4
 
 from app.schemas.messages import Queue
-from tests.faults.keepalive import Answer, KeepAlive, Lost
+from tests.faults.keepalive import KeepAlive, Lost, Response
 from tests.faults.load import Key, Tally
 from tests.faults.soak.senders import Senders
 
-_LIMIT = 6.0  # a response that takes longer is as good as lost
+_LIMIT = 6.0  # a response that takes longer counts as lost
 _AGAIN_SECONDS = 0.2
 _REPEATED = 0.2
 
@@ -26,8 +26,7 @@ def yesterday() -> str:
 
 
 class Customers:
-    """Versions are written to `keys` only. Orders of `goods` may be cancelled, and their stock may
-    run out."""
+    """Only `keys` get versioned writes; orders of `goods` may be cancelled, and `goods` run out."""
 
     def __init__(self, port: int, keys: list[Key], goods: list[int], buyer: dict[str, int]) -> None:
         self.port = port
@@ -36,14 +35,14 @@ class Customers:
         self.buyer = buyer
         self.tally = Tally()
         self.statuses: Counter[str] = Counter()
-        self.broken: list[str] = []
+        self.violations: list[str] = []
         self.placed: dict[str, int] = {}
         self.cancelled: set[int] = set()
         self.users: set[int] = set()
         self._open: deque[int] = deque(maxlen=200)
 
-    async def acting(self, act: Act, pause: float) -> None:
-        """Act again and again, each time after the response to the last request."""
+    async def repeat(self, act: Act, pause: float) -> None:
+        """Repeats the act forever, with an average pause of `pause` seconds between responses."""
         with closing(KeepAlive(self.port, _LIMIT)) as client:
             while True:
                 try:
@@ -56,48 +55,48 @@ class Customers:
     async def read(self, client: KeepAlive) -> None:
         key = random.choice(self.keys)
         floors = key.described.floor, key.sold.floor if key.sold else 0
-        self.tally.saw(key, floors, self._told(await client.get(key.path), {200}, key.path))
+        self.tally.saw(key, floors, self._checked(await client.get(key.path), {200}, key.path))
 
     async def browse(self, client: KeepAlive) -> None:
         path = random.choice(("/users", "/products?page=2", "/orders?status=pending", "/report"))
-        self._told(await client.get(path), {200}, path)
+        self._checked(await client.get(path), {200}, path)
 
     async def describe(self, client: KeepAlive) -> None:
         key = random.choice(self.keys)
         version = key.described.begin()
-        answer = await client.send("PUT", key.path, {"description": str(version)})
-        if self.tally.wrote(self._told(answer, {200}, key.path)):
+        response = await client.send("PUT", key.path, {"description": str(version)})
+        if self.tally.wrote(self._checked(response, {200}, key.path)):
             key.described.acknowledge(version)
 
     async def describe_by_message(self, client: KeepAlive, senders: Senders) -> None:
-        """Its acknowledgement is not announced, but its commit can be seen."""
+        """The time of the ack is unknown, but /messages shows that the message is committed."""
         key = random.choice([key for key in self.keys if key.sold])
         version, message_id = key.described.begin(), uuid4().hex
         body = {"product_id": key.id, "description": str(version)}
-        senders.say(Queue.PRODUCT_UPDATE, message_id, body, {"applied"})
+        senders.submit(Queue.PRODUCT_UPDATE, message_id, body, {"applied"})
         path = f"/messages/{message_id}"
-        while (await self._until_told(client, "GET", path, None, {200, 404})).status == 404:
+        while (await self._insist(client, "GET", path, None, {200, 404})).status == 404:
             await asyncio.sleep(_AGAIN_SECONDS)
         key.described.lose(version)
 
     async def buy(self, client: KeepAlive) -> None:
-        """Send until there is a response, always with one key. Sometimes send once more after that."""
+        """Repeats the POST under one key until it succeeds, and sometimes once more after that."""
         key = random.choice([key for key in self.keys if key.sold])
         good = random.choice(self.goods) if random.random() < 0.7 else None
         name = uuid4().hex
         body = self.order(key.id if good is None else good) | {"external_id": name}
-        answer = await self._until_told(client, "POST", "/orders", body, {201, 409}, name)
-        if answer.status != 201:
+        response = await self._insist(client, "POST", "/orders", body, {201, 409}, name)
+        if response.status != 201:
             return
-        self.placed[name] = answer.json["id"]
+        self.placed[name] = response.json["id"]
         if good is not None:
-            self._open.append(answer.json["id"])
+            self._open.append(response.json["id"])
         elif key.sold:
             key.sold.acknowledge()
         if random.random() < _REPEATED:
-            again = await self._until_told(client, "POST", "/orders", body, {201}, name)
-            if again.body != answer.body:
-                self.broken.append(f"a repeat of {name} was answered differently")
+            again = await self._insist(client, "POST", "/orders", body, {201}, name)
+            if again.body != response.body:
+                self.violations.append(f"a repeat of {name} got a different response")
 
     def order(self, product_id: int) -> dict[str, Any]:
         order = {**self.buyer, "items": [{"product_id": product_id, "quantity": 1}]}
@@ -110,21 +109,21 @@ class Customers:
         if (order_id := self.any_open_order()) is None:
             return
         path, status = f"/orders/{order_id}", {"status": "cancelled"}
-        answer = self._told(await client.send("PUT", path, status), {200, 409}, path)
-        if answer.status == 200:
+        response = self._checked(await client.send("PUT", path, status), {200, 409}, path)
+        if response.status == 200:
             self.cancelled.add(order_id)
 
     async def sign_up(self, client: KeepAlive) -> None:
         name = uuid4().hex
         user = {"username": name, "email": f"{name}@example.com"}
-        answer = await self._until_told(client, "POST", "/users", user, {201}, name)
-        self.users.add(answer.json["id"])
+        response = await self._insist(client, "POST", "/users", user, {201}, name)
+        self.users.add(response.json["id"])
 
     async def report(self, client: KeepAlive) -> None:
         path = f"/report?report_date={yesterday()}"
-        self._told(await client.send("POST", path), {200}, path)
+        self._checked(await client.send("POST", path), {200}, path)
 
-    async def _until_told(
+    async def _insist(
         self,
         client: KeepAlive,
         method: str,
@@ -132,22 +131,23 @@ class Customers:
         body: Any,
         expected: set[int],
         key: str = "",
-    ) -> Answer:
+    ) -> Response:
+        """Repeats the request until it gets a response other than 503."""
         headers = {"idempotency_key": key} if key else {}
         while True:
             try:
-                answer = self._told(
+                response = self._checked(
                     await client.send(method, path, body, **headers), expected, path
                 )
             except Lost:
                 self.statuses["lost"] += 1
             else:
-                if answer.status != 503:
-                    return answer
+                if response.status != 503:
+                    return response
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    def _told(self, answer: Answer, expected: set[int], path: str) -> Answer:
-        self.statuses[str(answer.status)] += 1
-        if answer.status not in expected | {503}:
-            self.broken.append(f"{path}: {answer.status} {answer.body[:300]!r}")
-        return answer
+    def _checked(self, response: Response, expected: set[int], path: str) -> Response:
+        self.statuses[str(response.status)] += 1
+        if response.status not in expected | {503}:
+            self.violations.append(f"{path}: {response.status} {response.body[:300]!r}")
+        return response

@@ -1,4 +1,4 @@
-"""The service on servers of its own, and the faults that can strike it."""
+"""The service on servers of its own, and the faults that can hit it."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from harness.waiting import eventually
 
 @dataclass(frozen=True)
 class Strike:
-    """`act` injects the fault, waits for so many seconds, and ends the fault."""
+    """A fault: `act` breaks the victim, waits for the given seconds, and lets it go on."""
 
     name: str
     victim: str
@@ -26,7 +26,7 @@ class Strike:
 
 
 class Deployment(ABC):
-    """`exclusive` is the victim that can start only while all others are healthy."""
+    """`exclusive` names the victim that can start only while all others are healthy."""
 
     exclusive = ""
 
@@ -47,16 +47,15 @@ class Deployment(ABC):
 
     @abstractmethod
     async def watch(self) -> None:
-        """For ever: start again what ended by itself, and raise if it should not have ended."""
+        """Restarts forever what ended by itself; raises AssertionError if it should not have."""
 
     @abstractmethod
     async def repair(self) -> None:
-        """Make everything run again after a strike."""
+        """Gets everything running again, in whatever state a strike has left it."""
 
     @abstractmethod
     async def stop_consuming(self) -> None:
-        """RabbitMQ does not count messages that a consumer holds, so the consumer must give them
-        back."""
+        """Makes the consumer give back what it holds: RabbitMQ does not count that as waiting."""
 
     @abstractmethod
     async def close(self) -> None: ...
@@ -69,13 +68,13 @@ class Deployment(ABC):
         return queue_client(self.dependencies)
 
     async def heal(self) -> None:
-        """Wait until the service itself reports that nothing is wrong."""
+        """Repairs everything and waits until the service itself reports that all is well."""
         await self.repair()
         async with self.service.client() as client:
             await eventually(lambda: _is_well(client), 60, lambda: self.service.web.output[-4000:])
 
     async def flush(self, seconds: float) -> None:
-        """Flush the cache alone. Queues and results are in other databases."""
+        """Flushes the cache only: queues and results are in other databases."""
         async with Redis(port=self.dependencies.valkey.port, socket_timeout=2) as redis:
             await redis.flushdb()
         await asyncio.sleep(seconds)
@@ -83,7 +82,7 @@ class Deployment(ABC):
 
 async def _is_well(client: httpx.AsyncClient) -> bool:
     try:
-        answer = await client.get("/health/ready")
+        response = await client.get("/health/ready")
     except httpx.TransportError:
         return False
-    return answer.status_code == 200 and set(answer.json()["parts"].values()) == {"ok"}
+    return response.status_code == 200 and set(response.json()["parts"].values()) == {"ok"}

@@ -1,4 +1,4 @@
-"""The mixed load: customers over HTTP, and senders of every kind of message."""
+"""The mixed load: customers over HTTP, and messages of every kind."""
 
 import asyncio
 import random
@@ -18,25 +18,27 @@ from tests.faults.soak.senders import Senders
 _KEYS_OF_A_KIND = 3
 BY_MESSAGE = "Tea that came by a message"
 _NOBODY = 2_000_000_000
-_SAID_SECONDS = 0.04
+_PAUSE_SECONDS = 0.04
 
-CachedEntity = tuple[Queue, Any, set[str]]
+# A queue, a body, and the outcomes that are allowed.
+Draft = tuple[Queue, Any, set[str]]
 
 
 class Market:
     def __init__(self, customers: Customers, senders: Senders) -> None:
         self.customers = customers
         self.senders = senders
-        self._kinds: list[Callable[[], CachedEntity]] = [
+        self._drafts: list[Callable[[], Draft]] = [
             *(self._order,) * 8,
             *(self._step,) * 3,
             *(self._change,) * 3,
-            *(self._product, self._poison, self._refused),
+            *(self._product, self._poison, self._rejected),
         ]
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[list["asyncio.Task[None]"]]:
-        """Both run until the context ends; then the remaining messages are sent."""
+        """Runs the load until the context ends. `all_sent` then waits until the last message is
+        sent."""
         customers = self.customers
         acts = [
             *[(customers.read, 0.01)] * 3,
@@ -46,9 +48,9 @@ class Market:
             *((customers.cancel, 0.3), (customers.sign_up, 0.5), (customers.browse, 0.3)),
             (customers.report, 1.5),
         ]
-        tasks = [asyncio.create_task(customers.acting(act, pause)) for act, pause in acts]
-        tasks.append(asyncio.create_task(self._talk()))
-        sending = [asyncio.create_task(self.senders.sending()) for _ in range(2)]
+        tasks = [asyncio.create_task(customers.repeat(act, pause)) for act, pause in acts]
+        tasks.append(asyncio.create_task(self._submit_messages()))
+        sending = [asyncio.create_task(self.senders.send()) for _ in range(2)]
         try:
             yield tasks + sending
         finally:
@@ -63,17 +65,17 @@ class Market:
     async def _describe_by_message(self, client: KeepAlive) -> None:
         await self.customers.describe_by_message(client, self.senders)
 
-    async def _talk(self) -> None:
+    async def _submit_messages(self) -> None:
         while True:
-            queue, body, expected = random.choice(self._kinds)()
-            self.senders.say(queue, uuid4().hex, body, expected)
-            await asyncio.sleep(random.uniform(0, 2 * _SAID_SECONDS))
+            queue, body, expected = random.choice(self._drafts)()
+            self.senders.submit(queue, uuid4().hex, body, expected)
+            await asyncio.sleep(random.uniform(0, 2 * _PAUSE_SECONDS))
 
-    def _order(self) -> CachedEntity:
+    def _order(self) -> Draft:
         product = random.choice([key for key in self.customers.keys if key.sold])
         return Queue.ORDER, self.customers.order(product.id), {"applied"}
 
-    def _step(self) -> CachedEntity:
+    def _step(self) -> Draft:
         order_id = self.customers.any_open_order()
         if order_id is None:
             return self._order()
@@ -81,18 +83,18 @@ class Market:
         body = {"order_id": order_id, "status": status}
         return Queue.ORDER_UPDATE, body, {"applied", "rejected"}
 
-    def _change(self) -> CachedEntity:
+    def _change(self) -> Draft:
         body = {"product_id": random.choice(self.customers.goods)}
         changes = ({"price": "7.50"}, {"stock_quantity": random.randint(0, 50)})
         return Queue.PRODUCT_UPDATE, body | random.choice(changes), {"applied"}
 
-    def _product(self) -> CachedEntity:
+    def _product(self) -> Draft:
         return Queue.PRODUCT, {"name": BY_MESSAGE, "price": "5", "stock_quantity": 5}, {"applied"}
 
-    def _poison(self) -> CachedEntity:
+    def _poison(self) -> Draft:
         return Queue.PRODUCT, random.choice((b"{", {"name": "Tea"}, [])), {"dead"}
 
-    def _refused(self) -> CachedEntity:
+    def _rejected(self) -> Draft:
         body = {"order_id": _NOBODY, "status": "cancelled"}
         return Queue.ORDER_UPDATE, body, {"rejected"}
 

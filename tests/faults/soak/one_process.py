@@ -1,4 +1,4 @@
-"""`python main.py` with nothing configured: one process, and its two bundled servers."""
+"""The one-process mode, `python main.py` with nothing configured, and its two bundled servers."""
 
 import asyncio
 import signal
@@ -43,7 +43,7 @@ class OneProcess(Deployment):
         await self.service.start("web")
 
     async def watch(self) -> None:
-        """The service restarts its servers, and itself never ends."""
+        """Nothing to do: the service restarts its servers, and never ends by itself."""
         await asyncio.Event().wait()
 
     async def repair(self) -> None:
@@ -54,7 +54,8 @@ class OneProcess(Deployment):
         self.service.web.resume()
 
     async def stop_consuming(self) -> None:
-        """Messages in flight count as waiting, and the queues live as long as the process."""
+        """Not needed: streams count what is in flight as waiting. Not possible either: the queues
+        live only as long as the process."""
 
     async def close(self) -> None:
         await self.service.close()

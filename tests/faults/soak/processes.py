@@ -1,4 +1,4 @@
-"""Web, worker, scheduler and taskiq worker, on PostgreSQL, Valkey and RabbitMQ."""
+"""Web, worker, scheduler and TaskIQ worker, on PostgreSQL, Valkey and RabbitMQ."""
 
 import asyncio
 from pathlib import Path
@@ -12,9 +12,10 @@ from harness.rabbitmq import RabbitMQ
 from harness.service import Service
 from tests.faults.soak.deployment import Deployment, Strike
 
-# The machine stays up, so the page cache may stand for the disk. A commit must be in it, though.
+# The machine stays up, so the kernel's page cache survives every kill: no fsync is needed. Commits
+# stay synchronous, though, because an acknowledged one must not be lost.
 _OPTIONS = {"fsync": "off", "shared_buffers": "32MB"}
-# These two end if RabbitMQ is away when they start, and are started again.
+# These two exit if RabbitMQ is down when they start, and are then started again.
 _MAY_END = ("scheduler", "taskiq_worker")
 
 

@@ -1,4 +1,4 @@
-"""One soak: its faults in an order that the seed decides, and its summary."""
+"""One soak: the seed decides the sequence of faults; the result is a summary."""
 
 import asyncio
 import random
@@ -39,7 +39,7 @@ class Summary:
 async def soak(
     transport: str, seconds: float, seed: int, make_tree: Callable[[Path], Path] = copy_tree
 ) -> Summary:
-    """Ends by itself: all that follows the faults has a time limit."""
+    """Ends by itself: everything after the faults has a time limit."""
     faults: Counter[str] = Counter()
     async with _deployed(transport, make_tree) as deployment:
         market = await opened(deployment)
@@ -47,9 +47,7 @@ async def soak(
         async with market.open() as tasks:
             chance = random.Random(seed)
             striking = asyncio.ensure_future(_strike_on(deployment, chance, faults))
-            await _for_a_while(
-                [striking, asyncio.ensure_future(deployment.watch()), *tasks], seconds
-            )
+            await _run_for([striking, asyncio.ensure_future(deployment.watch()), *tasks], seconds)
         took = time.monotonic() - began
         await deployment.heal()
         await market.all_sent()
@@ -79,8 +77,9 @@ async def _deployed(transport: str, make_tree: Callable[[Path], Path]) -> AsyncI
             await deployment.close()
 
 
-async def _for_a_while(tasks: "list[asyncio.Future[None]]", seconds: float) -> None:
-    """We end the first two. If any of them fails, the soak itself has failed."""
+async def _run_for(tasks: "list[asyncio.Future[None]]", seconds: float) -> None:
+    """Ends the first two tasks, the faults and the watch; the load goes on. If any task fails, the
+    soak itself has failed."""
     done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
     await illnesses.end(*tasks[:2])
     for task in done:
@@ -88,7 +87,7 @@ async def _for_a_while(tasks: "list[asyncio.Future[None]]", seconds: float) -> N
 
 
 async def _strike_on(deployment: Deployment, chance: random.Random, faults: Counter[str]) -> None:
-    """One or two faults at a time, with up to a few calm seconds between them."""
+    """One or two faults at a time, with a calm of up to _CALM_SECONDS between them."""
     while True:
         await asyncio.sleep(chance.uniform(0, _CALM_SECONDS))
         chosen = _choose(deployment, chance)
@@ -126,6 +125,6 @@ def _errors(deployment: Deployment) -> list[dict[str, Any]]:
 
 
 def _events(lines: list[dict[str, Any]]) -> str:
-    # Up to the first object's address, which differs each time.
+    # Cut before the repr of an object: its address would make every message different.
     events = Counter(f"{line['message']}".split("<")[0].split("\n")[0].strip() for line in lines)
     return f"{events.total()}  {_listed(events)}"

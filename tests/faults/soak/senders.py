@@ -1,4 +1,4 @@
-"""What is sent to the queues, mostly once, and its expected outcome."""
+"""Sends messages to the queues, some of them twice, and knows which outcomes are allowed."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ class Message:
 
 
 class Senders:
-    """A message is sent until the broker confirms it. From then on it must not be lost."""
+    """Sends each message until the broker confirms it: from then on it must not be lost."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.published: dict[Queue, set[str]] = defaultdict(set)
@@ -33,18 +33,18 @@ class Senders:
         self._waiting: deque[Message] = deque()
         self._closing = False
 
-    def say(self, queue: Queue, message_id: str, body: Any, expected: set[str]) -> None:
-        """`expected` are the outcomes that it may have."""
+    def submit(self, queue: Queue, message_id: str, body: Any, expected: set[str]) -> None:
+        """`expected` holds the outcomes that are allowed."""
         self.expected[message_id] = expected
         self._waiting.append(Message(queue, message_id, body))
 
-    async def sending(self) -> None:
-        """Send until `finish` is called and nothing is left."""
+    async def send(self) -> None:
+        """Sends until `finish` is called and every submitted message is sent."""
         while self._waiting or not self._closing:
             try:
                 async with self._deployment.queues() as client:
                     await self._send_from(client)
-            except Exception:  # each broker, and each way of its end, raises another error
+            except Exception:  # each broker raises its own, in many ways
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _send_from(self, client: QueueClient) -> None:

@@ -1,4 +1,4 @@
-"""When all faults have ended: was every promise kept?"""
+"""After all faults are over: was every promise kept?"""
 
 from collections import Counter
 from collections.abc import Awaitable, Mapping
@@ -38,7 +38,7 @@ class Verdict:
     violations: list[str] = field(default_factory=list)
 
     async def check(self, promise: str, checking: Awaitable[None]) -> None:
-        """Check all promises: one broken promise must not hide another."""
+        """Records a broken promise and goes on, so that one does not hide another."""
         try:
             await checking
         except AssertionError as error:
@@ -49,11 +49,11 @@ async def judge(deployment: Deployment, market: Market) -> Verdict:
     verdict, url = Verdict(), deployment.database_url
     async with deployment.queues() as queues:
         await verdict.check("everything drains", _settled(deployment, market, queues))
-        await verdict.check("answers", _check_answers(market))
+        await verdict.check("responses", _check_responses(market))
         await verdict.check("the newest versions", _check_versions(market))
         await deployment.stop_consuming()
-        said = deployment.postgres_log.read_text(errors="replace")
-        await verdict.check("the database", check_database(url, said))
+        log = deployment.postgres_log.read_text(errors="replace")
+        await verdict.check("the database", check_database(url, log))
         await verdict.check("exactly once", _check_messages(verdict, url, market, queues))
         reports = await take_all(queues, Queue.REPORT)
         await verdict.check("reports", check_report_messages(url, reports))
@@ -73,40 +73,40 @@ async def _settled(deployment: Deployment, market: Market, queues: QueueClient) 
     await drained(queues)
 
 
-async def _check_answers(market: Market) -> None:
+async def _check_responses(market: Market) -> None:
     customers = market.customers
-    assert not customers.broken, customers.broken[:5]
+    assert not customers.violations, customers.violations[:5]
     assert not customers.tally.stale, customers.tally.examples[:5]
     assert customers.tally.longest_hidden <= MOST_HIDDEN_SECONDS, customers.tally.longest_hidden
 
 
 async def _check_versions(market: Market) -> None:
-    """Read everything twice at the end, from the cache or not."""
+    """Reads every key twice more: the second read may come from the cache."""
     with closing(KeepAlive(market.customers.port)) as client:
         for key in market.customers.keys * 2:
             floors = key.described.floor, key.sold.floor if key.sold else 0
-            answer = await client.get(key.path)
-            assert answer.status == 200
+            response = await client.get(key.path)
+            assert response.status == 200
             before = market.customers.tally.stale
-            market.customers.tally.saw(key, floors, answer)
+            market.customers.tally.saw(key, floors, response)
             assert market.customers.tally.stale == before, market.customers.tally.examples[-1]
 
 
 async def _check_messages(verdict: Verdict, url: str, market: Market, queues: QueueClient) -> None:
     senders = market.senders
-    ends = await check_exactly_once(url, queues, senders.published)
-    verdict.outcomes.update(ends.values())
-    await _check_effects(url, senders, ends)
-    wrong = {id: end for id, end in ends.items() if end not in senders.expected[id]}
+    outcomes = await check_exactly_once(url, queues, senders.published)
+    verdict.outcomes.update(outcomes.values())
+    await _check_effects(url, senders, outcomes)
+    wrong = {id: it for id, it in outcomes.items() if it not in senders.expected[id]}
     assert not wrong, list(wrong.items())[:10]
 
 
-async def _check_effects(url: str, senders: Senders, ends: Mapping[str, str]) -> None:
-    """There are as many orders and products as applied messages. Those made over HTTP look
-    different."""
+async def _check_effects(url: str, senders: Senders, outcomes: Mapping[str, str]) -> None:
+    """There are as many orders and products as applied messages. Those that came over HTTP are told
+    apart by an external id or by their name."""
     async with connected(url) as connection:
         for queue, query in _EFFECTS.items():
-            applied = sum(ends[id] == "applied" for id in senders.published[queue])
+            applied = sum(outcomes[id] == "applied" for id in senders.published[queue])
             found = await connection.fetchval(query)
             assert found == applied, f"{queue}: {applied} applied, {found} made"
 

@@ -26,7 +26,7 @@ IDENTITIES = {
         "1_0": (404,),
         "%31%20": (404,),
         "%00": (404,),
-        "%D9%A1": (404,),  # an Arabic digit one
+        "%D9%A1": (404,),  # the Arabic digit 1
         "abc": (404,),
         "1;drop%20table%20users": (404,),
         "1%20OR%201=1": (404,),
@@ -97,21 +97,21 @@ PROTOCOL = {
     ),
     "no Host": Hostile(b"GET /users HTTP/1.1\r\nconnection: close\r\n\r\n", {400}),
     "a foreign Host": Hostile(request("GET", "/users", None, b"host: evil.example"), {400}),
-    "a Host of bytes": Hostile(request("GET", "/users", None, b"host: \xff\xfe"), {400}),
+    "a Host that is not text": Hostile(request("GET", "/users", None, b"host: \xff\xfe"), {400}),
     "a request id with a line break": Hostile(
         request("GET", "/users", None, b"x-request-id: a\x0bb"), {200, 400}
     ),
     "a request id of 10,000 characters": Hostile(
         request("GET", "/users", x_request_id="a" * 10_000), {200}
     ),
-    "If-None-Match of rubbish": Hostile(
+    "a malformed If-None-Match": Hostile(
         request("GET", "/users/1", None, b'if-none-match: "\xff", W/"', b"if-none-match: *"),
         {200, 304, 400},
     ),
-    "an Idempotency-Key of bytes": Hostile(
+    "an Idempotency-Key that is not text": Hostile(
         request("POST", "/users", _USER, b"idempotency-key: \xff\x01"), {400, 422}
     ),
-    "an Idempotency-Key of 300": Hostile(
+    "an Idempotency-Key of 300 characters": Hostile(
         request("POST", "/users", _USER, idempotency_key="k" * 300), {422}
     ),
     "a negative length": Hostile(
@@ -122,7 +122,7 @@ PROTOCOL = {
         b"content-length: 2\r\ncontent-length: 3\r\n\r\n{}",
         {400},
     ),
-    "a length and chunks": Hostile(
+    "a length as well as chunks": Hostile(
         b"POST /users HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n"
         b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         {400},
@@ -138,8 +138,10 @@ PROTOCOL = {
     "HTTP/3.0": Hostile(b"GET /users HTTP/3.0\r\nhost: localhost\r\n\r\n", {400}),
     "HTTP/0.9": Hostile(b"GET /users\r\n\r\n", {400}),
     "TLS": Hostile(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 50 + b"\r\n", {400}),
-    "a target of bytes": Hostile(request("GET", b"/users/\xff\xfe"), {400, 404}),
-    "a target in full": Hostile(request("GET", "http://evil.example/users"), {200, 400, 404}),
+    "a target that is not text": Hostile(request("GET", b"/users/\xff\xfe"), {400, 404}),
+    "an absolute URL as the target": Hostile(
+        request("GET", "http://evil.example/users"), {200, 400, 404}
+    ),
     "a header of 100,000 bytes": Hostile(
         request("GET", "/users", None, b"x-long: " + b"a" * 100_000), {200, 400, 431}
     ),

@@ -1,4 +1,4 @@
-"""Hostile messages. The simpler poison is in tests/integration/test_queue_poison.py."""
+"""Hostile messages. Simpler poison is in tests/integration/test_queue_poison.py."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ _LINE = {"product_id": 1, "quantity": 1}
 
 @dataclass(frozen=True)
 class Hostile:
-    """`properties` are those of AMQP; streams have none of them."""
+    """`properties` are AMQP's; streams have none."""
 
     status: str
     queue: Queue = Queue.PRODUCT
@@ -35,7 +35,7 @@ class _Executes:
 
 
 def pickled(file: Path) -> bytes:
-    """Creates the file when it is unpickled."""
+    """A pickle that creates the file when it is loaded."""
     return pickle.dumps(_Executes(file))
 
 
@@ -61,7 +61,7 @@ def _step(outcome: str = "dead", **fields: Any) -> Hostile:
 
 
 def _with(**properties: Any) -> Hostile:
-    """A good message with odd properties: only the body counts."""
+    """A valid body with odd properties: only the body counts."""
     return Hostile("applied", properties=properties)
 
 
@@ -87,31 +87,35 @@ _FIELDS = {
     "stock '5'": _product(stock_quantity="5"),
     "stock 2^63": _product(stock_quantity=2**63),
     "stock 2^64": _product(stock_quantity=2**64),
-    "a name of a list": _product(name=["x"]),
-    "a name of 100,000": _product(name="x" * 100_000),
+    "a list as the name": _product(name=["x"]),
+    "a name of 100,000 characters": _product(name="x" * 100_000),
     "a name with a line break": _product(name="x\r\ny"),
     "an escape sequence": _product(name="\x1b[2Jx"),
     "mass assignment": _product(id=1),
     "an unknown field with NUL": _product(**{"a\0b": 1}),
-    "an unknown field of 200,000": _product(**{"x" * 200_000: 1}),
+    "an unknown field of 200,000 characters": _product(**{"x" * 200_000: 1}),
     "an unknown field of line breaks": _product(**{"a\r\nb\u2028c": 1}),
     "an unknown field of emoji": _product(**{"\U0001f600" * 1000: 1}),
-    "a surrogate for a field": _raw(b'{"\\udc00": 1}'),
+    "a surrogate as a field": _raw(b'{"\\udc00": 1}'),
     "10,000 lines": _order(items=[_LINE] * 10_000),
     "lines in an object": _order(items={"0": _LINE}),
-    "a line of a number": _order(items=[1]),
+    "a number as a line": _order(items=[1]),
     "user 0": _order(user_id=0),
     "user -1": _order(user_id=-1),
     "user 1.5": _order(user_id=1.5),
     "user null": _order(user_id=None),
-    "a user that is not there": _order("rejected", user_id=2_000_000_000),
+    "a user that does not exist": _order("rejected", user_id=2_000_000_000),
     "an external id with NUL": _order(external_id="a\0"),
     "ordered at infinity": _order(ordered_at="infinity"),
-    "ordered before all time": _order(ordered_at="0001-01-01T00:00:00+14:00"),
-    "an update of nothing": _update("rejected", product_id=2_000_000_000, price="1"),
+    "ordered before the year 1 in UTC": _order(ordered_at="0001-01-01T00:00:00+14:00"),
+    "an update of a product that does not exist": _update(
+        "rejected", product_id=2_000_000_000, price="1"
+    ),
     "an update with null": _update(name=None),
-    "a step of no order": _step("rejected", order_id=2_000_000_000, status="cancelled"),
-    "a status of a list": _step(order_id=1, status=["cancelled"]),
+    "a step of an order that does not exist": _step(
+        "rejected", order_id=2_000_000_000, status="cancelled"
+    ),
+    "a list as the status": _step(order_id=1, status=["cancelled"]),
     "an id beyond int8": _step(order_id=10**30, status="cancelled"),
 }
 _PROPERTIES = {
@@ -134,18 +138,20 @@ _PROPERTIES = {
     "odd headers on poison": Hostile(
         "dead", body=b"{", properties={"headers": {"content-type": {"a": 1}, "x-reason": 5}}
     ),
-    "a content type of rubbish": _with(content_type="x" * 200, content_encoding="gzip"),
+    "an unknown content type": _with(content_type="x" * 200, content_encoding="gzip"),
     "no content type": _with(content_type=None),
-    "a pickle by its content type": _with(content_type="application/python-pickle"),
+    "the content type of a pickle": _with(content_type="application/python-pickle"),
     "not persistent": _with(delivery_mode=1, priority=255, app_id="x", type="y"),
-    "a reply to nobody": _with(reply_to="no-such-queue"),
-    "a reply to 255 characters": _with(reply_to="x" * 255, correlation_id="y" * 255),
-    "a reply to nobody, of poison": Hostile("dead", body=b"{", properties={"reply_to": "no"}),
+    "a reply_to without a queue": _with(reply_to="no-such-queue"),
+    "a reply_to of 255 characters": _with(reply_to="x" * 255, correlation_id="y" * 255),
+    "poison with a reply_to without a queue": Hostile(
+        "dead", body=b"{", properties={"reply_to": "no"}
+    ),
 }
 
 
 def hostile_messages(file: Path) -> dict[str, Hostile]:
-    """By message id. None of them may create the file."""
+    """The messages by id. None of them may create the file."""
     executable = {
         "pickle": _raw(pickled(file)),
         "pickle in JSON": _product(name={"py/reduce": ["os.system", f"touch {file}"]}),

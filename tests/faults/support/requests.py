@@ -1,4 +1,4 @@
-"""Hostile HTTP requests, byte for byte: client libraries refuse to send many of them."""
+"""Builds hostile HTTP requests byte by byte: client libraries refuse to send many of them."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The service's processes, and what fault tests do to them and ask them."""
+"""The service's processes, with what the fault tests do to them and want to know."""
 
 import asyncio
 import json
@@ -38,20 +38,20 @@ class System(Service):
         return self.dependencies.database_url
 
     def another(self, name: str, of: str, **variables: str) -> Process:
-        """One more process of a kind, not started yet, with a log of its own."""
+        """One more process of the kind `of`, not started yet, with a log of its own."""
         process = self.process(name, *COMMANDS[of], **variables)
         self._more.append(process)
         return process
 
     async def crash(self, kind: str, point: str) -> None:
-        """Start a process that dies at this failpoint, and wait until it has died."""
+        """Starts a process that dies at this failpoint, and waits until it has died."""
         process = self.another(f"{kind}-{point}", kind, FAIL_AT=point)
         process.start()
         assert await process.ends(40) == KILLED, process.output
 
     @asynccontextmanager
     async def container(self) -> AsyncIterator[Container]:
-        """The same services in this process, without the loops that publish."""
+        """A container in the test's own process, without the loops that publish."""
         async with Container.open(self.dependencies.settings()) as container:
             yield container
 
@@ -74,8 +74,8 @@ class System(Service):
         async with connected(self.database_url) as connection:
             await connection.execute(statement, *arguments)
 
-    async def answers(self, web: Process) -> None:
-        """Wait until the API answers."""
+    async def wait_live(self, web: Process) -> None:
+        """Waits until the web process responds."""
 
         async def is_live() -> bool:
             assert web.running, web.output
@@ -88,7 +88,7 @@ class System(Service):
             await eventually(is_live, 30)
 
     async def settled(self, count: int, seconds: float = 30) -> None:
-        """Wait until so many messages have an outcome."""
+        """Waits until `count` messages have an outcome."""
         query = "SELECT count(*) FROM messages WHERE finished_at IS NOT NULL"
 
         async def enough() -> bool:
@@ -99,12 +99,13 @@ class System(Service):
     async def outcomes(
         self, queues: QueueClient, published: Mapping[Queue, Iterable[str]], seconds: float = 30
     ) -> dict[str, str]:
-        """Wait until every message has exactly one outcome; returns them. Ends the worker too:
-        RabbitMQ does not count messages that a consumer holds, so it must give them back."""
+        """Waits until every message is settled, checks that each is settled once, and returns the
+        outcomes by id. Also stops the worker: RabbitMQ does not count what a consumer holds, so
+        the worker must give back what it has."""
         await self.settled(sum(len(list(ids)) for ids in published.values()), seconds)
         await drained(queues, seconds)
         assert await self.worker.stop() == 0, self.worker.output
-        if await waiting(queues):  # it had only just been delivered
+        if await waiting(queues):  # some messages had only just reached the worker
             await self.start("worker")
             await drained(queues, seconds)
             await asyncio.sleep(1)
@@ -112,7 +113,7 @@ class System(Service):
         return await check_exactly_once(self.database_url, queues, published)
 
     def errors(self) -> list[dict[str, Any]]:
-        """What the processes have logged at the level ERROR."""
+        """What the processes have logged at level ERROR."""
         logs = self.directory.glob("*.log")
         return [line for log in logs for line in json_lines(log) if line.get("level") == "error"]
 
@@ -134,7 +135,7 @@ async def waiting(queues: QueueClient) -> int:
 
 
 async def drained(queues: QueueClient, seconds: float = 30) -> None:
-    """Wait until the consumed queues are empty."""
+    """Waits until all queues that are consumed are empty."""
 
     async def are_empty() -> bool:
         return not await waiting(queues)
@@ -145,7 +146,7 @@ async def drained(queues: QueueClient, seconds: float = 30) -> None:
 async def send_all(
     queues: QueueClient, queue: Queue, messages: Mapping[str, Any], pause: float = 0
 ) -> None:
-    """Send each message with its key as the message id."""
+    """Sends each message with its key as the message id."""
     for message_id, body in messages.items():
         await queues.send(queue, body, message_id)
         await asyncio.sleep(pause)
