@@ -56,7 +56,7 @@ def rows_of(path: Path, schema: type[Row]) -> Iterator[tuple[str, Row]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if row := line.removeprefix(BOM_UTF8).strip():
+                if row := (line.removeprefix(BOM_UTF8) if number == 1 else line).strip():
                     yield f"{path}:{number}", schema.model_validate_json(row)
     except OSError as error:
         raise CliError(f"{path}: {error.strerror}") from error

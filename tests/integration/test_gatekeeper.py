@@ -87,3 +87,32 @@ async def test_a_body_that_is_not_declared_as_json_is_rejected(
 def test_a_production_service_on_a_public_interface_needs_a_key() -> None:
     with pytest.raises(SystemExit, match="API_KEY"):
         web.listen(Settings(host="0.0.0.0", port=1, env="production"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": "http://localhost"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://localhost:9000"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+async def test_a_page_of_another_origin_changes_nothing(
+    client: httpx.AsyncClient, headers: dict[str, str], status: int
+) -> None:
+    """A browser sends a POST without a body for any page, without asking first."""
+    response = await client.post("/report?report_date=2025-01-01", headers=headers)
+    assert response.status_code == status
+    assert (await client.get("/report?report_date=2025-01-01", headers=headers)).status_code == 200
+
+
+async def test_responses_with_data_are_stored_nowhere(client: httpx.AsyncClient) -> None:
+    for path in ("/users", "/users/9", "/orders", "/report", "/health/live"):
+        assert (await client.get(path)).headers["cache-control"] == "no-store", path
+    assert "cache-control" not in (await client.get("/docs")).headers

@@ -65,6 +65,35 @@ def test_unknown_paths(http: httpx.Client, path: str) -> None:
     problem(http.get(path), 404)
 
 
+@pytest.mark.parametrize("path", ["/users", "/users/1", "/orders", "/report", "/users/1/addresses"])
+def test_an_unknown_parameter_is_named(http: httpx.Client, path: str) -> None:
+    """Ignored, `?external_id=7` would return other orders."""
+    response = http.get(path, params={"external_id": "7", MARK: "1"})
+    assert wrong_fields(response) == {
+        "external_id": "is not a parameter of this resource",
+        "?": "is not a parameter of this resource",
+    }
+    assert MARK not in response.text
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/docs"])
+def test_probes_and_documentation_take_any_parameter(http: httpx.Client, path: str) -> None:
+    assert http.get(path, params={"t": "1"}).status_code == 200
+
+
+def test_a_body_with_many_unknown_fields_gets_a_short_response(http: httpx.Client) -> None:
+    lines = [{f"f{number}": 1 for number in range(30)} for _ in range(300)]
+    for body in (
+        {f"f{number}": 1 for number in range(20_000)},
+        {"user_id": 1, "delivery_address_id": 1, "items": lines},
+        {f"f{number}": 1 for number in range(100)},
+    ):
+        response = http.post("/orders", json=body)
+        assert response.status_code == 422
+        assert len(response.content) < 4000
+        assert len(response.json().get("errors", [])) <= 20
+
+
 @pytest.mark.parametrize("id", [0, -1, INT4, INT8, 10**23 - 1])
 @pytest.mark.parametrize("path", ROWS)
 def test_ids_that_no_row_can_have(http: httpx.Client, path: str, id: int) -> None:

@@ -2,8 +2,9 @@
 
 import json
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
+import httpx
 import pytest
 
 from app.container import Container
@@ -72,3 +73,28 @@ async def test_slow_readers_hold_no_database_connection(
             slow.push_async_callback(pieces.aclose)  # type: ignore[attr-defined]
             assert (await anext(pieces)).startswith("[{")
         assert len(await report_of(container)) == 2
+
+
+async def test_a_head_request_reads_the_first_page_alone(
+    container: Container, client: httpx.AsyncClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "ROWS_PER_PAGE", 1)
+    product_id = await shop.product()
+    for _ in range(9):
+        await shop.order((product_id, 1), ordered_at=NOON)
+    await build(container)
+    pages: list[int] = []
+    page = reports.ReportRepository.page
+
+    async def counted(self: reports.ReportRepository, day: date, after: int) -> reports.ReportPage:
+        pages.append(after)
+        return await page(self, day, after)
+
+    monkeypatch.setattr(reports.ReportRepository, "page", counted)
+    head = await client.head(f"/report?report_date={DAY}")
+    assert head.status_code == 200
+    assert 1 <= len(pages) <= 2
+    pages.clear()
+    get = await client.get(f"/report?report_date={DAY}")
+    assert len(get.json()) == 9 and len(pages) == 10
+    assert head.headers["content-type"] == get.headers["content-type"]

@@ -16,6 +16,7 @@ from app.client.stack import running_stack
 from app.errors import Unavailable
 from app.messaging.broker import Outgoing
 from app.schemas.messages import Queue
+from app.schemas.users import UserCreate
 from app.settings import Settings
 from producer import message_id_of
 
@@ -150,6 +151,12 @@ def test_a_survey_counts_rows_and_names_the_first_line_of_each_key(tmp_path: Pat
     assert survey.totals == {"users": 1, "addresses": 1, "products": 1, "orders": 2}
     assert survey.usernames == {"ann": f"{files['users']}:1", "bo": f"{files['orders']}:3"}
     assert survey.skus == {"A": f"{files['orders']}:2"}
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    file = tmp_path / "users.jsonl"
+    file.write_text("\ufeff" + USER, encoding="utf-8")
+    assert len(list(rows_of(file, UserCreate))) == 1
 
 
 @pytest.mark.parametrize(
