@@ -224,3 +224,8 @@ def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
     with pytest.raises((AssertionError, OSError, subprocess.CalledProcessError, ValueError)):
         for words in split(line):
             check(words, ROOT)
+
+
+def test_every_container_has_limits_of_memory_and_processes() -> None:
+    services = COMPOSE["services"].values()
+    assert all({"mem_limit", "pids_limit"} <= service.keys() for service in services)
