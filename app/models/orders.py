@@ -4,15 +4,15 @@ from decimal import Decimal
 from sqlalchemy import CheckConstraint, ForeignKey, Numeric, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Counted, Created, Key
+from app.models.base import Base, Counted, Created, Id, Key
 
 
 class Order(Counted, Base):
     __tablename__ = "orders"
 
     id: Mapped[Key]
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
-    delivery_address_id: Mapped[int] = mapped_column(ForeignKey("addresses.id"), index=True)
+    user_id: Mapped[Id] = mapped_column(ForeignKey("users.id"), index=True)
+    delivery_address_id: Mapped[Id] = mapped_column(ForeignKey("addresses.id"), index=True)
     status: Mapped[str] = mapped_column(server_default="pending", index=True)
     external_id: Mapped[str | None] = mapped_column(unique=True)
     ordered_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
@@ -30,10 +30,10 @@ class Order(Counted, Base):
 class OrderItem(Base):
     __tablename__ = "order_items"
 
-    order_id: Mapped[int] = mapped_column(
+    order_id: Mapped[Id] = mapped_column(
         ForeignKey("orders.id", ondelete="CASCADE"), primary_key=True
     )
-    product_id: Mapped[int] = mapped_column(ForeignKey("products.id"), primary_key=True, index=True)
+    product_id: Mapped[Id] = mapped_column(ForeignKey("products.id"), primary_key=True, index=True)
     quantity: Mapped[int]
     unit_price: Mapped[Decimal] = mapped_column(Numeric(12, 2))
 

@@ -3,7 +3,7 @@ from datetime import date, datetime
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Created, Key
+from app.models.base import Base, Created, Id, Key
 
 
 class Report(Base):
@@ -11,7 +11,7 @@ class Report(Base):
 
     id: Mapped[Key]
     report_at: Mapped[date]
-    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    order_id: Mapped[Id] = mapped_column(ForeignKey("orders.id"), index=True)
     count_product: Mapped[int]
     created_at: Mapped[Created]
 

@@ -15,9 +15,9 @@ from app.schemas.orders import OrderCreate
 _LOCK = text("""
 WITH locked AS MATERIALIZED (
     SELECT id, price, stock_quantity FROM products
-    WHERE id = ANY (CAST(:product_ids AS int[])) ORDER BY id FOR NO KEY UPDATE
+    WHERE id = ANY (CAST(:product_ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE
 ), owners AS (
-    SELECT id, user_id FROM addresses WHERE id = ANY (CAST(:address_ids AS int[]))
+    SELECT id, user_id FROM addresses WHERE id = ANY (CAST(:address_ids AS bigint[]))
 )
 SELECT
     ARRAY(SELECT id FROM locked ORDER BY id) AS products,
@@ -25,7 +25,7 @@ SELECT
     ARRAY(SELECT price FROM locked ORDER BY id) AS prices,
     ARRAY(SELECT id FROM owners ORDER BY id) AS addresses,
     ARRAY(SELECT user_id FROM owners ORDER BY id) AS owners,
-    ARRAY(SELECT id FROM users WHERE id = ANY (CAST(:user_ids AS int[]))) AS users,
+    ARRAY(SELECT id FROM users WHERE id = ANY (CAST(:user_ids AS bigint[]))) AS users,
     ARRAY(SELECT external_id FROM orders
         WHERE external_id = ANY (CAST(:external_ids AS text[]))) AS external_ids
 """)
@@ -35,12 +35,12 @@ SELECT
 _ADD = text("""
 WITH numbered AS MATERIALIZED (
     SELECT nextval('orders_id_seq') AS id, o.* FROM unnest(
-        CAST(:user_ids AS int[]), CAST(:address_ids AS int[]),
+        CAST(:user_ids AS bigint[]), CAST(:address_ids AS bigint[]),
         CAST(:ordered_at AS timestamptz[]), CAST(:external_ids AS text[])
     ) WITH ORDINALITY AS o (user_id, address_id, ordered_at, external_id, number)
 ), lines AS MATERIALIZED (
     SELECT n.id AS order_id, l.product_id, l.quantity FROM unnest(
-        CAST(:numbers AS int[]), CAST(:product_ids AS int[]), CAST(:quantities AS int[])
+        CAST(:numbers AS int[]), CAST(:product_ids AS bigint[]), CAST(:quantities AS int[])
     ) AS l (number, product_id, quantity) JOIN numbered n USING (number)
 ), added AS (
     INSERT INTO orders (id, user_id, delivery_address_id, ordered_at, external_id)
