@@ -13,6 +13,7 @@ from app.services.cached_entities import CACHED_ENTITIES
 from app.services.calendar import Calendar
 from app.services.health import HealthService
 from app.services.idempotency import KeyCleaner
+from app.services.totals import TotalsKeeper
 from app.settings import Settings
 from app.unit_of_work import UnitsOfWork
 
@@ -30,6 +31,7 @@ class Container:
         self.unit_of_work = units.begin
         self.reading = units.reading
         self.relay = Relay(units.outbox, self.broker, self.failpoints)
+        self.totals = TotalsKeeper(units.row_counts)
         self.health = HealthService(self._monitoring.ping, self.caches.ping, self.broker.ping)
 
     @classmethod
@@ -53,5 +55,9 @@ class Container:
 
     @property
     def publishing_loops(self) -> list[Loop]:
-        """For a process that publishes messages."""
-        return [(self.relay.tick, 1), (KeyCleaner(self.database).tick, 3600)]
+        """For a process that publishes messages; it also keeps the house."""
+        return [
+            (self.relay.tick, 1),
+            (self.totals.tick, 60),
+            (KeyCleaner(self.database).tick, 3600),
+        ]

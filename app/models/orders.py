@@ -1,18 +1,24 @@
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Numeric, func
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Counted, Created, Id, Key
 
 
 class Order(Counted, Base):
+    """`delivery_address` is the address as it was when the order was placed. A trigger fills it in
+    for whoever writes an order without it; see its migration."""
+
     __tablename__ = "orders"
 
     id: Mapped[Key]
     user_id: Mapped[Id] = mapped_column(ForeignKey("users.id"), index=True)
     delivery_address_id: Mapped[Id] = mapped_column(ForeignKey("addresses.id"), index=True)
+    delivery_address: Mapped[dict[str, Any]] = mapped_column(JSONB)
     status: Mapped[str] = mapped_column(server_default="pending", index=True)
     external_id: Mapped[str | None] = mapped_column(unique=True)
     ordered_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from app.schemas.addresses import AddressCreate, AddressUpdate
+from app.schemas.addresses import AddressCreate, AddressUpdate, DeliveryAddress
 from app.schemas.orders import OrderCreate, OrderDetail, OrderItemRead, OrderStatus
 from app.schemas.products import ProductCreate, ProductUpdate, ProductUpdateMessage
 from app.schemas.users import UserCreate, UserUpdate
@@ -104,6 +104,9 @@ def test_the_total_of_an_order() -> None:
         id=1,
         user_id=1,
         delivery_address_id=1,
+        delivery_address=DeliveryAddress(
+            street="s", city="c", state=None, zip_code=None, country="c"
+        ),
         status=OrderStatus.PENDING,
         external_id=None,
         ordered_at=at,
