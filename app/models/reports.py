@@ -34,11 +34,14 @@ class ReportRun(Base):
 
 
 class Installation(Base):
-    """One row, written by the first migration: reports are owed from the day of `started_at` on."""
+    """One row, written by the first migration: reports are owed from the day of `started_at` on.
+
+    Late orders that arrived before `late_orders_until` are in the reports of their days."""
 
     __tablename__ = "installation"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    late_orders_until: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

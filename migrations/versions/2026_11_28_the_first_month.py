@@ -1,4 +1,5 @@
-"""ids of 64 bits, delivery addresses of orders, totals that outlast a restore
+"""ids of 64 bits, delivery addresses of orders, totals that outlast a restore,
+late orders
 
 Locks: each table is rewritten with its indexes under an ACCESS EXCLUSIVE lock, and its foreign keys
 are checked again, so the service stands still until the end: 100 s
@@ -9,6 +10,7 @@ The downgrade fails, and changes nothing, if an id no longer fits into 32 bits.
 
 from collections.abc import Sequence
 
+import sqlalchemy as sa
 from alembic import op
 
 revision: str = "d47a0c9be815"
@@ -97,6 +99,23 @@ def upgrade() -> None:
         )
     op.execute(_KEEP_ADDRESS)
     op.execute(_TRIGGER)
+    op.create_index(
+        "ix_orders_dated_back",
+        "orders",
+        ["created_at"],
+        postgresql_where=sa.text("ordered_at < created_at"),
+    )
+    op.add_column(
+        "installation",
+        sa.Column(
+            "late_orders_until",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+    )
+    # Late orders were forgotten until now: those of the last month are made up for.
+    op.execute("UPDATE installation SET late_orders_until = now() - interval '31 days'")
     op.execute(_COUNT_ROWS)
     for table in _COUNTED:
         _set_triggers(table, "ENABLE ALWAYS")
@@ -106,6 +125,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in _COUNTED:
         _set_triggers(table, "ENABLE")  # and their function stays: its totals are the same
+    op.drop_column("installation", "late_orders_until")
+    op.drop_index("ix_orders_dated_back", table_name="orders")
     op.execute("DROP FUNCTION keep_delivery_address() CASCADE")
     op.execute("DROP FUNCTION address_of(bigint)")
     op.execute("ALTER TABLE orders DROP COLUMN delivery_address")
