@@ -1,5 +1,5 @@
 """ids of 64 bits, delivery addresses of orders, totals that outlast a restore,
-late orders
+late orders, the age of messages
 
 Locks: each table is rewritten with its indexes under an ACCESS EXCLUSIVE lock, and its foreign keys
 are checked again, so the service stands still until the end: 100 s
@@ -105,6 +105,7 @@ def upgrade() -> None:
         ["created_at"],
         postgresql_where=sa.text("ordered_at < created_at"),
     )
+    op.create_index(op.f("ix_messages_first_seen_at"), "messages", ["first_seen_at"])
     op.add_column(
         "installation",
         sa.Column(
@@ -126,6 +127,7 @@ def downgrade() -> None:
     for table in _COUNTED:
         _set_triggers(table, "ENABLE")  # and their function stays: its totals are the same
     op.drop_column("installation", "late_orders_until")
+    op.drop_index(op.f("ix_messages_first_seen_at"), table_name="messages")
     op.drop_index("ix_orders_dated_back", table_name="orders")
     op.execute("DROP FUNCTION keep_delivery_address() CASCADE")
     op.execute("DROP FUNCTION address_of(bigint)")
