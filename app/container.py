@@ -12,7 +12,8 @@ from app.runtime.loops import Loop, running
 from app.services.cached_entities import CACHED_ENTITIES
 from app.services.calendar import Calendar
 from app.services.health import HealthService
-from app.services.idempotency import KeyCleaner
+from app.services.retention import Kept, Retention
+from app.services.totals import TotalsKeeper
 from app.settings import Settings
 from app.unit_of_work import UnitsOfWork
 
@@ -30,6 +31,8 @@ class Container:
         self.unit_of_work = units.begin
         self.reading = units.reading
         self.relay = Relay(units.outbox, self.broker, self.failpoints)
+        self.retention = Retention(self.database, self.broker, _kept(settings))
+        self.totals = TotalsKeeper(units.row_counts)
         self.health = HealthService(self._monitoring.ping, self.caches.ping, self.broker.ping)
 
     @classmethod
@@ -53,5 +56,18 @@ class Container:
 
     @property
     def publishing_loops(self) -> list[Loop]:
-        """For a process that publishes messages."""
-        return [(self.relay.tick, 1), (KeyCleaner(self.database).tick, 3600)]
+        """For a process that publishes messages; it also keeps the house."""
+        return [
+            (self.relay.tick, 1),
+            (self.totals.tick, 60),
+            (self.retention.tick, 3600),
+        ]
+
+
+def _kept(settings: Settings) -> Kept:
+    return Kept(
+        messages=settings.messages_kept_days,
+        dead_letters=settings.dead_letters_kept_days,
+        report_messages=settings.report_messages_kept_days,
+        stock_movements=settings.stock_movements_kept_days,
+    )

@@ -73,21 +73,33 @@ broker = Broker(
 ).with_result_backend(results)
 
 
-async def ensure_reports(container: Container) -> None:
-    """Build every day that is owed, each in a transaction of its own; then send their messages.
+async def ensure_reports(container: Container, running_day: bool = False) -> None:
+    """Build every day that is owed, each in a transaction of its own, and with `running_day` the
+    orders of today so far; then send their messages.
 
     Raises Unavailable: without PostgreSQL the days stay owed, and without RabbitMQ all of them are
     built, and the messages stay in the outbox for the relay."""
-    async with container.reading() as uow:
-        days = await uow.reports.days_owed()
     enqueued: list[int] = []
     try:
-        for day in days:
+        await _build_owed(container, enqueued)
+        if running_day:
             async with container.unit_of_work(_BUILD_SECONDS) as uow:
-                await uow.reports.build(day)
+                await uow.reports.build_running_day()
             enqueued += uow.after_commit.outbox_ids
     finally:
         await container.relay.send(enqueued)
+
+
+async def _build_owed(container: Container, enqueued: list[int]) -> None:
+    async with container.unit_of_work(_BUILD_SECONDS) as uow:
+        looked_at = await uow.reports.now()
+        days = await uow.reports.days_owed()
+    for day in days:
+        async with container.unit_of_work(_BUILD_SECONDS) as uow:
+            await uow.reports.build(day)
+        enqueued += uow.after_commit.outbox_ids
+    async with container.unit_of_work() as uow:
+        await uow.reports.all_built(looked_at)
 
 
 def catch_up(container: Container) -> Loop:
@@ -117,7 +129,7 @@ def get_container(context: Annotated[Context, TaskiqDepends()]) -> Container:
     ],
 )
 async def nightly_reports(container: Annotated[Container, TaskiqDepends(get_container)]) -> None:
-    await ensure_reports(container)
+    await ensure_reports(container, running_day=True)
 
 
 scheduler = TaskiqScheduler(broker, sources=[LabelScheduleSource(broker), schedules])

@@ -69,6 +69,11 @@ class Settings(BaseSettings):
     queue_transport: Literal["rabbitmq", "streams"] = "rabbitmq"
     worker_concurrency: Annotated[int, Field(ge=1, le=64)] = 8
     report_timezone: Annotated[str, AfterValidator(_check_time_zone)] = "UTC"
+    # How long what is only needed for a while is kept, in days: see docs/running.md.
+    messages_kept_days: Annotated[int, Field(ge=30, le=36_500)] = 30
+    dead_letters_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 90
+    report_messages_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 30
+    stock_movements_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 730
     data_dir: Path = ROOT / ".data"
     heartbeat_file: Path | None = None
     # For tests only: see app/runtime/failpoints.py.

@@ -20,6 +20,7 @@ from app.repositories.orders import OrderRepository
 from app.repositories.outbox import OutboxRepository
 from app.repositories.products import ProductRepository
 from app.repositories.reports import ReportRepository
+from app.repositories.row_counts import RowCountRepository
 from app.repositories.users import UserRepository
 from app.runtime.deadlines import REQUEST_SECONDS
 from app.runtime.failpoints import Failpoints
@@ -34,6 +35,7 @@ from app.services.reports import ReportService
 from app.services.users import USER, UserService
 
 _RELAY_SECONDS = 60
+_RECOUNT_SECONDS = 300
 
 
 class UnitOfWork:
@@ -122,6 +124,12 @@ class UnitsOfWork:
         """For the relay, which removes what it has sent."""
         async with self._transaction(_RELAY_SECONDS) as connection:
             yield OutboxRepository(connection)
+
+    @asynccontextmanager
+    async def row_counts(self) -> AsyncIterator[RowCountRepository]:
+        """For the keeper of the totals. Counting a very large table takes minutes."""
+        async with self._transaction(_RECOUNT_SECONDS) as connection:
+            yield RowCountRepository(connection)
 
     @asynccontextmanager
     async def _transaction(self, deadline: float) -> AsyncIterator[AsyncConnection]:

@@ -23,7 +23,7 @@ from app.settings import ROOT, Settings
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 # Programs that are not ours, on the reader's machine or in the containers of the servers.
-FOREIGN = {"redis-cli", "psql", "rabbitmqctl", "git"}
+FOREIGN = {"redis-cli", "psql", "pg_dump", "pg_restore", "createdb", "rabbitmqctl", "git"}
 COMPOSE_COMMANDS = {"up", "ps", "logs", "restart", "down", "exec", "build", "pull", "config"}
 _BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ASSIGNMENT = re.compile(r"[A-Z_]+=.*")

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from app.schemas.messages import Queue
 
@@ -89,6 +90,15 @@ class Broker(ABC):
     ) -> AbstractAsyncContextManager[Sequence[DeadLetter]]:
         """At most `most` messages of `<queue>.dead`, oldest first. Raises Unavailable if the broker
         does not answer within 5 s."""
+
+    @abstractmethod
+    async def drop_dead(self, queue: Queue, before: datetime) -> None:
+        """Drop the dead letters from before that moment. Raises Unavailable."""
+
+    @abstractmethod
+    async def drop_reports(self, before: datetime) -> None:
+        """Drop the reports from before that moment that nobody has taken, where nothing else bounds
+        their queue. Raises Unavailable."""
 
     @abstractmethod
     async def ping(self) -> None:

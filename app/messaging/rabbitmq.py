@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -35,6 +36,7 @@ _log = logging.getLogger("faststream.rabbit")
 _FAILURES = (AMQPError, OSError, RuntimeError, asyncio.CancelledError)
 _GRACE_SECONDS = 8
 _HEARTBEAT_SECONDS = 10
+_LOOKED_AT = 100
 _ALL_QUEUES = (*Queue, *(queue.dead for queue in CONSUMED))
 
 
@@ -202,6 +204,19 @@ class RabbitMQ(Broker):
                 letters.append(_dead_letter(message))
             yield letters
 
+    async def drop_dead(self, queue: Queue, before: datetime) -> None:
+        """No queue may have arguments, so RabbitMQ does not do it. Looks at the oldest letters."""
+        more = True
+        while more:
+            async with self.dead_letters(queue, _LOOKED_AT) as letters:
+                due = [letter for letter in letters if _is_older(letter, before)]
+                for letter in due:
+                    await letter.remove()
+            more = len(due) == _LOOKED_AT
+
+    async def drop_reports(self, before: datetime) -> None:
+        """The queue belongs to its consumers, and a policy of the operator's can bound it."""
+
     async def ping(self) -> None:
         async with self._within(1), self._connecting:
             connection = await self._publisher.connect()
@@ -221,6 +236,13 @@ class RabbitMQ(Broker):
 
     async def close(self) -> None:
         await _stop(self._publisher, PUBLISH_SECONDS)
+
+
+def _is_older(letter: DeadLetter, before: datetime) -> bool:
+    try:
+        return datetime.fromisoformat(letter.headers.get("x-first-seen", "")) < before
+    except (ValueError, TypeError):  # not written by us
+        return False
 
 
 def _dead_letter(message: AbstractIncomingMessage) -> DeadLetter:

@@ -5,6 +5,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -203,6 +204,18 @@ class Streams(Broker):
             headers={k: v for k, v in headers.items() if k.startswith("x-")},
             remove=remove,
         )
+
+    async def drop_dead(self, queue: Queue, before: datetime) -> None:
+        await self._trim(queue.dead, before)
+
+    async def drop_reports(self, before: datetime) -> None:
+        await self._trim(Queue.REPORT, before)
+
+    async def _trim(self, stream: str, before: datetime) -> None:
+        """The id of an entry begins with the milliseconds at which it was added."""
+        oldest = f"{int(before.timestamp() * 1000)}"
+        async with _within(PUBLISH_SECONDS):
+            await self._client.xtrim(stream, minid=oldest, approximate=False)
 
     async def ping(self) -> None:
         async with _within(1):

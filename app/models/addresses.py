@@ -3,14 +3,14 @@ from datetime import datetime
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Created, Key
+from app.models.base import Base, Created, Id, Key
 
 
 class Address(Base):
     __tablename__ = "addresses"
 
     id: Mapped[Key]
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    user_id: Mapped[Id] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     street: Mapped[str]
     city: Mapped[str]
     state: Mapped[str | None]

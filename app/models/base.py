@@ -3,10 +3,12 @@
 from datetime import datetime
 from typing import Annotated
 
-from sqlalchemy import DateTime, Identity, MetaData, Text, func
+from sqlalchemy import BigInteger, DateTime, Identity, MetaData, Text, func
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
-Key = Annotated[int, mapped_column(Identity(), primary_key=True)]
+# Ids have 64 bits in every table: a table only gets harder to change.
+Id = Annotated[int, mapped_column(BigInteger)]
+Key = Annotated[int, mapped_column(BigInteger, Identity(), primary_key=True)]
 Created = Annotated[datetime, mapped_column(server_default=func.now())]
 
 

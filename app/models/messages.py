@@ -1,11 +1,11 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Identity, func
+from sqlalchemy import CheckConstraint, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Created
+from app.models.base import Base, Created, Id, Key
 
 
 class Message(Base):
@@ -16,12 +16,12 @@ class Message(Base):
     message_id: Mapped[str] = mapped_column(primary_key=True)
     queue: Mapped[str] = mapped_column(primary_key=True)
     status: Mapped[str]
-    result_id: Mapped[int | None]
+    result_id: Mapped[Id | None]
     reason: Mapped[str | None]
     detail: Mapped[str | None]
     facts: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     attempts: Mapped[int] = mapped_column(server_default="0")
-    first_seen_at: Mapped[Created]
+    first_seen_at: Mapped[Created] = mapped_column(index=True)
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -34,7 +34,7 @@ class OutboxMessage(Base):
 
     __tablename__ = "outbox"
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    id: Mapped[Key]
     queue: Mapped[str]
     message_id: Mapped[str]
     headers: Mapped[dict[str, str]] = mapped_column(JSONB, server_default="{}")
@@ -47,6 +47,6 @@ class CacheInvalidation(Base):
 
     __tablename__ = "cache_invalidations"
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    id: Mapped[Key]
     key: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

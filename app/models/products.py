@@ -1,10 +1,10 @@
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Numeric
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Counted, Created, Key
+from app.models.base import Base, Counted, Created, Id, Key
 
 
 class Product(Counted, Base):
@@ -30,11 +30,11 @@ class StockMovement(Base):
 
     __tablename__ = "stock_movements"
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    product_id: Mapped[int] = mapped_column(
+    id: Mapped[Key]
+    product_id: Mapped[Id] = mapped_column(
         ForeignKey("products.id", ondelete="CASCADE"), index=True
     )
-    order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"), index=True)
+    order_id: Mapped[Id | None] = mapped_column(ForeignKey("orders.id"), index=True)
     reason: Mapped[str]
     quantity: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[Created]

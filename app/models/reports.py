@@ -3,7 +3,7 @@ from datetime import date, datetime
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Created, Key
+from app.models.base import Base, Created, Id, Key
 
 
 class Report(Base):
@@ -11,7 +11,7 @@ class Report(Base):
 
     id: Mapped[Key]
     report_at: Mapped[date]
-    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    order_id: Mapped[Id] = mapped_column(ForeignKey("orders.id"), index=True)
     count_product: Mapped[int]
     created_at: Mapped[Created]
 
@@ -34,11 +34,14 @@ class ReportRun(Base):
 
 
 class Installation(Base):
-    """One row, written by the first migration: reports are owed from the day of `started_at` on."""
+    """One row, written by the first migration: reports are owed from the day of `started_at` on.
+
+    Late orders that arrived before `late_orders_until` are in the reports of their days."""
 
     __tablename__ = "installation"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    late_orders_until: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

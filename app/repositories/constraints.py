@@ -21,12 +21,17 @@ _FOREIGN = {
 }
 
 
+def duplicate(unique: str) -> Duplicate:
+    """`unique` is the name of a unique index or constraint."""
+    return Duplicate(_UNIQUE[unique])
+
+
 def refusal_of(error: IntegrityError) -> Refusal | None:
     """None means that the violation is a bug of ours and no answer for a client."""
     cause = getattr(error.orig, "__cause__", None)
     name = getattr(cause, "constraint_name", None) or ""
     if name in _UNIQUE:
-        return Duplicate(_UNIQUE[name])
+        return duplicate(name)
     if name in _FOREIGN:
         what = _FOREIGN[name]
         still_referenced = "is still referenced" in (getattr(cause, "detail", None) or "")

@@ -1,24 +1,26 @@
 """What the tables of users, addresses and products have in common: rows with an id, read, added,
 locked, changed and removed one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Executable,
-    Integer,
     any_,
     bindparam,
     delete,
     func,
-    insert,
     select,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.base import Base
+from app.repositories.constraints import duplicate
+from app.repositories.unique_rows import insert_if_free
 
 M = TypeVar("M", bound=Base)
 
@@ -28,7 +30,7 @@ class EntityRepository(Generic[M]):
 
     _find: ClassVar[Executable]
     _lock: ClassVar[Executable]
-    _add: ClassVar[Executable]
+    _add: ClassVar[Callable[[tuple[str, ...]], Executable]]
     _change: ClassVar[Executable]
     _remove: ClassVar[Executable]
 
@@ -37,10 +39,10 @@ class EntityRepository(Generic[M]):
         id = model.__table__.c.id
         one = id == bindparam("row_id")
         # ANY and not IN: for any number of ids it is the same statement, prepared once.
-        cls._find = select(model).where(id == any_(bindparam("ids", type_=ARRAY(Integer))))
+        cls._find = select(model).where(id == any_(bindparam("ids", type_=ARRAY(BigInteger))))
         cls._lock = select(model).where(one).with_for_update(key_share=True)
-        # These two set the columns that are among the arguments.
-        cls._add = insert(model).returning(model)
+        cls._add = cache(partial(insert_if_free, model))
+        # Sets the columns that are among the arguments.
         cls._change = update(model).where(one).values(updated_at=func.now()).returning(model)
         cls._remove = delete(model).where(one).returning(id)
 
@@ -58,7 +60,12 @@ class EntityRepository(Generic[M]):
         return cast(M | None, found.one_or_none())
 
     async def add(self, fields: dict[str, Any]) -> M:
-        return cast(M, (await self._connection.execute(self._add, fields)).one())
+        """Raises Duplicate if a value that must be unique is taken."""
+        statement = type(self)._add(tuple(fields))
+        row = (await self._connection.execute(statement, fields)).one()
+        if row.taken:
+            raise duplicate(row.taken)
+        return cast(M, row)
 
     async def change(self, id: int, fields: dict[str, Any]) -> M | None:
         """The row with its new values; None if there is none."""

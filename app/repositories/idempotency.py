@@ -1,13 +1,13 @@
 from datetime import timedelta
 from typing import cast
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.idempotency import IdempotencyKey
 
-_KEPT = timedelta(hours=24)
+KEPT = timedelta(hours=24)
 
 
 class IdempotencyRepository:
@@ -23,7 +23,7 @@ class IdempotencyRepository:
             .on_conflict_do_update(
                 index_elements=[IdempotencyKey.key],
                 set_=values,
-                where=IdempotencyKey.created_at < func.now() - _KEPT,
+                where=IdempotencyKey.created_at < func.now() - KEPT,
             )
             .returning(IdempotencyKey.key)
         )
@@ -36,8 +36,3 @@ class IdempotencyRepository:
     async def store(self, key: str, answer: str) -> None:
         statement = update(IdempotencyKey).where(IdempotencyKey.key == key).values(answer=answer)
         await self._connection.execute(statement)
-
-    async def forget_old(self) -> None:
-        await self._connection.execute(
-            delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - _KEPT)
-        )

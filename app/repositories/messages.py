@@ -20,7 +20,7 @@ UPDATE messages m SET
     status = o.status, result_id = o.result_id, reason = o.reason, detail = o.detail,
     facts = CAST(o.facts AS jsonb)
 FROM unnest(
-    CAST(:message_id AS text[]), CAST(:status AS text[]), CAST(:result_id AS int[]),
+    CAST(:message_id AS text[]), CAST(:status AS text[]), CAST(:result_id AS bigint[]),
     CAST(:reason AS text[]), CAST(:detail AS text[]), CAST(:facts AS text[])
 ) AS o (message_id, status, result_id, reason, detail, facts)
 WHERE m.queue = :queue AND m.message_id = o.message_id

@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import cast
 
 from sqlalchemy import RowMapping, func, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.orders import Order, OrderItem
@@ -15,9 +16,9 @@ from app.schemas.orders import OrderCreate
 _LOCK = text("""
 WITH locked AS MATERIALIZED (
     SELECT id, price, stock_quantity FROM products
-    WHERE id = ANY (CAST(:product_ids AS int[])) ORDER BY id FOR NO KEY UPDATE
+    WHERE id = ANY (CAST(:product_ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE
 ), owners AS (
-    SELECT id, user_id FROM addresses WHERE id = ANY (CAST(:address_ids AS int[]))
+    SELECT id, user_id FROM addresses WHERE id = ANY (CAST(:address_ids AS bigint[]))
 )
 SELECT
     ARRAY(SELECT id FROM locked ORDER BY id) AS products,
@@ -25,26 +26,31 @@ SELECT
     ARRAY(SELECT price FROM locked ORDER BY id) AS prices,
     ARRAY(SELECT id FROM owners ORDER BY id) AS addresses,
     ARRAY(SELECT user_id FROM owners ORDER BY id) AS owners,
-    ARRAY(SELECT id FROM users WHERE id = ANY (CAST(:user_ids AS int[]))) AS users,
+    ARRAY(SELECT id FROM users WHERE id = ANY (CAST(:user_ids AS bigint[]))) AS users,
     ARRAY(SELECT external_id FROM orders
         WHERE external_id = ANY (CAST(:external_ids AS text[]))) AS external_ids
 """)
 
 # Orders, lines, stock and ledger in one statement, for any number of orders. `nextval` gives each
-# order its id here, so that its lines can name it.
+# order its id here, so that its lines can name it. An address that was deleted a moment ago breaks the
+# foreign key.
 _ADD = text("""
 WITH numbered AS MATERIALIZED (
     SELECT nextval('orders_id_seq') AS id, o.* FROM unnest(
-        CAST(:user_ids AS int[]), CAST(:address_ids AS int[]),
+        CAST(:user_ids AS bigint[]), CAST(:address_ids AS bigint[]),
         CAST(:ordered_at AS timestamptz[]), CAST(:external_ids AS text[])
     ) WITH ORDINALITY AS o (user_id, address_id, ordered_at, external_id, number)
 ), lines AS MATERIALIZED (
     SELECT n.id AS order_id, l.product_id, l.quantity FROM unnest(
-        CAST(:numbers AS int[]), CAST(:product_ids AS int[]), CAST(:quantities AS int[])
+        CAST(:numbers AS int[]), CAST(:product_ids AS bigint[]), CAST(:quantities AS int[])
     ) AS l (number, product_id, quantity) JOIN numbered n USING (number)
 ), added AS (
-    INSERT INTO orders (id, user_id, delivery_address_id, ordered_at, external_id)
-    SELECT id, user_id, address_id, coalesce(ordered_at, now()), external_id FROM numbered
+    INSERT INTO orders
+        (id, user_id, delivery_address_id, delivery_address, ordered_at, external_id)
+    SELECT n.id, n.user_id, n.address_id, jsonb_build_object('street', a.street, 'city', a.city,
+        'state', a.state, 'zip_code', a.zip_code, 'country', a.country),
+        coalesce(n.ordered_at, now()), n.external_id
+    FROM numbered n LEFT JOIN addresses a ON a.id = n.address_id
     RETURNING *
 ), items AS (
     INSERT INTO order_items (order_id, product_id, quantity, unit_price)
@@ -59,7 +65,7 @@ WITH numbered AS MATERIALIZED (
     SELECT product_id, order_id, 'order', -quantity FROM lines
 )
 SELECT * FROM added ORDER BY id
-""")
+""").columns(delivery_address=JSONB)
 
 _RESTOCK = text("""
 WITH lines AS (

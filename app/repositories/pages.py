@@ -8,6 +8,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.base import Base, Counted
+from app.repositories.row_counts import kept_total
 
 # OFFSET reads all that it skips. So it skips ids in an index, from the nearer end, and only the
 # page's own rows are fetched. The ids are an array, because the planner would join a subquery.
@@ -27,10 +28,6 @@ FROM total LEFT JOIN {table} page ON page.id = ANY (ARRAY (SELECT id FROM ids))
 ORDER BY page.id
 """
 
-# `count(*)` of a whole table would read a whole index, so triggers keep the totals.
-_KEPT_TOTAL = (
-    "SELECT coalesce(sum(rows), 0)::bigint AS n FROM row_counts WHERE table_name = '{table}'"
-)
 _TOTAL = "SELECT count(*) AS n FROM {table} WHERE {condition}"
 
 
@@ -47,7 +44,7 @@ class Page(NamedTuple, Generic[M]):
 @cache
 def _statement(table: str, filters: tuple[str, ...]) -> TextClause:
     condition = " AND ".join(f"{name} = :{name}" for name in filters) or "true"
-    total = (_TOTAL if filters else _KEPT_TOTAL).format(table=table, condition=condition)
+    total = _TOTAL.format(table=table, condition=condition) if filters else kept_total(table)
     return text(_PAGE.format(table=table, condition=condition, total=total))
 
 

@@ -7,21 +7,21 @@ from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
 from app.schemas.orders import OrderStatus
-from app.schemas.types import INT4_MAX
+from app.schemas.types import ID_MAX
 
 # With 100 rows on each page, a page beyond this one would begin after the largest possible id.
-PAGE_MAX = INT4_MAX // 100
+PAGE_MAX = ID_MAX // 100
 
-_AN_ID = f"a whole number from 1 to {INT4_MAX}"
+_AN_ID = f"a whole number from 1 to {ID_MAX}"
 
 
 PathId = Annotated[
     int,
-    PathParameter(ge=1, le=INT4_MAX, description=_AN_ID, examples=[Example(value=1)]),
+    PathParameter(ge=1, le=ID_MAX, description=_AN_ID, examples=[Example(value=1)]),
 ]
 QueryId = Annotated[
     int | None,
-    QueryParameter(ge=1, le=INT4_MAX, description=_AN_ID, examples=[Example(value=1)]),
+    QueryParameter(ge=1, le=ID_MAX, description=_AN_ID, examples=[Example(value=1)]),
 ]
 Count = Annotated[
     int,

@@ -41,6 +41,16 @@ class AddressRead(View):
     updated_at: DateTimeOutput | None
 
 
+class DeliveryAddress(View):
+    """The address of an order as it was when the order was placed."""
+
+    street: SkipValidation[Street]
+    city: SkipValidation[City]
+    state: SkipValidation[State | None]
+    zip_code: SkipValidation[ZipCode | None]
+    country: SkipValidation[Country]
+
+
 class AddressList(View):
     addresses: list[AddressRead]
     total: Total

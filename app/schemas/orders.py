@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, SkipValidation, computed_field
 
+from app.schemas.addresses import DeliveryAddress
 from app.schemas.types import (
     WHOLE,
     Body,
@@ -69,6 +70,7 @@ class OrderRead(View):
 
 
 class OrderDetail(OrderRead):
+    delivery_address: DeliveryAddress
     items: list[OrderItemRead]
 
     @computed_field(examples=["39.80"])  # type: ignore[prop-decorator]

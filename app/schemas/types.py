@@ -17,7 +17,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-INT4_MAX = 2_147_483_647
+# Ids have 64 bits in the database. Outside they end where JavaScript and other readers of JSON, whose
+# numbers are floats, begin to confuse neighbours.
+ID_MAX = 2**53 - 1
 
 # PostgreSQL cannot store NUL in text. Lone surrogates need no rule: the JSON parser rejects them.
 _TEXT_PATTERN = r"^[^\u0000]*$"
@@ -44,7 +46,7 @@ Email = Annotated[str, StringConstraints(strict=True, max_length=254, pattern=_E
 
 def _to_int(value: Any) -> Any:
     """Turn 1.0 into 1: JSON has one type of number, and JSON Schema calls 1.0 an integer."""
-    if isinstance(value, float | Decimal) and 0 <= value <= INT4_MAX and value == int(value):
+    if isinstance(value, float | Decimal) and 0 <= value <= ID_MAX and value == int(value):
         return int(value)
     return value
 
@@ -53,7 +55,7 @@ def _to_int(value: Any) -> Any:
 # JSON schema under names that JSON Schema does not know.
 WHOLE = BeforeValidator(_to_int)
 # Ids are checked when they come in; what goes out is from the database and has no bounds to state.
-IdInput = Annotated[int, Field(strict=True, gt=0, le=INT4_MAX, examples=[1]), WHOLE]
+IdInput = Annotated[int, Field(strict=True, gt=0, le=ID_MAX, examples=[1]), WHOLE]
 IdOutput = Annotated[int, Field(examples=[1])]
 Total = Annotated[int, Field(examples=[1], description="the number of rows on all pages together")]
 Day = Annotated[date, Field(examples=["2025-12-16"])]

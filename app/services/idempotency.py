@@ -1,11 +1,8 @@
 from collections.abc import Awaitable, Callable
 
-from app.database import Database
 from app.errors import KeyReused
 from app.repositories.idempotency import IdempotencyRepository
 from app.services.after_commit import AfterCommit
-
-_CLEANING_SECONDS = 60
 
 
 class IdempotencyService:
@@ -31,14 +28,3 @@ class IdempotencyService:
             raise KeyReused
         self._after_commit.repeated(stored.created_at)
         return stored.answer.encode()
-
-
-class KeyCleaner:
-    """Deletes keys that are older than 24 hours."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def tick(self) -> None:
-        async with self._database.autocommit(_CLEANING_SECONDS) as connection:
-            await IdempotencyRepository(connection).forget_old()

@@ -1,5 +1,5 @@
 from collections.abc import AsyncIterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import structlog
 
@@ -69,12 +69,36 @@ class ReportService:
             report_date=day, created=part.created, reports_count=await self._reports.count(day)
         )
 
+    async def build_running_day(self) -> None:
+        """The orders of today so far. Without new ones, as at midnight, nothing is built."""
+        today = self.today()
+        day = (today, self._calendar.begins(today), self._calendar.ends(today))
+        if await self._reports.has_new_orders(*day):
+            await self.build(today)
+
     async def days_owed(self) -> list[date]:
-        """Yesterday, always, for orders that came late; and every ended day since the first start
-        whose run is not closed, whatever kept the clock from ringing."""
+        """Yesterday, always; every ended day since the first start whose run is not closed, whatever
+        kept the clock from ringing; and every day whose run was closed before its last order came.
+        """
         today = self.today()
         first = self._calendar.day_of(await self._reports.first_start())
-        closed = await self._reports.closed_days(first)
-        ended = [first + timedelta(days=n) for n in range((today - first).days)]
-        yesterday = today - timedelta(days=1)
-        return sorted({day for day in ended if day not in closed} | {yesterday})
+        dated = await self._days_of_late_orders(today)
+        closed = await self._reports.closed_days(min({first, *dated}))
+        ended = {first + timedelta(days=n) for n in range((today - first).days)}
+        if late := sorted(dated & closed):
+            log.info("orders came late for closed days", days=", ".join(map(str, late)))
+        return sorted(ended - closed | {today - timedelta(days=1), *late})
+
+    async def _days_of_late_orders(self, today: date) -> set[date]:
+        """And perhaps a day beside them, where midnight is in the middle of a quarter."""
+        quarters = await self._reports.late_quarters(self._calendar.begins(today))
+        ends = [quarter + timedelta(minutes=15, microseconds=-1) for quarter in quarters]
+        return {self._calendar.day_of(moment) for moment in (*quarters, *ends)}
+
+    async def now(self) -> datetime:
+        return await self._reports.now()
+
+    async def all_built(self, looked_at: datetime) -> None:
+        """The days that were owed at `looked_at` are built: no need to look for their late orders
+        again."""
+        await self._reports.late_orders_built(looked_at)

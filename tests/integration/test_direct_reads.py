@@ -125,7 +125,7 @@ async def test_the_first_of_two_headers_counts(
 async def test_rows_that_do_not_exist(
     paths: list[str], direct: httpx.AsyncClient, client: httpx.AsyncClient
 ) -> None:
-    for path in ("/users/2147483647", "/products/2147483647"):
+    for path in ("/users/9007199254740991", "/products/9007199254740991"):
         await both(direct, client, path, 404)
         await both(direct, client, path, 404, if_none_match="*")
 
@@ -148,9 +148,9 @@ async def test_without_a_database(
 
 @pytest.mark.parametrize(
     "path",
-    ["/users", "/users/0", "/users/01", "/users/+1", "/users/-1", "/users/1_0", "/users/2147483648",
+    ["/users", "/users/0", "/users/01", "/users/+1", "/users/-1", "/users/1_0", "/users/9007199254740992",
      "/users/1/", "//users/1", "/users/1/addresses", "/users/1?x=1", "/users/x", "/users/%D9%A1",
-     "/orders/1", "/users/1%0A", "/Users/1", "/users/99999999999"],
+     "/orders/1", "/users/1%0A", "/Users/1", "/users/99999999999999999"],
 )  # fmt: skip
 async def test_unusual_paths_are_left_to_litestar(path: str, direct: httpx.AsyncClient) -> None:
     assert (await direct.get(path)).status_code == ELSEWHERE

@@ -76,7 +76,7 @@ POISONS = {
         ORDER | {"items": [LINE, LINE | {"quantity": 0}]},
     ),
     "an id beyond the column": Poison(
-        "validation", "product_id", Queue.PRODUCT_UPDATE, {"product_id": 2**31}
+        "validation", "product_id", Queue.PRODUCT_UPDATE, {"product_id": 2**53}
     ),
     "an unknown status": Poison(
         "validation", "status", Queue.ORDER_UPDATE, {"order_id": 1, "status": "lost"}

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from app.schemas.addresses import AddressCreate, AddressUpdate
+from app.schemas.addresses import AddressCreate, AddressUpdate, DeliveryAddress
 from app.schemas.orders import OrderCreate, OrderDetail, OrderItemRead, OrderStatus
 from app.schemas.products import ProductCreate, ProductUpdate, ProductUpdateMessage
 from app.schemas.users import UserCreate, UserUpdate
 from harness.bodies import ADDRESS, LINE, ORDER, PRODUCT, USER, wrong_fields
 
-INT4_MAX = 2**31 - 1
+ID_MAX = 2**53 - 1
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_null_is_taken_for_optional_columns_only() -> None:
         assert wrong_fields(schema, {name: None}) == [name]
 
 
-@pytest.mark.parametrize("wrong", [0, -1, INT4_MAX + 1, 10**30, 1.5, "1", True, None, [1]])
+@pytest.mark.parametrize("wrong", [0, -1, ID_MAX + 1, 10**30, 1.5, "1", True, None, [1]])
 def test_what_is_not_an_id(wrong: Any) -> None:
     assert wrong_fields(ProductUpdateMessage, {"product_id": wrong}) == ["product_id"]
     assert wrong_fields(OrderCreate, ORDER | {"user_id": wrong}) == ["user_id"]
@@ -77,7 +77,7 @@ def test_bounds_of_numbers_and_lines() -> None:
     def order_of(*lines: Any) -> dict[str, Any]:
         return ORDER | {"items": list(lines)}
 
-    assert wrong_fields(ProductUpdateMessage, {"product_id": INT4_MAX}) == []
+    assert wrong_fields(ProductUpdateMessage, {"product_id": ID_MAX}) == []
     assert wrong_fields(ProductCreate, PRODUCT | {"stock_quantity": 10**9}) == []
     for stock in (-1, 10**9 + 1, 1.5, "5", True):
         assert wrong_fields(ProductCreate, PRODUCT | {"stock_quantity": stock}) == [
@@ -104,6 +104,9 @@ def test_the_total_of_an_order() -> None:
         id=1,
         user_id=1,
         delivery_address_id=1,
+        delivery_address=DeliveryAddress(
+            street="s", city="c", state=None, zip_code=None, country="c"
+        ),
         status=OrderStatus.PENDING,
         external_id=None,
         ordered_at=at,

@@ -11,12 +11,12 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from app.container import Container
 from app.rest.errors import send_error
 from app.rest.etags import etag, matches
-from app.schemas.types import INT4_MAX
+from app.schemas.types import ID_MAX
 from app.services.products import PRODUCT
 from app.services.users import USER
 
 Read = Callable[[int], Awaitable[bytes]]
-_USUAL = re.compile(r"(/users/|/products/)([1-9]\d{0,9})", re.ASCII)
+_USUAL = re.compile(r"(/users/|/products/)([1-9]\d{0,15})", re.ASCII)
 
 
 class FastPath:
@@ -30,7 +30,7 @@ class FastPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and scope["method"] == "GET":
             found = None if scope["query_string"] else _USUAL.fullmatch(scope["path"])
-            if found and (identity := int(found[2])) <= INT4_MAX:
+            if found and (identity := int(found[2])) <= ID_MAX:
                 return await self._respond(found[1], identity, scope, receive, send)
         await self._app(scope, receive, send)
 
