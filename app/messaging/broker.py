@@ -1,9 +1,10 @@
 """The contract of a message broker. RabbitMQ and Valkey streams implement it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 from app.schemas.messages import Queue
 
@@ -22,7 +23,8 @@ class Delivery:
     redelivered: bool
     reply_to: str
     correlation_id: str
-    headers: Mapping[str, object] = field(default_factory=dict)
+    # The broker's own form of it, with all properties and headers.
+    original: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,24 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message in `<queue>.dead`. It stays there until `remove` is called."""
+    """A message in `<queue>.dead`. `properties` are those that its sender set, `headers` the
+    sender's and ours. It stays there until `remove` is called, which raises Unavailable."""
 
     message_id: str
     body: bytes
+    properties: Mapping[str, str]
     headers: Mapping[str, str]
+    original: Any
     remove: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """`letters` are oldest first, `count` of them at most: those that come later are not among
+    them. Only a page of them is in memory. Raises Unavailable."""
+
+    count: int
+    letters: AsyncIterator[DeadLetter]
 
 
 # Returns when the delivery may be acknowledged; while it has not, the delivery is held.
@@ -55,6 +69,9 @@ ReplyReceiver = Callable[[bytes], None]
 class Broker(ABC):
     """Consumers and the publisher have a connection each: a blocked publisher must not hold up
     acknowledgements."""
+
+    place: str
+    """Where it is, for people."""
 
     @abstractmethod
     def consuming(
@@ -79,10 +96,18 @@ class Broker(ABC):
         Raises Unavailable."""
 
     @abstractmethod
-    def dead_letters(
-        self, queue: Queue, most: int
-    ) -> AbstractAsyncContextManager[Sequence[DeadLetter]]:
-        """At most `most` messages of `<queue>.dead`, oldest first. Raises Unavailable."""
+    async def bury(self, delivery: Delivery, why: Mapping[str, str]) -> None:
+        """Publish the delivery into `<queue>.dead`, with the body, properties and headers that it
+        has, and `why` beside its headers. Raises Unavailable, as `publish` does."""
+
+    @abstractmethod
+    def dead_letters(self, queue: Queue) -> AbstractAsyncContextManager[DeadLetters]:
+        """What `<queue>.dead` holds now. Raises Unavailable."""
+
+    @abstractmethod
+    async def retry(self, queue: Queue, letter: DeadLetter) -> None:
+        """Publish the letter as its sender did. A letter without a message id gets one. Raises
+        Unavailable, as `publish` does."""
 
     @abstractmethod
     async def ping(self) -> None:

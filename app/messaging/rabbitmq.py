@@ -2,29 +2,32 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import AMQPError
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
 
 from app.errors import Unavailable
-from app.messaging.amqp import accept_any_properties, explain, shortened
+from app.messaging.amqp import explain, shortened
 from app.messaging.broker import (
     PUBLISH_SECONDS,
     Broker,
     DeadLetter,
+    DeadLetters,
     Delivery,
     Outgoing,
     Receiver,
     ReplyReceiver,
 )
+from app.messaging.properties import Repeated, accept_any_properties, dead_wire, retried_wire
 from app.runtime.cancellation import is_our_end
 from app.schemas.messages import CONSUMED, Queue
 
@@ -35,6 +38,10 @@ _log = logging.getLogger("faststream.rabbit")
 _FAILURES = (AMQPError, OSError, RuntimeError, asyncio.CancelledError)
 _GRACE_SECONDS = 8
 _HEARTBEAT_SECONDS = 10
+_SHOWN = (
+    *("content_type", "content_encoding", "priority", "correlation_id", "reply_to"),
+    *("timestamp", "type", "app_id"),
+)
 _ALL_QUEUES = (*Queue, *(queue.dead for queue in CONSUMED))
 
 
@@ -74,6 +81,9 @@ class RabbitMQ(Broker):
         # The client library's default is 60 s, and it gives a hung server three times as long.
         self._url = f"{url}?heartbeat={_HEARTBEAT_SECONDS}"
         self._host = url.rpartition("@")[2]
+        address, _, vhost = self._host.rpartition("/")
+        self.place = f"RabbitMQ at {address}, vhost {unquote(vhost)}"
+        self._user = unquote(urlsplit(url).username or "")
         self._publisher = RabbitBroker(
             self._url,
             default_channel=Channel(on_return_raises=True),
@@ -138,19 +148,22 @@ class RabbitMQ(Broker):
             self._declared = True
 
     async def publish(self, message: Outgoing) -> None:
+        await self._publish(
+            message.queue,
+            message.body,
+            message_id=shortened(message.message_id),
+            headers=dict(message.headers),
+            reply_to=message.reply_to,
+            content_type=shortened(message.content_type),
+            persist=True,
+        )
+
+    async def _publish(self, queue: str, message: bytes | Repeated, **properties: Any) -> None:
         if not self._declared:
             await self._declare_all()
         try:
             async with self._within(PUBLISH_SECONDS):
-                await self._publisher.publish(
-                    message.body,
-                    queue=message.queue,
-                    message_id=shortened(message.message_id),
-                    headers=dict(message.headers),
-                    reply_to=message.reply_to,
-                    content_type=shortened(message.content_type),
-                    persist=True,
-                )
+                await self._publisher.publish(message, queue=queue, **properties)
         except Unavailable:
             self._declared = False  # the queue may have been deleted: declare it again next time
             raise
@@ -190,17 +203,50 @@ class RabbitMQ(Broker):
         finally:
             await _stop(listener, PUBLISH_SECONDS)
 
+    async def bury(self, delivery: Delivery, why: Mapping[str, str]) -> None:
+        wire = dead_wire(delivery.original.wire, why)
+        await self._publish(delivery.queue.dead, Repeated(delivery.body, wire))
+
+    async def retry(self, queue: Queue, letter: DeadLetter) -> None:
+        wire = retried_wire(letter.original.wire, uuid4().hex, self._user)
+        await self._publish(queue, Repeated(letter.body, wire))
+
     @asynccontextmanager
-    async def dead_letters(self, queue: Queue, most: int) -> AsyncIterator[Sequence[DeadLetter]]:
+    async def dead_letters(self, queue: Queue) -> AsyncIterator[DeadLetters]:
         await self._declare_all()
+        async with self._within(PUBLISH_SECONDS):
+            connection = await aio_pika.connect(self._url, timeout=PUBLISH_SECONDS)
         # When its connection closes, each message that was not removed returns to its old place.
-        async with await aio_pika.connect(self._url, timeout=PUBLISH_SECONDS) as connection:
-            channel = await connection.channel()
-            dead = await channel.get_queue(queue.dead, ensure=False)
-            letters: list[DeadLetter] = []
-            while len(letters) < most and (message := await dead.get(fail=False)):
-                letters.append(_dead_letter(message))
-            yield letters
+        async with connection:
+            async with self._within(PUBLISH_SECONDS):
+                channel = await connection.channel()
+                dead = await channel.declare_queue(queue.dead, passive=True)
+            # A retried message may die again meanwhile: without a count there would be no end.
+            count = dead.declaration_result.message_count or 0
+            yield DeadLetters(count, self._letters(dead, count))
+
+    async def _letters(self, dead: AbstractQueue, count: int) -> AsyncIterator[DeadLetter]:
+        for _ in range(count):
+            async with self._within(PUBLISH_SECONDS):
+                message = await dead.get(fail=False)
+            if message is None:
+                return
+            yield self._dead_letter(message)
+
+    def _dead_letter(self, message: AbstractIncomingMessage) -> DeadLetter:
+        async def remove() -> None:
+            async with self._within(PUBLISH_SECONDS):
+                await message.ack()
+
+        properties = {name: getattr(message, name) for name in _SHOWN}
+        return DeadLetter(
+            message_id=message.message_id or "",
+            body=message.body,
+            properties={name: str(value) for name, value in properties.items() if value},
+            headers={name: str(value) for name, value in message.headers.items()},
+            original=message.headers,
+            remove=remove,
+        )
 
     async def ping(self) -> None:
         async with self._within(1), self._connecting:
@@ -223,15 +269,6 @@ class RabbitMQ(Broker):
         await _stop(self._publisher, PUBLISH_SECONDS)
 
 
-def _dead_letter(message: AbstractIncomingMessage) -> DeadLetter:
-    return DeadLetter(
-        message_id=message.message_id or "",
-        body=message.body,
-        headers={k: str(v) for k, v in message.headers.items() if k.startswith("x-")},
-        remove=message.ack,
-    )
-
-
 def _delivery(queue: Queue, message: RabbitMessage) -> Delivery:
     raw = message.raw_message  # FastStream invents ids where the sender set none
     return Delivery(
@@ -241,5 +278,5 @@ def _delivery(queue: Queue, message: RabbitMessage) -> Delivery:
         redelivered=bool(raw.redelivered),
         reply_to=raw.reply_to or "",
         correlation_id=raw.correlation_id or "",
-        headers=raw.headers,
+        original=raw.headers,
     )
