@@ -14,8 +14,10 @@ class MessageController(Controller):
     tags = ["messages"]
 
     @get("/", summary="What became of a message with any id", responses=error_responses(404, 422))
-    async def find(self, messages: Injected[MessageService], id: MessageIdQuery) -> MessageRead:
-        return await messages.read(id)
+    async def find(
+        self, messages: Injected[MessageService], id: MessageIdQuery = None
+    ) -> MessageRead:
+        return await messages.read(id or "")
 
     # `path`, because an id may contain slashes. Litestar puts another one in front.
     @get(

@@ -195,7 +195,7 @@ def retried_wire(dead: Wire, message_id: str, user: str) -> Wire:
             wire["expiration"] = _short(value[5:].decode())
         elif text == USER_ID and value[5:] == user.encode():
             wire["user_id"] = _short(user)
-        elif name := restored(text):
+        elif (name := restored(text)) is not None:
             headers.append((_renamed(key, name), value))
     return _persistent(wire, headers, {"expiration", "user_id"} & wire.keys())
 

@@ -207,7 +207,7 @@ class Streams(Broker):
 
     async def retry(self, queue: Queue, letter: DeadLetter) -> None:
         names = {name: restored(name) for name in letter.original}
-        headers = {new: letter.original[name] for name, new in names.items() if new}
+        headers = {new: letter.original[name] for name, new in names.items() if new is not None}
         if not headers.get("message_id"):
             headers["message_id"] = uuid4().hex
         await self._publish(queue, letter.body, headers)

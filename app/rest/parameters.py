@@ -59,7 +59,7 @@ _MESSAGE_ID: dict[str, Any] = {
 }
 MessageId = Annotated[str, PathParameter(**_MESSAGE_ID)]
 # Clients and proxies change some paths: they merge `//` and resolve `..`.
-MessageIdQuery = Annotated[str, QueryParameter(**_MESSAGE_ID)]
+MessageIdQuery = Annotated[str | None, QueryParameter(**_MESSAGE_ID)]
 # The headers have no examples: Swagger UI would send them with every request.
 # Documented here, but checked in idempotency.py.
 KEY_PATTERN = "^[!-~]{1,255}$"
