@@ -22,7 +22,7 @@ from app.errors import Poison, Refusal, Unavailable
 from app.messaging.broker import Delivery
 from app.metrics import MESSAGES
 from app.runtime.micro_batcher import MicroBatcher
-from app.schemas.messages import OWN_QUEUES, MessageKey, MessageRead, MessageStatus, Queue
+from app.schemas.messages import OWN_QUEUES, MessageKey, MessageRead, MessageStatus
 from app.unit_of_work import UnitOfWork
 
 log = structlog.get_logger(__name__)

@@ -4,6 +4,7 @@ a stream, and is deleted when it is acknowledged."""
 import asyncio
 import json
 import logging
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -60,12 +61,41 @@ async def _within(seconds: float) -> AsyncIterator[None]:
         raise Unavailable(f"the queues do not answer: {error!r}") from error
 
 
+class _Envelope(BinaryMessageFormatV1):
+    """Bytes of a header that are not UTF-8 cost that header, and not the message id beside it. If
+    the headers are out of joint, the whole is the body: without its id, a repeat would act twice.
+    """
+
+    @classmethod
+    def parse(cls, data: bytes) -> tuple[bytes, dict[str, Any]]:
+        if not data.startswith(cls.IDENTITY_HEADER):
+            return super().parse(data)
+        try:
+            return _parts(data)
+        except (struct.error, ValueError):
+            return data, {}
+
+
+def _parts(data: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Raises ValueError or struct.error if the lengths do not fit."""
+    version, at, body_at = struct.unpack_from(">HII", data, len(_Envelope.IDENTITY_HEADER))
+    (count,) = struct.unpack_from(">H", data, at)
+    texts, at = [], at + 2
+    for _ in range(2 * count):
+        (length,) = struct.unpack_from(">H", data, at)
+        texts.append(data[at + 2 : at + 2 + length].decode(errors="backslashreplace"))
+        at += 2 + length
+    if version != 1 or at != body_at:
+        raise ValueError
+    return data[body_at:], dict(zip(texts[::2], texts[1::2], strict=True))
+
+
 class Streams(Broker):
     def __init__(self, url: str) -> None:
         self._url = url
         parts = urlsplit(url)
         self.place = f"streams at {parts.hostname}:{parts.port}, database {parts.path[1:]}"
-        self._publisher = RedisBroker(url, logger=_log)
+        self._publisher = RedisBroker(url, logger=_log, message_format=_Envelope)
         self._publishing = asyncio.Semaphore(16)  # the publisher's pool fails beyond its limit
         self._client: Redis = Redis.from_url(url, socket_timeout=PUBLISH_SECONDS)
         self._acks = MicroBatcher(self._acknowledge, most=1000)
@@ -97,7 +127,14 @@ class Streams(Broker):
             await consumer.stop()
 
     def _listener(self, **options: Any) -> RedisBroker:
-        return RedisBroker(self._url, decoder=_undecoded, apply_types=False, logger=_log, **options)
+        return RedisBroker(
+            self._url,
+            decoder=_undecoded,
+            apply_types=False,
+            logger=_log,
+            message_format=_Envelope,
+            **options,
+        )
 
     async def _create_group(self, queue: Queue) -> None:
         try:
@@ -231,7 +268,7 @@ class Streams(Broker):
             after = f"({page[-1][0].decode()}"
 
     def _dead_letter(self, queue: Queue, entry: bytes, fields: Mapping[bytes, bytes]) -> DeadLetter:
-        body, headers = BinaryMessageFormatV1.parse(fields.get(bDATA_KEY, b""))
+        body, headers = _Envelope.parse(fields.get(bDATA_KEY, b""))
 
         async def remove() -> None:
             async with _within(PUBLISH_SECONDS):

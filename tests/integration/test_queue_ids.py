@@ -141,6 +141,36 @@ async def test_a_message_from_before_there_were_fingerprints_is_known_by_its_id(
 
 
 @pytest.mark.usefixtures("consumers")
+async def test_a_header_that_is_not_text_does_not_cost_the_message_id(
+    transport: str, queues: QueueClient, outcome: Outcome, client: httpx.AsyncClient
+) -> None:
+    if transport == "rabbitmq":
+        pytest.skip("its own are in test_rabbitmq_properties.py")
+    odd: Any = {b"\xff": b"\xfe", "other": b"\xff"}
+    for _ in range(2):
+        await queues.send(Queue.PRODUCT, PRODUCT, "id", headers=odd)
+    assert (await outcome("id"))["status"] == "applied"
+    await queues.send(Queue.PRODUCT, PRODUCT | {"sku": "next"}, "next")
+    await outcome("next")
+    assert (await client.get("/products")).json()["total"] == 2
+    assert await queues.count(Queue.PRODUCT.dead) == 0
+
+
+@pytest.mark.usefixtures("consumers")
+async def test_headers_that_a_client_has_written_too_short_do_not_make_a_message_without_id(
+    transport: str, queues: QueueClient, client: httpx.AsyncClient
+) -> None:
+    """FastStream's client writes the number of characters, not of bytes: what follows is lost."""
+    if transport == "rabbitmq":
+        pytest.skip("only streams have such headers")
+    for value in ("ж", "жж", "жжж"):
+        body = PRODUCT | {"sku": value}
+        await queues.send(Queue.PRODUCT, body, "id", headers={"odd": value, "more": "\0" * 9})
+        assert await _reason(queues, Queue.PRODUCT) == "decode"
+    assert (await client.get("/products")).json()["total"] == 0
+
+
+@pytest.mark.usefixtures("consumers")
 @pytest.mark.parametrize("own", ["order", "order.dead", "report", "report.dead", "taskiq"])
 async def test_a_reply_to_a_queue_of_the_service_is_not_sent(
     own: str, queues: QueueClient, outcome: Outcome, transport: str
