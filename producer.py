@@ -30,7 +30,7 @@ from app.client.stack import running_stack
 from app.errors import Unavailable
 from app.messaging.broker import Outgoing
 from app.schemas.addresses import AddressCreate
-from app.schemas.messages import MessageRead, MessageStatus, Queue
+from app.schemas.messages import ID_REUSED, MessageRead, MessageStatus, Queue
 from app.schemas.orders import OrderCreate, OrderLine
 from app.schemas.products import ProductCreate
 from app.schemas.users import UserCreate
@@ -40,6 +40,8 @@ SAMPLE_USER = UserCreate(username="sample_user", email="sample_user@example.com"
 SAMPLE_ADDRESS = AddressCreate(street="Obere Str. 57", city="Berlin", country="Germany")
 SAMPLE_PRODUCTS = {"Tea": "9.90", "Coffee": "14.50", "Teapot": "39.00", "Cup": "6.25", "Honey": "7"}
 SAMPLE_ORDERS = ({"Tea": 2, "Teapot": 1}, {"Coffee": 3}, {"Tea": 1, "Cup": 4, "Honey": 2})
+# The outcome of a row whose message id has come before with another content.
+CHANGED = "dead (changed since it was loaded)"
 console = Console(markup=False, highlight=False)
 
 
@@ -143,6 +145,11 @@ class Load:
         for name, counts in tally.items():
             found = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
             console.print(f"{name:10} {found or 'none'}")
+        if any(CHANGED in counts for counts in tally.values()):
+            console.print(
+                "Rows that changed since they were loaded are not loaded again. Change products and "
+                "orders over HTTP, or with messages to product_update and order_update."
+            )
         return not any("dead" in outcome for counts in tally.values() for outcome in counts)
 
     async def _load_users(self) -> AsyncIterator[str]:
@@ -204,6 +211,8 @@ class Load:
                 f"no reply to {message.message_id}: is a worker running? Nothing is lost: the "
                 "messages stay in the queue, and the same command continues from there"
             )
+        if outcome.reason == ID_REUSED:
+            return CHANGED
         if outcome.status is not MessageStatus.APPLIED:
             return f"{outcome.status} ({outcome.reason})"
         finished = (outcome.finished_at or outcome.first_seen_at).replace(tzinfo=UTC)

@@ -1,7 +1,5 @@
-"""Publish a message without a message id, as RabbitMQ's management page does.
-
-Client libraries add an id to every message, so this speaks AMQP by itself.
-"""
+"""Publish what client libraries do not: a message without a message id, as RabbitMQ's management
+page does, or with properties of any bytes. So this speaks AMQP by itself."""
 
 import io
 import socket
@@ -63,6 +61,12 @@ def publish_bare(url: str, queue: str, body: bytes, reply_to: str = "") -> None:
     properties = Basic.Properties(
         content_type="application/json", delivery_mode=2, reply_to=reply_to or None
     )
+    publish_properties(url, queue, body, properties)
+
+
+def publish_properties(url: str, queue: str, body: bytes, properties: Basic.Properties) -> None:
+    """Return once the broker has confirmed the message. `properties` may marshal to any bytes.
+    Raises AssertionError if the broker refuses it."""
     with _connected(url) as wire:
         wire.call(1, Channel.Open(), Channel.OpenOk)
         wire.call(1, Confirm.Select(), Confirm.SelectOk)

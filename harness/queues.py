@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +23,8 @@ class Sent:
     body: bytes
     message_id: str | None = None
     reply_to: str = ""
+    correlation_id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Received:
     body: bytes
     headers: Mapping[str, Any]
     message_id: str | None
+    reply_to: str | None = None
+    correlation_id: str | None = None
 
     @property
     def json(self) -> Any:
@@ -42,10 +46,17 @@ def as_bytes(body: Any) -> bytes:
 
 class QueueClient(ABC):
     async def send(
-        self, queue: str, body: Any, message_id: str | None = None, reply_to: str = ""
+        self,
+        queue: str,
+        body: Any,
+        message_id: str | None = None,
+        reply_to: str = "",
+        correlation_id: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Send bytes as they are and anything else as JSON; None leaves the message without id."""
-        await self._send(queue, Sent(as_bytes(body), message_id, reply_to))
+        sent = Sent(as_bytes(body), message_id, reply_to, correlation_id, headers or {})
+        await self._send(queue, sent)
 
     async def take(self, queue: str, seconds: float = 10) -> Received:
         """Wait for a message and take it out of the queue."""
@@ -92,6 +103,8 @@ class RabbitMQClient(QueueClient):
                 message.body,
                 message_id=message.message_id,
                 reply_to=message.reply_to or None,
+                correlation_id=message.correlation_id or None,
+                headers=dict(message.headers),
                 content_type="application/json",
                 delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             ),
@@ -103,7 +116,13 @@ class RabbitMQClient(QueueClient):
         message = await (await self._channel.get_queue(queue)).get(no_ack=True, fail=False)
         if message is None:
             return None
-        return Received(message.body, message.headers, message.message_id)
+        return Received(
+            message.body,
+            message.headers,
+            message.message_id,
+            message.reply_to,
+            message.correlation_id,
+        )
 
     async def count(self, queue: str) -> int:
         declared = await self._channel.declare_queue(queue, durable=True)
@@ -135,12 +154,14 @@ class StreamsClient(QueueClient):
         self._listening: list[asyncio.Task[None]] = []
 
     async def _send(self, queue: str, message: Sent) -> None:
-        headers = {"message_id": message.message_id} if message.message_id else {}
+        headers = dict(message.headers)
+        if message.message_id:
+            headers["message_id"] = message.message_id
         envelope = await BinaryMessageFormatV1.encode(
             message=message.body,
             reply_to=message.reply_to,
             headers=headers,
-            correlation_id=uuid4().hex,
+            correlation_id=message.correlation_id or uuid4().hex,
         )
         await self._redis.xadd(queue, {"__data__": envelope})
 
@@ -149,7 +170,13 @@ class StreamsClient(QueueClient):
         for entry, fields in entries:
             await self._redis.xdel(queue, entry)
             body, headers = BinaryMessageFormatV1.parse(fields[b"__data__"])
-            return Received(body, headers, headers.get("message_id"))
+            return Received(
+                body,
+                headers,
+                headers.get("message_id"),
+                headers.get("reply_to"),
+                headers.get("correlation_id"),
+            )
         return None
 
     async def count(self, queue: str) -> int:

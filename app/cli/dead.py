@@ -1,15 +1,16 @@
 """`dead`: look at the messages that could not be applied, send them again or drop them."""
 
 import json
-import uuid
 
 from app.client.errors import CliError
 from app.client.stack import running_stack
 from app.errors import Unavailable
-from app.messaging.broker import Broker, DeadLetter, Outgoing
+from app.messaging.broker import Broker, DeadLetter
 from app.messaging.opening import open_broker
 from app.schemas.messages import Queue
 from app.settings import Settings
+
+_DONE = {"list": "listed", "show": "shown", "retry": "sent again", "drop": "dropped"}
 
 
 async def run(settings: Settings, action: str, queue: Queue, wanted: str | None) -> None:
@@ -18,8 +19,9 @@ async def run(settings: Settings, action: str, queue: Queue, wanted: str | None)
     if action != "list" and wanted is None:
         raise SystemExit(f"which message? dead {action} {queue} MESSAGE, or `all`")
     try:
-        broker = open_broker(running_stack(settings))
+        broker = open_broker(_located(running_stack(settings)))
         try:
+            print(f"{queue.dead} on {broker.place}")
             await _act_on_all(broker, action, queue, "all" if action == "list" else wanted)
         finally:
             await broker.close()
@@ -27,17 +29,29 @@ async def run(settings: Settings, action: str, queue: Queue, wanted: str | None)
         raise SystemExit(f"dead: {error}") from None
 
 
+def _located(settings: Settings) -> Settings:
+    """Raises CliError rather than act on whatever broker this machine has at the default port."""
+    uses_streams = settings.queue_transport == "streams"
+    host = settings.redis_host if uses_streams else settings.rabbitmq_host
+    if not host and not settings.has_database:
+        variable = "REDIS_HOST" if uses_streams else "RABBITMQ_HOST"
+        raise CliError(f"which broker? Set {variable}, or start the service with `python main.py`")
+    return settings
+
+
 async def _act_on_all(broker: Broker, action: str, queue: Queue, wanted: str | None) -> None:
-    async with broker.dead_letters(queue, most=1000) as letters:
-        chosen = [
-            (number, letter)
-            for number, letter in enumerate(letters, 1)
-            if wanted in (letter.message_id, str(number), "all")
-        ]
-        for number, letter in chosen:
-            _print(number, letter)
-            await _act(broker, action, queue, letter)
-    print(f"{len(chosen)} of {len(letters)} in {queue.dead}")
+    done = 0
+    async with broker.dead_letters(queue) as dead:
+        try:
+            number = 0
+            async for letter in dead.letters:
+                number += 1
+                if wanted in (letter.message_id, str(number), "all"):
+                    _print(number, letter)
+                    await _act(broker, action, queue, letter)
+                    done += 1
+        finally:  # also if the broker goes away in the middle
+            print(f"{done} of {dead.count} in {queue.dead} {_DONE[action]}")
 
 
 def _print(number: int, letter: DeadLetter) -> None:
@@ -48,9 +62,10 @@ def _print(number: int, letter: DeadLetter) -> None:
 
 async def _act(broker: Broker, action: str, queue: Queue, letter: DeadLetter) -> None:
     if action == "show":
-        print(json.dumps(dict(letter.headers), indent=2), repr(letter.body), sep="\n")
+        described = {"properties": dict(letter.properties), "headers": dict(letter.headers)}
+        print(json.dumps(described, indent=2), repr(letter.body), sep="\n")
     if action == "retry":
         # Confirmed before the letter is removed; a failure in between leaves both, not none.
-        await broker.publish(Outgoing(queue, letter.body, letter.message_id or uuid.uuid4().hex))
+        await broker.retry(queue, letter)
     if action in ("retry", "drop"):
         await letter.remove()

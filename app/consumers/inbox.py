@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.consumers.handlers import Effect
-from app.consumers.parsing import is_usable
+from app.consumers.parsing import fingerprint, is_usable
 from app.container import Container
 from app.errors import Poison, Refusal, Unavailable
 from app.messaging.broker import Delivery
-from app.schemas.messages import MessageRead, MessageStatus
+from app.schemas.messages import ID_REUSED, MessageKey, MessageRead, MessageStatus
 
 MOST_ATTEMPTS = 5
 WORK_SECONDS = 10
@@ -41,37 +41,56 @@ class Inbox(ABC):
     async def count_failure(self, error: Exception) -> None:
         """Count an unexpected error. Raises Poison when it has happened too often."""
 
+    def _dead(self, poison: Poison) -> MessageRead:
+        return self._outcome(MessageStatus.DEAD, reason=poison.reason, detail=poison.detail)
+
+    def _outcome(self, status: MessageStatus, **fields: Any) -> MessageRead:
+        """An outcome that is recorded nowhere."""
+        return MessageRead(
+            message_id=self._delivery.message_id or "",
+            queue=self._delivery.queue,
+            status=status,
+            first_seen_at=datetime.now(UTC),
+            **fields,
+        )
+
 
 class RecordedInbox(Inbox):
     """Keeps the outcome in the transaction of the effect, so that a message acts once."""
 
+    def __init__(self, container: Container, delivery: Delivery) -> None:
+        super().__init__(container, delivery)
+        body = fingerprint(delivery.body)
+        self.key = MessageKey(delivery.queue, delivery.message_id or "", body)
+
     async def apply(self, effect: Effect, body: BaseModel, limiter: Limiter) -> MessageRead:
         try:
             async with self._container.unit_of_work(WORK_SECONDS, limiter) as uow:
-                return await uow.messages.apply(*self._key, partial(effect, uow, body))
+                return await uow.messages.apply(self.key, partial(effect, uow, body))
         except Refusal as refusal:
             # What the effect has done is rolled back, so its outcome needs another transaction.
             async with self._container.unit_of_work(WORK_SECONDS) as uow:
-                return await uow.messages.reject(*self._key, refusal)
+                return await uow.messages.reject(self.key, refusal)
 
     async def bury(self, poison: Poison) -> MessageRead:
-        async with self._container.unit_of_work(WORK_SECONDS) as uow:
-            return await uow.messages.bury(*self._key, poison.reason, poison.detail)
+        if poison.reason == ID_REUSED:
+            return self._dead(poison)  # the outcome of the first body stays
+        try:
+            async with self._container.unit_of_work(WORK_SECONDS) as uow:
+                return await uow.messages.bury(self.key, poison.reason, poison.detail)
+        except Poison:  # it is dead for a reason of its own, and its id belongs to another body
+            return self._dead(poison)
 
     async def count_failure(self, error: Exception) -> None:
         """In the database, so that the attempts before a restart count too."""
         kind = type(error).__name__
         try:
             async with self._container.unit_of_work(WORK_SECONDS) as uow:
-                attempts = await uow.messages.count_failure(*self._key, kind)
+                attempts = await uow.messages.count_failure(self.key, kind)
         except Unavailable:
             return
         if attempts >= MOST_ATTEMPTS:
             raise Poison("failure", kind) from error
-
-    @property
-    def _key(self) -> tuple[Any, str]:
-        return self._delivery.queue, self._delivery.message_id or ""
 
 
 class AnonymousInbox(Inbox):
@@ -87,20 +106,10 @@ class AnonymousInbox(Inbox):
         return self._outcome(MessageStatus.APPLIED, result_id=result_id)
 
     async def bury(self, poison: Poison) -> MessageRead:
-        why = {"reason": poison.reason, "detail": poison.detail}
-        return self._outcome(MessageStatus.DEAD, **why)
+        return self._dead(poison)
 
     async def count_failure(self, error: Exception) -> None:
         raise Poison("failure", type(error).__name__) from error
-
-    def _outcome(self, status: MessageStatus, **fields: Any) -> MessageRead:
-        return MessageRead(
-            message_id=self._delivery.message_id or "",
-            queue=self._delivery.queue,
-            status=status,
-            first_seen_at=datetime.now(UTC),
-            **fields,
-        )
 
 
 def inbox_of(container: Container, delivery: Delivery) -> Inbox:

@@ -19,10 +19,10 @@ from app.consumers.parsing import parse
 from app.consumers.retry import retry_until_available
 from app.container import Container
 from app.errors import Poison, Refusal, Unavailable
-from app.messaging.broker import Delivery, Outgoing
+from app.messaging.broker import Delivery
 from app.metrics import MESSAGES
 from app.runtime.micro_batcher import MicroBatcher
-from app.schemas.messages import MessageRead, MessageStatus, Queue
+from app.schemas.messages import OWN_QUEUES, MessageKey, MessageRead, MessageStatus
 from app.unit_of_work import UnitOfWork
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ class Pipeline:
         self._container = container
         self._limiter = asyncio.Semaphore(container.settings.worker_concurrency)
         self._batchers = {
-            queue: MicroBatcher(partial(self._apply_batch, queue, handler.batch_effect), BATCH)
+            queue: MicroBatcher(partial(self._apply_batch, handler.batch_effect), BATCH)
             for queue, handler in HANDLERS.items()
             if handler.batch_effect
         }
@@ -44,7 +44,9 @@ class Pipeline:
             outcome = await self._settle(delivery)
             self._container.failpoints.reach("consumer.before_ack")
             MESSAGES.labels(delivery.queue, outcome.status).inc()
-            if delivery.reply_to:
+            if delivery.reply_to in OWN_QUEUES:
+                log.warning("no reply to a queue of the service", reply_to=delivery.reply_to)
+            elif delivery.reply_to:
                 # Last, when the outcome stands: a lost reply loses nothing else.
                 await self._container.broker.reply(delivery, outcome.model_dump_json().encode())
 
@@ -66,40 +68,50 @@ class Pipeline:
         self, handler: Handler, delivery: Delivery, body: BaseModel, inbox: Inbox
     ) -> MessageRead:
         if handler.batch_effect and isinstance(inbox, RecordedInbox):
-            submitted = self._batchers[delivery.queue].submit((delivery.message_id or "", body))
+            submitted = self._batchers[delivery.queue].submit((inbox.key, body))
             if outcome := await submitted:
                 return outcome
         return await inbox.apply(handler.effect, body, self._limiter)
 
     async def _apply_batch(
-        self, queue: Queue, effect: BatchEffect, messages: Sequence[tuple[str, BaseModel]]
+        self, effect: BatchEffect, messages: Sequence[tuple[MessageKey, BaseModel]]
     ) -> Sequence[MessageRead | None]:
         """Many messages in one transaction. None for those that must be tried alone: repeats of
-        settled ones, or all of them if one makes the transaction fail."""
-        bodies = dict(messages)
+        settled ones, other bodies with the id of an earlier message, or all of them if one makes
+        the transaction fail."""
+        firsts: dict[str, MessageKey] = {}
+        for key, _ in messages:
+            firsts.setdefault(key.message_id, key)
+        bodies = {key.message_id: body for key, body in messages if firsts[key.message_id] == key}
 
         async def effects(uow: UnitOfWork, ids: Sequence[str]) -> Sequence[int | Refusal]:
             return await effect(uow, [bodies[id] for id in ids])
 
         try:
             async with self._container.unit_of_work(WORK_SECONDS) as uow:
-                outcomes = await uow.messages.apply_all(queue, list(bodies), partial(effects, uow))
+                outcomes = await uow.messages.apply_all(
+                    list(firsts.values()), partial(effects, uow)
+                )
         except Unavailable:
             raise
         except Exception as error:
             log.warning("messages are tried one by one", count=len(messages), error=repr(error))
             return [None] * len(messages)
-        return [outcomes.get(message_id) for message_id, _ in messages]
+        return [
+            outcomes.get(key.message_id) if firsts[key.message_id] == key else None
+            for key, _ in messages
+        ]
 
     async def _bury(
         self, delivery: Delivery, poison: Poison, inbox: Inbox, first_seen: datetime
     ) -> MessageRead:
         """Put the message into `<queue>.dead`, confirmed, with its body untouched."""
         outcome = await inbox.bury(poison)
-        await self._container.broker.publish(_dead_letter(delivery, poison, outcome, first_seen))
+        why = _why_dead(delivery, poison, outcome, first_seen)
+        await self._container.broker.bury(delivery, why)
         # The poison's reason, not the outcome's: an earlier message with this id may be applied.
-        why = {"reason": poison.reason, "detail": poison.detail}
-        log.warning("message dead", queue=delivery.queue, **why)
+        reason = {"reason": poison.reason, "detail": poison.detail}
+        log.warning("message dead", queue=delivery.queue, **reason)
         return outcome
 
 
@@ -111,20 +123,14 @@ def _log(outcome: MessageRead) -> None:
         log.info("message settled", queue=outcome.queue, outcome=outcome.status)
 
 
-def _dead_letter(
+def _why_dead(
     delivery: Delivery, poison: Poison, outcome: MessageRead, first_seen: datetime
-) -> Outgoing:
-    return Outgoing(
-        queue=delivery.queue.dead,
-        body=delivery.body,
-        message_id=delivery.message_id or "",
-        content_type=str(delivery.headers.get("content-type", "application/octet-stream")),
-        headers={
-            "x-reason": poison.reason,
-            "x-detail": poison.detail[:500],
-            "x-field": poison.field,
-            "x-attempts": str(max(outcome.attempts, 1)),
-            "x-first-seen": min(first_seen, outcome.first_seen_at).isoformat(),
-            "x-original-queue": delivery.queue.value,
-        },
-    )
+) -> dict[str, str]:
+    return {
+        "x-reason": poison.reason,
+        "x-detail": poison.detail[:500],
+        "x-field": poison.field,
+        "x-attempts": str(max(outcome.attempts, 1)),
+        "x-first-seen": min(first_seen, outcome.first_seen_at).isoformat(),
+        "x-original-queue": delivery.queue.value,
+    }

@@ -2,7 +2,7 @@ from litestar import Controller, get
 
 from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
-from app.rest.parameters import MessageId
+from app.rest.parameters import MessageId, MessageIdQuery
 from app.schemas.messages import MessageRead
 from app.services.messages import MessageService
 
@@ -12,6 +12,12 @@ class MessageController(Controller):
 
     path = "/messages"
     tags = ["messages"]
+
+    @get("/", summary="What became of a message with any id", responses=error_responses(404, 422))
+    async def find(
+        self, messages: Injected[MessageService], id: MessageIdQuery = None
+    ) -> MessageRead:
+        return await messages.read(id or "")
 
     # `path`, because an id may contain slashes. Litestar puts another one in front.
     @get(

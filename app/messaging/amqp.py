@@ -1,29 +1,4 @@
-"""Two corrections of the AMQP library: it is stricter with messages than RabbitMQ, and its errors
-say less than they should."""
-
-from typing import Any
-
-import structlog
-from pamqp.commands import Basic
-
-log = structlog.get_logger(__name__)
-
-_read: Any = Basic.Properties.unmarshal
-
-
-def _read_what_is_readable(properties: Basic.Properties, flags: int, data: bytes) -> None:
-    """Keep the properties that come before the first unreadable one: text that is not UTF-8, or a
-    time outside the years that Python knows."""
-    try:
-        _read(properties, flags, data)
-    except Exception as error:
-        log.warning("unreadable property of a message", error=str(error))
-
-
-def accept_any_properties() -> None:
-    """Without this, a message with an unreadable property ends the connection that delivers it,
-    and the next one, for ever."""
-    Basic.Properties.unmarshal = _read_what_is_readable  # type: ignore[method-assign, assignment]
+"""What every use of AMQP needs: short strings that fit, and errors that name their cure."""
 
 
 def shortened(text: str) -> str:

@@ -1,10 +1,11 @@
 """The contract of a message broker. RabbitMQ and Valkey streams implement it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from app.schemas.messages import Queue
 
@@ -24,7 +25,8 @@ class Delivery:
     redelivered: bool
     reply_to: str
     correlation_id: str
-    headers: Mapping[str, object] = field(default_factory=dict)
+    # The broker's own form of it, with all properties and headers.
+    original: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,24 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message in `<queue>.dead`. It stays there until `remove` is called."""
+    """A message in `<queue>.dead`. `properties` are those that its sender set, `headers` the
+    sender's and ours. It stays there until `remove` is called, which raises Unavailable."""
 
     message_id: str
     body: bytes
+    properties: Mapping[str, str]
     headers: Mapping[str, str]
+    original: Any
     remove: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """`letters` are oldest first, `count` of them at most: those that come later are not among
+    them. Only a page of them is in memory. Raises Unavailable."""
+
+    count: int
+    letters: AsyncIterator[DeadLetter]
 
 
 # Returns when the delivery may be acknowledged; while it has not, the delivery is held.
@@ -57,6 +71,9 @@ ReplyReceiver = Callable[[bytes], None]
 class Broker(ABC):
     """Consumers and the publisher have a connection each: a blocked publisher must not hold up
     acknowledgements."""
+
+    place: str
+    """Where it is, for people."""
 
     @abstractmethod
     def consuming(
@@ -85,13 +102,6 @@ class Broker(ABC):
         Raises Unavailable if the broker does not answer within 5 s."""
 
     @abstractmethod
-    def dead_letters(
-        self, queue: Queue, most: int
-    ) -> AbstractAsyncContextManager[Sequence[DeadLetter]]:
-        """At most `most` messages of `<queue>.dead`, oldest first. Raises Unavailable if the broker
-        does not answer within 5 s."""
-
-    @abstractmethod
     async def drop_dead(self, queue: Queue, before: datetime) -> None:
         """Drop the dead letters from before that moment. Raises Unavailable."""
 
@@ -99,6 +109,20 @@ class Broker(ABC):
     async def drop_reports(self, before: datetime) -> None:
         """Drop the reports from before that moment that nobody has taken, where nothing else bounds
         their queue. Raises Unavailable."""
+
+    @abstractmethod
+    async def bury(self, delivery: Delivery, why: Mapping[str, str]) -> None:
+        """Publish the delivery into `<queue>.dead`, with the body, properties and headers that it
+        has, and `why` beside its headers. Raises Unavailable, as `publish` does."""
+
+    @abstractmethod
+    def dead_letters(self, queue: Queue) -> AbstractAsyncContextManager[DeadLetters]:
+        """What `<queue>.dead` holds now. Raises Unavailable."""
+
+    @abstractmethod
+    async def retry(self, queue: Queue, letter: DeadLetter) -> None:
+        """Publish the letter as its sender did. A letter without a message id gets one. Raises
+        Unavailable, as `publish` does."""
 
     @abstractmethod
     async def ping(self) -> None:

@@ -2,30 +2,33 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import AMQPError
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
 
 from app.errors import Unavailable
-from app.messaging.amqp import accept_any_properties, explain, shortened
+from app.messaging.amqp import explain, shortened
 from app.messaging.broker import (
     PUBLISH_SECONDS,
     Broker,
     DeadLetter,
+    DeadLetters,
     Delivery,
     Outgoing,
     Receiver,
     ReplyReceiver,
 )
+from app.messaging.properties import Repeated, accept_any_properties, dead_wire, retried_wire
 from app.runtime.cancellation import is_our_end
 from app.schemas.messages import CONSUMED, Queue
 
@@ -36,7 +39,10 @@ _log = logging.getLogger("faststream.rabbit")
 _FAILURES = (AMQPError, OSError, RuntimeError, asyncio.CancelledError)
 _GRACE_SECONDS = 8
 _HEARTBEAT_SECONDS = 10
-_LOOKED_AT = 100
+_SHOWN = (
+    *("content_type", "content_encoding", "priority", "correlation_id", "reply_to"),
+    *("timestamp", "type", "app_id"),
+)
 _ALL_QUEUES = (*Queue, *(queue.dead for queue in CONSUMED))
 
 
@@ -76,6 +82,9 @@ class RabbitMQ(Broker):
         # The client library's default is 60 s, and it gives a hung server three times as long.
         self._url = f"{url}?heartbeat={_HEARTBEAT_SECONDS}"
         self._host = url.rpartition("@")[2]
+        address, _, vhost = self._host.rpartition("/")
+        self.place = f"RabbitMQ at {address}, vhost {unquote(vhost)}"
+        self._user = unquote(urlsplit(url).username or "")
         self._publisher = RabbitBroker(
             self._url,
             default_channel=Channel(on_return_raises=True),
@@ -140,19 +149,22 @@ class RabbitMQ(Broker):
             self._declared = True
 
     async def publish(self, message: Outgoing) -> None:
+        await self._publish(
+            message.queue,
+            message.body,
+            message_id=shortened(message.message_id),
+            headers=dict(message.headers),
+            reply_to=message.reply_to,
+            content_type=shortened(message.content_type),
+            persist=True,
+        )
+
+    async def _publish(self, queue: str, message: bytes | Repeated, **properties: Any) -> None:
         if not self._declared:
             await self._declare_all()
         try:
             async with self._within(PUBLISH_SECONDS):
-                await self._publisher.publish(
-                    message.body,
-                    queue=message.queue,
-                    message_id=shortened(message.message_id),
-                    headers=dict(message.headers),
-                    reply_to=message.reply_to,
-                    content_type=shortened(message.content_type),
-                    persist=True,
-                )
+                await self._publisher.publish(message, queue=queue, **properties)
         except Unavailable:
             self._declared = False  # the queue may have been deleted: declare it again next time
             raise
@@ -192,27 +204,61 @@ class RabbitMQ(Broker):
         finally:
             await _stop(listener, PUBLISH_SECONDS)
 
+    async def bury(self, delivery: Delivery, why: Mapping[str, str]) -> None:
+        wire = dead_wire(delivery.original.wire, why)
+        await self._publish(delivery.queue.dead, Repeated(delivery.body, wire))
+
+    async def retry(self, queue: Queue, letter: DeadLetter) -> None:
+        wire = retried_wire(letter.original.wire, uuid4().hex, self._user)
+        await self._publish(queue, Repeated(letter.body, wire))
+
     @asynccontextmanager
-    async def dead_letters(self, queue: Queue, most: int) -> AsyncIterator[Sequence[DeadLetter]]:
+    async def dead_letters(self, queue: Queue) -> AsyncIterator[DeadLetters]:
         await self._declare_all()
+        async with self._within(PUBLISH_SECONDS):
+            connection = await aio_pika.connect(self._url, timeout=PUBLISH_SECONDS)
         # When its connection closes, each message that was not removed returns to its old place.
-        async with await aio_pika.connect(self._url, timeout=PUBLISH_SECONDS) as connection:
-            channel = await connection.channel()
-            dead = await channel.get_queue(queue.dead, ensure=False)
-            letters: list[DeadLetter] = []
-            while len(letters) < most and (message := await dead.get(fail=False)):
-                letters.append(_dead_letter(message))
-            yield letters
+        async with connection:
+            async with self._within(PUBLISH_SECONDS):
+                channel = await connection.channel()
+                dead = await channel.declare_queue(queue.dead, passive=True)
+            # A retried message may die again meanwhile: without a count there would be no end.
+            count = dead.declaration_result.message_count or 0
+            yield DeadLetters(count, self._letters(dead, count))
+
+    async def _letters(self, dead: AbstractQueue, count: int) -> AsyncIterator[DeadLetter]:
+        for _ in range(count):
+            async with self._within(PUBLISH_SECONDS):
+                message = await dead.get(fail=False)
+            if message is None:
+                return
+            yield self._dead_letter(message)
+
+    def _dead_letter(self, message: AbstractIncomingMessage) -> DeadLetter:
+        async def remove() -> None:
+            async with self._within(PUBLISH_SECONDS):
+                await message.ack()
+
+        properties = {name: getattr(message, name) for name in _SHOWN}
+        return DeadLetter(
+            message_id=message.message_id or "",
+            body=message.body,
+            properties={name: str(value) for name, value in properties.items() if value},
+            headers={name: str(value) for name, value in message.headers.items()},
+            original=message.headers,
+            remove=remove,
+        )
 
     async def drop_dead(self, queue: Queue, before: datetime) -> None:
-        """No queue may have arguments, so RabbitMQ does not do it. Looks at the oldest letters."""
-        more = True
-        while more:
-            async with self.dead_letters(queue, _LOOKED_AT) as letters:
-                due = [letter for letter in letters if _is_older(letter, before)]
-                for letter in due:
+        """No queue may have arguments, so RabbitMQ does not do it. Oldest first, until one is
+        younger."""
+        async with self.dead_letters(queue) as dead:
+            async for letter in dead.letters:
+                first_seen = _first_seen(letter)
+                if first_seen and first_seen >= before:
+                    break
+                if first_seen:
                     await letter.remove()
-            more = len(due) == _LOOKED_AT
 
     async def drop_reports(self, before: datetime) -> None:
         """The queue belongs to its consumers, and a policy of the operator's can bound it."""
@@ -238,20 +284,13 @@ class RabbitMQ(Broker):
         await _stop(self._publisher, PUBLISH_SECONDS)
 
 
-def _is_older(letter: DeadLetter, before: datetime) -> bool:
+def _first_seen(letter: DeadLetter) -> datetime | None:
+    """None for a letter that is not ours."""
     try:
-        return datetime.fromisoformat(letter.headers.get("x-first-seen", "")) < before
-    except (ValueError, TypeError):  # not written by us
-        return False
-
-
-def _dead_letter(message: AbstractIncomingMessage) -> DeadLetter:
-    return DeadLetter(
-        message_id=message.message_id or "",
-        body=message.body,
-        headers={k: str(v) for k, v in message.headers.items() if k.startswith("x-")},
-        remove=message.ack,
-    )
+        moment = datetime.fromisoformat(letter.headers.get("x-first-seen", ""))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
 
 
 def _delivery(queue: Queue, message: RabbitMessage) -> Delivery:
@@ -263,5 +302,5 @@ def _delivery(queue: Queue, message: RabbitMessage) -> Delivery:
         redelivered=bool(raw.redelivered),
         reply_to=raw.reply_to or "",
         correlation_id=raw.correlation_id or "",
-        headers=raw.headers,
+        original=raw.headers,
     )

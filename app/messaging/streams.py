@@ -2,11 +2,14 @@
 of a stream, and is deleted when it is acknowledged."""
 
 import asyncio
+import json
 import logging
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import structlog
@@ -22,11 +25,13 @@ from app.messaging.broker import (
     PUBLISH_SECONDS,
     Broker,
     DeadLetter,
+    DeadLetters,
     Delivery,
     Outgoing,
     Receiver,
     ReplyReceiver,
 )
+from app.messaging.originals import kept, restored
 from app.runtime.loops import running
 from app.runtime.micro_batcher import MicroBatcher
 from app.schemas.messages import Queue
@@ -41,6 +46,11 @@ _RECLAIM_AFTER_MS = 15_000
 # Below redis-py's socket timeout of 5 s: otherwise nothing is ever received.
 _POLL_MS = 1000
 _GRACE = 8
+_PAGE = 100
+# What are properties in RabbitMQ are headers here.
+_PROPERTIES = ("message_id", "content-type", "correlation_id", "reply_to")
+# The bytes of a header's name or value: their number is written in two bytes.
+_MOST = 65_535
 
 
 @asynccontextmanager
@@ -52,10 +62,41 @@ async def _within(seconds: float) -> AsyncIterator[None]:
         raise Unavailable(f"the queues do not answer: {error!r}") from error
 
 
+class _Envelope(BinaryMessageFormatV1):
+    """Bytes of a header that are not UTF-8 cost that header, and not the message id beside it. If
+    the headers are out of joint, the whole is the body: without its id, a repeat would act twice.
+    """
+
+    @classmethod
+    def parse(cls, data: bytes) -> tuple[bytes, dict[str, Any]]:
+        if not data.startswith(cls.IDENTITY_HEADER):
+            return super().parse(data)
+        try:
+            return _parts(data)
+        except (struct.error, ValueError):
+            return data, {}
+
+
+def _parts(data: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Raises ValueError or struct.error if the lengths do not fit."""
+    version, at, body_at = struct.unpack_from(">HII", data, len(_Envelope.IDENTITY_HEADER))
+    (count,) = struct.unpack_from(">H", data, at)
+    texts, at = [], at + 2
+    for _ in range(2 * count):
+        (length,) = struct.unpack_from(">H", data, at)
+        texts.append(data[at + 2 : at + 2 + length].decode(errors="backslashreplace"))
+        at += 2 + length
+    if version != 1 or at != body_at:
+        raise ValueError
+    return data[body_at:], dict(zip(texts[::2], texts[1::2], strict=True))
+
+
 class Streams(Broker):
     def __init__(self, url: str) -> None:
         self._url = url
-        self._publisher = RedisBroker(url, logger=_log)
+        parts = urlsplit(url)
+        self.place = f"streams at {parts.hostname}:{parts.port}, database {parts.path[1:]}"
+        self._publisher = RedisBroker(url, logger=_log, message_format=_Envelope)
         self._publishing = asyncio.Semaphore(16)  # the publisher's pool fails beyond its limit
         self._client: Redis = Redis.from_url(url, socket_timeout=PUBLISH_SECONDS)
         self._acks = MicroBatcher(self._acknowledge, most=1000)
@@ -87,7 +128,14 @@ class Streams(Broker):
             await consumer.stop()
 
     def _listener(self, **options: Any) -> RedisBroker:
-        return RedisBroker(self._url, decoder=_undecoded, apply_types=False, logger=_log, **options)
+        return RedisBroker(
+            self._url,
+            decoder=_undecoded,
+            apply_types=False,
+            logger=_log,
+            message_format=_Envelope,
+            **options,
+        )
 
     async def _create_group(self, queue: Queue) -> None:
         try:
@@ -148,15 +196,21 @@ class Streams(Broker):
 
     async def publish(self, message: Outgoing) -> None:
         own = {"message_id": message.message_id, "content-type": message.content_type}
-        headers = {**message.headers, **own}.items()
+        headers = {**message.headers, **own}
+        await self._publish(message.queue, message.body, headers, message.reply_to or "")
+
+    async def _publish(
+        self, stream: str, body: bytes, headers: Mapping[str, object], reply_to: str = ""
+    ) -> None:
+        # As bytes: FastStream would count the characters of a string, and cut its bytes.
+        encoded: dict[Any, bytes] = {_name(n): _as_bytes(v)[:_MOST] for n, v in headers.items()}
         async with _within(PUBLISH_SECONDS), self._publishing:
             await self._publisher.connect()
             await self._publisher.publish(
-                message.body,
-                stream=message.queue,
-                # As bytes: FastStream would count the characters of a string, and cut its bytes.
-                headers={name: value.encode(errors="backslashreplace") for name, value in headers},
-                reply_to=message.reply_to or "",
+                body,
+                stream=stream,
+                headers=encoded,
+                reply_to=reply_to,
             )
 
     async def reply(self, delivery: Delivery, body: bytes) -> None:
@@ -186,22 +240,48 @@ class Streams(Broker):
         finally:
             await listener.stop()
 
+    async def bury(self, delivery: Delivery, why: Mapping[str, str]) -> None:
+        headers = {kept(name): value for name, value in delivery.original.items()}
+        await self._publish(delivery.queue.dead, delivery.body, {**headers, **why})
+
+    async def retry(self, queue: Queue, letter: DeadLetter) -> None:
+        names = {name: restored(name) for name in letter.original}
+        headers = {new: letter.original[name] for name, new in names.items() if new is not None}
+        if not headers.get("message_id"):
+            headers["message_id"] = uuid4().hex
+        await self._publish(queue, letter.body, headers)
+
     @asynccontextmanager
-    async def dead_letters(self, queue: Queue, most: int) -> AsyncIterator[Sequence[DeadLetter]]:
+    async def dead_letters(self, queue: Queue) -> AsyncIterator[DeadLetters]:
         async with _within(PUBLISH_SECONDS):
-            entries: Any = await self._client.xrange(queue.dead, count=most)
-        yield [self._dead_letter(queue, entry, fields) for entry, fields in entries]
+            count = await self._client.xlen(queue.dead)
+        yield DeadLetters(count, self._letters(queue, count))
+
+    async def _letters(self, queue: Queue, count: int) -> AsyncIterator[DeadLetter]:
+        after = "-"
+        while count > 0:
+            async with _within(PUBLISH_SECONDS):
+                page: Any = await self._client.xrange(queue.dead, after, count=min(count, _PAGE))
+            if not page:
+                return
+            for entry, fields in page:
+                yield self._dead_letter(queue, entry, fields)
+            count -= len(page)
+            after = f"({page[-1][0].decode()}"
 
     def _dead_letter(self, queue: Queue, entry: bytes, fields: Mapping[bytes, bytes]) -> DeadLetter:
-        body, headers = BinaryMessageFormatV1.parse(fields.get(bDATA_KEY, b""))
+        body, headers = _Envelope.parse(fields.get(bDATA_KEY, b""))
 
         async def remove() -> None:
-            await self._client.xdel(queue.dead, entry)
+            async with _within(PUBLISH_SECONDS):
+                await self._client.xdel(queue.dead, entry)
 
         return DeadLetter(
             message_id=headers.get("message_id", ""),
             body=body,
-            headers={k: v for k, v in headers.items() if k.startswith("x-")},
+            properties={name: headers[name] for name in _PROPERTIES if name in headers},
+            headers={name: text for name, text in headers.items() if name not in _PROPERTIES},
+            original=headers,
             remove=remove,
         )
 
@@ -224,6 +304,16 @@ class Streams(Broker):
     async def close(self) -> None:
         await self._publisher.stop()
         await self._client.aclose()
+
+
+def _name(name: str) -> str | bytes:
+    return name if name.isascii() else _as_bytes(name)[:_MOST]
+
+
+def _as_bytes(value: object) -> bytes:
+    """Senders of the older form of a message, which is JSON, may set any value."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.encode(errors="backslashreplace")
 
 
 def _listen(
@@ -272,5 +362,5 @@ def _delivery(queue: Queue, message: RedisStreamMessage, redelivered: bool) -> D
         redelivered=redelivered,
         reply_to=str(headers.get("reply_to") or ""),
         correlation_id=str(headers.get("correlation_id") or ""),
-        headers=headers,
+        original=headers,
     )

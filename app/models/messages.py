@@ -21,6 +21,7 @@ class Message(Base):
     detail: Mapped[str | None]
     facts: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     attempts: Mapped[int] = mapped_column(server_default="0")
+    fingerprint: Mapped[bytes | None]
     first_seen_at: Mapped[Created] = mapped_column(index=True)
     finished_at: Mapped[datetime | None]
 

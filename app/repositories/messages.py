@@ -1,17 +1,28 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ARRAY, Text, case, func, literal, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    ARRAY,
+    LargeBinary,
+    Text,
+    and_,
+    case,
+    column,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import TableValuedAlias
 
 from app.models.messages import Message
-from app.schemas.messages import MessageRead, MessageStatus, Queue
+from app.schemas.messages import MessageKey, MessageRead, MessageStatus, Queue
 
-# A dead message may be sent again, and a failing one is being tried; all others have an outcome.
-_UNSETTLED = Message.status.in_([MessageStatus.FAILING, MessageStatus.DEAD])
 # For the rest of the transaction: a plan that was made while the tables were empty would be kept,
 # and would read whole tables.
 _PLAN_EACH_TIME = func.set_config("plan_cache_mode", "force_custom_plan", True)
@@ -54,47 +65,40 @@ class MessageRepository:
         query = select(Message).where(Message.message_id == message_id, Message.queue == queue)
         return cast(Message, (await self._connection.execute(query)).one())
 
-    async def settle(
-        self, queue: Queue, message_id: str, status: MessageStatus, **fields: Any
-    ) -> bool:
-        """Write the message's outcome. False if it has one already.
+    async def settle(self, key: MessageKey, status: MessageStatus, **fields: Any) -> bool:
+        """Write the message's outcome. False if there is one already, or if another body with this
+        id is being tried.
 
         A second delivery of the same message waits here for the first one's transaction."""
         values = {"reason": None, "detail": None, "facts": None, **fields, "status": status}
-        statement = (
-            insert(Message)
-            .values(message_id=message_id, queue=queue, finished_at=func.now(), **values)
-            .on_conflict_do_update(
-                index_elements=[Message.message_id, Message.queue],
-                set_={**values, "finished_at": func.now()},
-                where=_UNSETTLED,
-            )
-            .returning(Message.message_id)
-        )
+        new = insert(Message).values(**key._asdict(), finished_at=func.now(), **values)
+        values["finished_at"] = func.now()
+        statement = _unless_settled(new, values).returning(Message.message_id)
         return (await self._connection.scalar(statement)) is not None
 
-    async def claim(self, queue: Queue, message_ids: Sequence[str]) -> Sequence[Claimed]:
-        """As `settle`, for many messages: write those that have no outcome yet as applied.
+    async def claim(self, keys: Sequence[MessageKey]) -> Sequence[Claimed]:
+        """As `settle`, for many messages of one queue: write those that have no outcome yet as
+        applied.
 
         In the order of the ids, so that two transactions with the same ids do not deadlock."""
-        found = func.unnest(literal(message_ids, ARRAY(Text))).column_valued("found")
+        found = _unnested(keys)
         settled = {"status": MessageStatus.APPLIED, "finished_at": func.now()}
-        fresh = select(found, literal(queue), literal(MessageStatus.APPLIED), func.now())
-        statement = (
-            insert(Message)
-            .from_select(["message_id", "queue", *settled], fresh.order_by(found))
-            .on_conflict_do_update(
-                index_elements=[Message.message_id, Message.queue],
-                set_={"reason": None, "detail": None, "facts": None, **settled},
-                where=_UNSETTLED,
-            )
-            .returning(
-                Message.message_id,
-                Message.attempts,
-                Message.first_seen_at,
-                Message.finished_at,
-                _PLAN_EACH_TIME,
-            )
+        fresh = select(
+            found.c.message_id,
+            found.c.fingerprint,
+            literal(keys[0].queue),
+            literal(MessageStatus.APPLIED),
+            func.now(),
+        ).order_by(found.c.message_id)
+        new = insert(Message).from_select(["message_id", "fingerprint", "queue", *settled], fresh)
+        statement = _unless_settled(
+            new, {"reason": None, "detail": None, "facts": None, **settled}
+        ).returning(
+            Message.message_id,
+            Message.attempts,
+            Message.first_seen_at,
+            Message.finished_at,
+            _PLAN_EACH_TIME,
         )
         claimed = await self._connection.execute(statement)
         return [Claimed(*row[:4]) for row in claimed]
@@ -108,23 +112,37 @@ class MessageRepository:
             _RECORD, {"queue": outcomes[0].queue, "facts": facts, **values}
         )
 
-    async def count_failure(self, queue: Queue, message_id: str, detail: str) -> int:
+    async def count_failure(self, key: MessageKey, detail: str) -> int:
         """How often the message has failed. A dead message that is sent again starts at 1."""
         values = {"status": MessageStatus.FAILING, "reason": "failure", "detail": detail}
-        statement = (
-            insert(Message)
-            .values(message_id=message_id, queue=queue, attempts=1, **values)
-            .on_conflict_do_update(
-                index_elements=[Message.message_id, Message.queue],
-                set_={
-                    **values,
-                    "finished_at": None,
-                    "attempts": case(
-                        (Message.status == MessageStatus.DEAD, 1), else_=Message.attempts + 1
-                    ),
-                },
-                where=_UNSETTLED,
-            )
-            .returning(Message.attempts)
-        )
-        return await self._connection.scalar(statement) or 0
+        new = insert(Message).values(**key._asdict(), attempts=1, **values)
+        attempts = case((Message.status == MessageStatus.DEAD, 1), else_=Message.attempts + 1)
+        statement = _unless_settled(new, {**values, "finished_at": None, "attempts": attempts})
+        counted = await self._connection.scalar(statement.returning(Message.attempts))
+        return counted or 0
+
+
+def _unnested(keys: Sequence[MessageKey]) -> TableValuedAlias:
+    arrays = (
+        literal([key.message_id for key in keys], ARRAY(Text)),
+        literal([key.fingerprint for key in keys], ARRAY(LargeBinary)),
+    )
+    columns = (column("message_id", Text), column("fingerprint", LargeBinary))
+    return func.unnest(*arrays).table_valued(*columns, name="found").render_derived()
+
+
+def _unless_settled(new: Insert, values: Mapping[str, Any]) -> Insert:
+    """A dead message may be sent again, also with a corrected body. A failing one is being tried, so
+    another body with its id must wait for no outcome of it. All others have an outcome, which stays.
+    Rows from before there were fingerprints have none."""
+    is_same = func.coalesce(Message.fingerprint, new.excluded.fingerprint).is_not_distinct_from(
+        new.excluded.fingerprint
+    )
+    return new.on_conflict_do_update(
+        index_elements=[Message.message_id, Message.queue],
+        set_={**values, "fingerprint": new.excluded.fingerprint},
+        where=or_(
+            Message.status == MessageStatus.DEAD,
+            and_(Message.status == MessageStatus.FAILING, is_same),
+        ),
+    )

@@ -1,7 +1,7 @@
 """The parameters that operations share. In an error, a description follows the words "must be"."""
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
 from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
@@ -52,14 +52,14 @@ ReportDate = Annotated[
         examples=[Example(value="2025-12-16")],
     ),
 ]
-MessageId = Annotated[
-    str,
-    PathParameter(
-        pattern=r"^[^\x00]+$",
-        description="the id that its sender gave it: text without NUL characters",
-        examples=[Example(value="MESSAGE_ID")],  # it differs in every run of producer.py
-    ),
-]
+_MESSAGE_ID: dict[str, Any] = {
+    "pattern": r"^[^\x00]+$",
+    "description": "the id that its sender gave it: text without NUL characters",
+    "examples": [Example(value="MESSAGE_ID")],  # it differs in every run of producer.py
+}
+MessageId = Annotated[str, PathParameter(**_MESSAGE_ID)]
+# Clients and proxies change some paths: they merge `//` and resolve `..`.
+MessageIdQuery = Annotated[str | None, QueryParameter(**_MESSAGE_ID)]
 # The headers have no examples: Swagger UI would send them with every request.
 # Documented here, but checked in idempotency.py.
 KEY_PATTERN = "^[!-~]{1,255}$"

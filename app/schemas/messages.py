@@ -1,7 +1,7 @@
 """The queues, and what becomes of a message."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -23,6 +23,23 @@ class Queue(StrEnum):
 # The service publishes reports; it consumes all other queues. Each needs a row of HANDLERS in
 # app/consumers/handlers.py, and has a queue of dead letters.
 CONSUMED = tuple(queue for queue in Queue if queue is not Queue.REPORT)
+
+
+# A reply to one of these would become a message of the service's own. TaskIQ's are among them.
+OWN_QUEUES = frozenset({*Queue, *(queue.dead for queue in Queue), "taskiq", "taskiq.dead_letter"})
+
+
+# Why a message is dead whose id had come with another body before.
+ID_REUSED = "id-reused"
+
+
+class MessageKey(NamedTuple):
+    """Which message it is. `fingerprint` is a digest of its body: another body under the same id
+    is another message, and is refused."""
+
+    queue: Queue
+    message_id: str
+    fingerprint: bytes
 
 
 class MessageStatus(StrEnum):

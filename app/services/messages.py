@@ -1,8 +1,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 
-from app.errors import NotFound, Refusal
+from app.errors import NotFound, Poison, Refusal
 from app.repositories.messages import Claimed, MessageRepository
-from app.schemas.messages import MessageRead, MessageStatus, Queue
+from app.schemas.messages import ID_REUSED, MessageKey, MessageRead, MessageStatus, Queue
 from app.services.after_commit import AfterCommit
 
 Effects = Callable[[Sequence[str]], Awaitable[Sequence[int | Refusal]]]
@@ -22,61 +22,62 @@ class MessageService:
             raise NotFound("message", "of this id")
         return MessageRead.model_validate(message)
 
-    async def apply(
-        self, queue: Queue, message_id: str, effect: Callable[[], Awaitable[int]]
-    ) -> MessageRead:
+    async def apply(self, key: MessageKey, effect: Callable[[], Awaitable[int]]) -> MessageRead:
         """Run the effect, unless an earlier delivery of this message has. The effect returns the id
-        of what it made or changed. Raises what the effect raises."""
+        of what it made or changed. Raises what the effect raises, and Poison if another body has
+        used the message id."""
 
         async def effects(_: Sequence[str]) -> Sequence[int]:
             return [await effect()]
 
-        if applied := await self.apply_all(queue, [message_id], effects):
-            return applied[message_id]
-        outcome = await self._outcome(queue, message_id)
+        if applied := await self.apply_all([key], effects):
+            return applied[key.message_id]
+        outcome = await self._outcome(key)
         if outcome.status is MessageStatus.APPLIED and outcome.finished_at:
             self._after_commit.repeated(outcome.finished_at)
         return outcome
 
     async def apply_all(
-        self, queue: Queue, message_ids: Sequence[str], effects: Effects
+        self, keys: Sequence[MessageKey], effects: Effects
     ) -> dict[str, MessageRead]:
-        """As `apply`, for many messages at once. Those that an earlier delivery has settled are
-        absent from the result.
+        """As `apply`, for many messages of one queue at once, no two with the same id. Those whose
+        id has an outcome already are absent from the result.
 
         The effects return an id or a Refusal for each message id they are given, in its order. What
         they refuse has changed nothing."""
-        claimed = {row.message_id: row for row in await self._messages.claim(queue, message_ids)}
-        ids = [message_id for message_id in message_ids if message_id in claimed]
+        claimed = {row.message_id: row for row in await self._messages.claim(keys)}
+        ids = [key.message_id for key in keys if key.message_id in claimed]
         if not ids:
             return {}
         results = zip(ids, await effects(ids), strict=True)
-        outcomes = [_outcome_of(queue, claimed[id], result) for id, result in results]
+        outcomes = [_outcome_of(keys[0].queue, claimed[id], result) for id, result in results]
         await self._messages.record(outcomes)
         return {outcome.message_id: outcome for outcome in outcomes}
 
-    async def reject(self, queue: Queue, message_id: str, refusal: Refusal) -> MessageRead:
+    async def reject(self, key: MessageKey, refusal: Refusal) -> MessageRead:
+        """Raises Poison if another body has used the message id."""
         await self._messages.settle(
-            queue,
-            message_id,
+            key,
             MessageStatus.REJECTED,
             reason=refusal.reason,
             detail=refusal.detail,
             facts=refusal.facts or None,
         )
-        return await self._outcome(queue, message_id)
+        return await self._outcome(key)
 
-    async def bury(self, queue: Queue, message_id: str, reason: str, detail: str) -> MessageRead:
-        await self._messages.settle(
-            queue, message_id, MessageStatus.DEAD, reason=reason, detail=detail
-        )
-        return await self._outcome(queue, message_id)
+    async def bury(self, key: MessageKey, reason: str, detail: str) -> MessageRead:
+        """Raises Poison if another body has used the message id."""
+        await self._messages.settle(key, MessageStatus.DEAD, reason=reason, detail=detail)
+        return await self._outcome(key)
 
-    async def count_failure(self, queue: Queue, message_id: str, detail: str) -> int:
-        return await self._messages.count_failure(queue, message_id, detail)
+    async def count_failure(self, key: MessageKey, detail: str) -> int:
+        return await self._messages.count_failure(key, detail)
 
-    async def _outcome(self, queue: Queue, message_id: str) -> MessageRead:
-        return MessageRead.model_validate(await self._messages.get(queue, message_id))
+    async def _outcome(self, key: MessageKey) -> MessageRead:
+        message = await self._messages.get(key.queue, key.message_id)
+        if message.fingerprint not in (None, key.fingerprint):
+            raise Poison(ID_REUSED, "this message id was already used for another body")
+        return MessageRead.model_validate(message)
 
 
 def _outcome_of(queue: Queue, claimed: Claimed, result: int | Refusal) -> MessageRead:

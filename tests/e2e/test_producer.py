@@ -132,6 +132,12 @@ async def test_loading_reuses_existing_rows_and_adds_nothing_twice(
     stock = {p["sku"]: p["stock_quantity"] for p in await service.every("products")}
     assert (stock["old"], stock["elsewhere"], stock["new"]) == (6, 9, 0)
 
+    write(tmp_path, products=[product("new", 11)])
+    changed = await service.run("producer.py", "--data", data)
+    assert changed.code == 1 and "Change products and orders over HTTP" in changed.out
+    assert summary(changed)["products"] == "1 dead (changed since it was loaded)"
+    assert counts == [await service.total(name) for name in ("users", "products", "orders")]
+
 
 def summary(ended: Ended) -> dict[str, str]:
     lines = [line.partition(" ") for line in ended.out.splitlines() if "%" not in line]
