@@ -30,7 +30,15 @@ class Container:
         self.unit_of_work = units.begin
         self.reading = units.reading
         self.relay = Relay(units.outbox, self.broker, self.failpoints)
-        self.health = HealthService(self._monitoring.ping, self.caches.ping, self.broker.ping)
+        self.health = HealthService(
+            [
+                ("postgresql", "down", self._monitoring.check),
+                ("postgresql", "degraded", self._monitoring.check_login),
+                ("redis", "degraded", self.caches.ping),
+                ("rabbitmq", "degraded", self.broker.ping),
+            ],
+            refused_queues=lambda: self.broker.refused,
+        )
 
     @classmethod
     @asynccontextmanager

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from app.consumers.handlers import Effect
 from app.consumers.parsing import is_usable
 from app.container import Container
-from app.errors import Poison, Refusal, Unavailable
+from app.errors import Poison, Refusal
 from app.messaging.broker import Delivery
 from app.schemas.messages import MessageRead, MessageStatus
 
@@ -39,7 +39,8 @@ class Inbox(ABC):
 
     @abstractmethod
     async def count_failure(self, error: Exception) -> None:
-        """Count an unexpected error. Raises Poison when it has happened too often."""
+        """Count an unexpected error. Raises Poison when it has happened too often, and whatever
+        keeps it from being counted."""
 
 
 class RecordedInbox(Inbox):
@@ -61,11 +62,8 @@ class RecordedInbox(Inbox):
     async def count_failure(self, error: Exception) -> None:
         """In the database, so that the attempts before a restart count too."""
         kind = type(error).__name__
-        try:
-            async with self._container.unit_of_work(WORK_SECONDS) as uow:
-                attempts = await uow.messages.count_failure(*self._key, kind)
-        except Unavailable:
-            return
+        async with self._container.unit_of_work(WORK_SECONDS) as uow:
+            attempts = await uow.messages.count_failure(*self._key, kind)
         if attempts >= MOST_ATTEMPTS:
             raise Poison("failure", kind) from error
 
@@ -76,6 +74,8 @@ class RecordedInbox(Inbox):
 
 class AnonymousInbox(Inbox):
     """For a message without a usable id: the outcome is logged and replied, and kept nowhere."""
+
+    _failures = 0
 
     async def apply(self, effect: Effect, body: BaseModel, limiter: Limiter) -> MessageRead:
         try:
@@ -91,13 +91,17 @@ class AnonymousInbox(Inbox):
         return self._outcome(MessageStatus.DEAD, **why)
 
     async def count_failure(self, error: Exception) -> None:
-        raise Poison("failure", type(error).__name__) from error
+        """In memory: with this delivery, nobody can tell any more that it was tried."""
+        self._failures += 1
+        if self._failures >= MOST_ATTEMPTS:
+            raise Poison("failure", type(error).__name__) from error
 
     def _outcome(self, status: MessageStatus, **fields: Any) -> MessageRead:
         return MessageRead(
             message_id=self._delivery.message_id or "",
             queue=self._delivery.queue,
             status=status,
+            attempts=self._failures,
             first_seen_at=datetime.now(UTC),
             **fields,
         )

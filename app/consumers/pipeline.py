@@ -39,21 +39,26 @@ class Pipeline:
         }
 
     async def receive(self, delivery: Delivery) -> None:
-        """Returns when the delivery may be acknowledged."""
+        """Returns when the delivery may be acknowledged. Raises nothing but our own end."""
         with structlog.contextvars.bound_contextvars(message_id=delivery.message_id):
             outcome = await self._settle(delivery)
             self._container.failpoints.reach("consumer.before_ack")
             MESSAGES.labels(delivery.queue, outcome.status).inc()
             if delivery.reply_to:
-                # Last, when the outcome stands: a lost reply loses nothing else.
-                await self._container.broker.reply(delivery, outcome.model_dump_json().encode())
+                await self._reply(delivery, outcome)
+
+    async def _reply(self, delivery: Delivery, outcome: MessageRead) -> None:
+        """Last, when the outcome stands: a lost reply loses nothing else."""
+        try:
+            await self._container.broker.reply(delivery, outcome.model_dump_json().encode())
+        except Exception:
+            log.exception("reply failed", queue=delivery.queue)
 
     async def _settle(self, delivery: Delivery) -> MessageRead:
         first_seen = datetime.now(UTC)
         inbox = inbox_of(self._container, delivery)
         try:
-            body = parse(delivery, HANDLERS[delivery.queue].schema)
-            applying = partial(self._apply, delivery, body, inbox)
+            applying = partial(self._apply, delivery, inbox)
             outcome = await retry_until_available(delivery.queue, applying, inbox.count_failure)
         except Poison as poison:
             burying = partial(self._bury, delivery, poison, inbox, first_seen)
@@ -61,7 +66,8 @@ class Pipeline:
         _log(outcome)
         return outcome
 
-    async def _apply(self, delivery: Delivery, body: BaseModel, inbox: Inbox) -> MessageRead:
+    async def _apply(self, delivery: Delivery, inbox: Inbox) -> MessageRead:
+        body = parse(delivery, HANDLERS[delivery.queue].schema)
         batcher = self._batchers.get(delivery.queue)
         if batcher and isinstance(inbox, RecordedInbox):
             if outcome := await batcher.submit((delivery.message_id or "", body)):

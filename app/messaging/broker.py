@@ -62,7 +62,18 @@ class Broker(ABC):
     ) -> AbstractAsyncContextManager[None]:
         """Deliver until the context ends, at most `prefetch` messages of each queue at once. Then
         give running receivers a few seconds to finish. Waits at its start until the broker answers.
-        """
+
+        A queue that cannot be consumed keeps no other waiting, and is tried for ever."""
+
+    @property
+    @abstractmethod
+    def troubles(self) -> Mapping[Queue, str]:
+        """The queues that this process should consume and cannot, and why. Costs nothing."""
+
+    @property
+    @abstractmethod
+    def refused(self) -> Mapping[str, str]:
+        """The queues that the broker refused at the last `ping`, and why. Costs nothing."""
 
     @abstractmethod
     async def publish(self, message: Outgoing) -> None:

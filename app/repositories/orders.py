@@ -31,7 +31,8 @@ SELECT
 """)
 
 # Orders, lines, stock and ledger in one statement, for any number of orders. `nextval` gives each
-# order its id here, so that its lines can name it.
+# order its id here, so that its lines can name it. The columns are named: with `*`, one that somebody
+# adds makes prepared statements invalid.
 _ADD = text("""
 WITH numbered AS MATERIALIZED (
     SELECT nextval('orders_id_seq') AS id, o.* FROM unnest(
@@ -58,8 +59,8 @@ WITH numbered AS MATERIALIZED (
     INSERT INTO stock_movements (product_id, order_id, reason, quantity)
     SELECT product_id, order_id, 'order', -quantity FROM lines
 )
-SELECT * FROM added ORDER BY id
-""")
+SELECT {columns} FROM added ORDER BY id
+""".format(columns=", ".join(Order.__table__.columns.keys())))
 
 _RESTOCK = text("""
 WITH lines AS (
