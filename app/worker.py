@@ -56,13 +56,13 @@ async def _run(settings: Settings) -> None:
         Container.open(settings) as container,
         running(*container.publishing_loops),
         consuming(container),
-        running(*heartbeat(settings.heartbeat_file, partial(_check_consuming, container))),
+        running(*heartbeat(settings.heartbeat_file, partial(check_consuming, container))),
     ):
         tune_gc()
         await asyncio.Event().wait()
 
 
-async def _check_consuming(container: Container) -> None:
+async def check_consuming(container: Container) -> None:
     """Raises Unavailable unless every queue has a consumer here."""
     if troubles := container.broker.troubles:
         raise Unavailable("; ".join(troubles.values()))
