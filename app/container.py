@@ -33,7 +33,15 @@ class Container:
         self.relay = Relay(units.outbox, self.broker, self.failpoints)
         self.retention = Retention(self.database, self.broker, _kept(settings))
         self.totals = TotalsKeeper(units.row_counts)
-        self.health = HealthService(self._monitoring.ping, self.caches.ping, self.broker.ping)
+        self.health = HealthService(
+            [
+                ("postgresql", "down", self._monitoring.check),
+                ("postgresql", "degraded", self._monitoring.check_login),
+                ("redis", "degraded", self.caches.ping),
+                ("rabbitmq", "degraded", self.broker.ping),
+            ],
+            refused_queues=lambda: self.broker.refused,
+        )
 
     @classmethod
     @asynccontextmanager

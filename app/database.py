@@ -1,4 +1,4 @@
-"""PostgreSQL: a pool, two kinds of connection, and the errors that mean "try again later"."""
+"""PostgreSQL: a pool, two kinds of connection, and whose fault a failure is."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -7,18 +7,23 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from app.errors import Unavailable
+from app.models.base import Base
 from app.runtime.cancellation import is_our_end
 from app.runtime.deadlines import REQUEST_SECONDS
 
-# SQLSTATEs, or their first characters, of failures that are not the statement's fault: connection
-# lost (08, 57P0x), no resources (53), serialisation failure and deadlock (40001, 40P01), lock not
-# granted in time (55P03).
-_TRANSIENT = ("08", "53", "57P01", "57P02", "57P03", "57P04", "57P05", "40001", "40P01", "55P03")
+# SQLSTATEs, or their first characters, of failures that are the statement's own fault, and its
+# data's: it fails again however often it is tried. The classes of cardinality (21), data (22),
+# integrity (23), check option (44), program limits (54) and PL/pgSQL (P0), and of 42 the syntax and
+# the parameters. What else 42 has depends on the schema, which others change: that, like all that is
+# not named here, is the database's fault.
+_OWN_FAULTS = ("21", "22", "23", "42601", "42P02", "42P18", "44", "54", "P0")
+_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 # The server's own limits, in milliseconds. The client's limit is a deadline.
 _SERVER_SETTINGS = {
@@ -29,17 +34,49 @@ _SERVER_SETTINGS = {
     "idle_in_transaction_session_timeout": "20000",
 }
 _CLOSE_SECONDS = 0.2
+
+# What a write would meet. Read-only: a standby, or a server that is told so, as after a failover.
+_STATE = text("""
+SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only,
+    (SELECT string_agg(concat_ws('.', wanted.table_name, wanted.column_name), ', ')
+        FROM unnest(CAST(:tables AS text[]), CAST(:columns AS text[]))
+            AS wanted (table_name, column_name)
+        LEFT JOIN pg_attribute found ON found.attrelid = to_regclass(wanted.table_name)
+            AND found.attname = wanted.column_name AND NOT found.attisdropped
+        WHERE found.attname IS NULL) AS missing
+""")
+_COLUMNS = [column for table in Base.metadata.sorted_tables for column in table.columns]
+_TABLES = {
+    "tables": [column.table.name for column in _COLUMNS],
+    "columns": [column.name for column in _COLUMNS],
+}
 _Ending = Callable[[AsyncConnection], Coroutine[Any, Any, None]]
 
 
-def _is_transient(error: DBAPIError) -> bool:
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return error.connection_invalidated or state.startswith(_TRANSIENT)
+def _is_own_fault(error: Exception) -> bool:
+    """Whether the statement or its data can never succeed."""
+    cause = _driver_error(error)
+    if isinstance(cause, asyncpg.PostgresError):
+        return (cause.sqlstate or "").startswith(_OWN_FAULTS)
+    return isinstance(cause, ValueError | TypeError)  # asyncpg could not encode an argument
+
+
+def _driver_error(error: BaseException) -> BaseException:
+    """What asyncpg raised: SQLAlchemy wraps it twice, or not at all while it connects."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
+
+
+def _is_stale(error: Exception) -> bool:
+    """Whether a prepared statement is older than a change of a table. The next is new."""
+    return isinstance(_driver_error(error), asyncpg.InvalidCachedStatementError)
 
 
 @contextmanager
-def unavailable_if_transient() -> Iterator[None]:
-    """Turn failures that may pass into `Unavailable`; leave all others as they are."""
+def failures_as_unavailable() -> Iterator[None]:
+    """Turn every failure of the database into `Unavailable`, but for those that are certainly the
+    statement's own fault."""
     try:
         yield
     except (OSError, PoolTimeoutError) as error:  # TimeoutError is an OSError
@@ -48,10 +85,19 @@ def unavailable_if_transient() -> Iterator[None]:
         if is_our_end(error):
             raise
         raise Unavailable("the database connection broke") from error
-    except DBAPIError as error:
-        if not _is_transient(error):
+    except (DBAPIError, PendingRollbackError, *_DRIVER_ERRORS) as error:
+        if _is_own_fault(error):
             raise
-        raise Unavailable("the database is not available") from error
+        raise Unavailable(_in_words(error)) from error
+
+
+def _in_words(error: Exception) -> str:
+    state = getattr(_driver_error(error), "sqlstate", None) or ""
+    if state == "25006":
+        return "the database is read-only"
+    if state in ("42P01", "42703", "42883", "3F000") or _is_stale(error):
+        return "the tables of the database are not those that this version needs"
+    return "the database is not available"
 
 
 class _Connection(asyncpg.Connection):
@@ -77,12 +123,28 @@ class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
     much CPU as a round trip."""
 
     async def start(self, is_ctxmanager: bool = False) -> AsyncConnection:
-        return self if is_ctxmanager else await super().start()
+        """Whatever the server says to a login, no statement is at fault. Raises Unavailable."""
+        if is_ctxmanager:
+            return self
+        try:
+            return await super().start()
+        except (OSError, PoolTimeoutError):
+            raise
+        except Exception as error:
+            raise Unavailable("the database refuses the login") from error
 
     async def execute(self, *arguments: Any, **options: Any) -> Any:
         """`scalar` and `scalars` call this too."""
-        if self.sync_connection is None:
-            await self.start()
+        if self.sync_connection is not None:
+            return await super().execute(*arguments, **options)
+        await self.start()
+        try:
+            return await super().execute(*arguments, **options)
+        except DBAPIError as error:
+            if not _is_stale(error):
+                raise
+        # The first statement of a transaction: nothing else is lost with it.
+        await self.rollback()
         return await super().execute(*arguments, **options)
 
     commit = _if_started(AsyncConnection.commit)
@@ -91,17 +153,17 @@ class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
 
 class Database:
     def __init__(self, url: str, pool_size: int) -> None:
-        self._engine = create_async_engine(
-            url,
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=1,
-            connect_args={
+        options: dict[str, Any] = {
+            "connect_args": {
                 "timeout": 1.5,
                 "server_settings": _SERVER_SETTINGS,
                 "connection_class": _Connection,
-            },
+            }
+        }
+        self._engine = create_async_engine(
+            url, pool_size=pool_size, max_overflow=0, pool_timeout=1, **options
         )
+        self._unpooled = create_async_engine(url, poolclass=NullPool, **options)
         # One statement, one snapshot, one round trip.
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
@@ -127,17 +189,30 @@ class Database:
     async def _connected(
         self, engine: AsyncEngine, deadline: float
     ) -> AsyncIterator[AsyncConnection]:
-        with unavailable_if_transient():
+        with failures_as_unavailable():
             async with asyncio.timeout(deadline), _LazyConnection(engine) as connection:
                 yield connection
 
-    async def ping(self) -> None:
-        """Raises `Unavailable` unless PostgreSQL answers within a second."""
+    async def check(self) -> None:
+        """Raises `Unavailable`, within a second, unless a write would find a server that takes
+        writes, with all tables and columns of the models."""
         async with self.autocommit(deadline=1) as connection:
-            await connection.execute(text("SELECT 1"))
+            state = (await connection.execute(_STATE, _TABLES)).one()
+        if state.read_only:
+            raise Unavailable("the database is read-only")
+        if state.missing:
+            raise Unavailable(f"the database has no {state.missing}: run alembic upgrade head")
+
+    async def check_login(self) -> None:
+        """As the next connection of a pool would: the open ones outlast a refused login. Raises
+        `Unavailable`, within a second."""
+        with failures_as_unavailable():
+            async with asyncio.timeout(1), _LazyConnection(self._unpooled) as connection:
+                await connection.start()
 
     async def close(self) -> None:
         await self._engine.dispose()
+        await self._unpooled.dispose()
 
 
 def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:

@@ -14,7 +14,7 @@ import structlog
 from structlog.typing import EventDict, ExcInfo, WrappedLogger
 
 _LIBRARIES = {
-    "aio_pika": logging.WARNING,
+    "aio_pika": logging.ERROR,  # warns every second; we say once what is wrong
     "aiormq": logging.CRITICAL,  # repeats what aio_pika says
     "alembic": logging.WARNING,
     "faststream": logging.WARNING,

@@ -5,12 +5,14 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import structlog
 
 from app.consumers.handlers import prefetch
 from app.consumers.pipeline import Pipeline
 from app.container import Container
+from app.errors import Unavailable
 from app.runtime.garbage import tune_gc
 from app.runtime.loops import heartbeat, running
 from app.settings import Settings
@@ -26,7 +28,8 @@ async def consuming(container: Container) -> AsyncIterator[None]:
     queues = prefetch(container.settings.worker_concurrency)
     try:
         async with container.broker.consuming(queues, pipeline.receive):
-            log.info("consuming", **{queue.value: most for queue, most in queues.items()})
+            troubles = container.broker.troubles
+            log.info("consuming", **{q.value: n for q, n in queues.items() if q not in troubles})
             yield
     finally:
         log.info("stopped consuming")
@@ -51,8 +54,15 @@ async def run(settings: Settings) -> None:
 async def _run(settings: Settings) -> None:
     async with (
         Container.open(settings) as container,
-        running(*container.publishing_loops, *heartbeat(settings.heartbeat_file)),
+        running(*container.publishing_loops),
         consuming(container),
+        running(*heartbeat(settings.heartbeat_file, partial(check_consuming, container))),
     ):
         tune_gc()
         await asyncio.Event().wait()
+
+
+async def check_consuming(container: Container) -> None:
+    """Raises Unavailable unless every queue has a consumer here."""
+    if troubles := container.broker.troubles:
+        raise Unavailable("; ".join(troubles.values()))

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from app.consumers.handlers import Effect
 from app.consumers.parsing import fingerprint, is_usable
 from app.container import Container
-from app.errors import Poison, Refusal, Unavailable
+from app.errors import Poison, Refusal
 from app.messaging.broker import Delivery
 from app.schemas.messages import ID_REUSED, MessageKey, MessageRead, MessageStatus
 
@@ -27,6 +27,7 @@ class Inbox(ABC):
     def __init__(self, container: Container, delivery: Delivery) -> None:
         self._container = container
         self._delivery = delivery
+        self._failures = 0  # that are counted in memory
 
     @abstractmethod
     async def apply(self, effect: Effect, body: BaseModel, limiter: Limiter) -> MessageRead:
@@ -39,7 +40,8 @@ class Inbox(ABC):
 
     @abstractmethod
     async def count_failure(self, error: Exception) -> None:
-        """Count an unexpected error. Raises Poison when it has happened too often."""
+        """Count an unexpected error. Raises Poison when it has happened too often, and whatever
+        keeps it from being counted."""
 
     def _dead(self, poison: Poison) -> MessageRead:
         return self._outcome(MessageStatus.DEAD, reason=poison.reason, detail=poison.detail)
@@ -50,6 +52,7 @@ class Inbox(ABC):
             message_id=self._delivery.message_id or "",
             queue=self._delivery.queue,
             status=status,
+            attempts=self._failures,
             first_seen_at=datetime.now(UTC),
             **fields,
         )
@@ -84,11 +87,8 @@ class RecordedInbox(Inbox):
     async def count_failure(self, error: Exception) -> None:
         """In the database, so that the attempts before a restart count too."""
         kind = type(error).__name__
-        try:
-            async with self._container.unit_of_work(WORK_SECONDS) as uow:
-                attempts = await uow.messages.count_failure(self.key, kind)
-        except Unavailable:
-            return
+        async with self._container.unit_of_work(WORK_SECONDS) as uow:
+            attempts = await uow.messages.count_failure(self.key, kind)
         if attempts >= MOST_ATTEMPTS:
             raise Poison("failure", kind) from error
 
@@ -109,7 +109,10 @@ class AnonymousInbox(Inbox):
         return self._dead(poison)
 
     async def count_failure(self, error: Exception) -> None:
-        raise Poison("failure", type(error).__name__) from error
+        """In memory: with this delivery, nobody can tell any more that it was tried."""
+        self._failures += 1
+        if self._failures >= MOST_ATTEMPTS:
+            raise Poison("failure", type(error).__name__) from error
 
 
 def inbox_of(container: Container, delivery: Delivery) -> Inbox:

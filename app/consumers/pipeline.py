@@ -39,7 +39,7 @@ class Pipeline:
         }
 
     async def receive(self, delivery: Delivery) -> None:
-        """Returns when the delivery may be acknowledged."""
+        """Returns when the delivery may be acknowledged. Raises nothing but our own end."""
         with structlog.contextvars.bound_contextvars(message_id=delivery.message_id):
             outcome = await self._settle(delivery)
             self._container.failpoints.reach("consumer.before_ack")
@@ -47,16 +47,21 @@ class Pipeline:
             if delivery.reply_to in OWN_QUEUES:
                 log.warning("no reply to a queue of the service", reply_to=delivery.reply_to)
             elif delivery.reply_to:
-                # Last, when the outcome stands: a lost reply loses nothing else.
-                await self._container.broker.reply(delivery, outcome.model_dump_json().encode())
+                await self._reply(delivery, outcome)
+
+    async def _reply(self, delivery: Delivery, outcome: MessageRead) -> None:
+        """Last, when the outcome stands: a lost reply loses nothing else."""
+        try:
+            await self._container.broker.reply(delivery, outcome.model_dump_json().encode())
+        except Exception:
+            log.exception("reply failed", queue=delivery.queue)
 
     async def _settle(self, delivery: Delivery) -> MessageRead:
         first_seen = datetime.now(UTC)
         inbox = inbox_of(self._container, delivery)
         handler = HANDLERS[delivery.queue]
         try:
-            body = parse(delivery, handler.schema)
-            applying = partial(self._apply, handler, delivery, body, inbox)
+            applying = partial(self._apply, handler, delivery, inbox)
             outcome = await retry_until_available(delivery.queue, applying, inbox.count_failure)
             _log(outcome)
         except Poison as poison:
@@ -64,9 +69,8 @@ class Pipeline:
             outcome = await retry_until_available(delivery.queue, burying)
         return outcome
 
-    async def _apply(
-        self, handler: Handler, delivery: Delivery, body: BaseModel, inbox: Inbox
-    ) -> MessageRead:
+    async def _apply(self, handler: Handler, delivery: Delivery, inbox: Inbox) -> MessageRead:
+        body = parse(delivery, handler.schema)
         if handler.batch_effect and isinstance(inbox, RecordedInbox):
             submitted = self._batchers[delivery.queue].submit((inbox.key, body))
             if outcome := await submitted:

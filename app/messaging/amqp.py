@@ -11,8 +11,6 @@ def explain(error: BaseException, url_host: str) -> str:
     text = str(error) or "no answer in time"
     if "ACCESS_REFUSED" in text or "403" in text:
         return f"RabbitMQ refused the login: see RABBITMQ_USER and RABBITMQ_PASSWORD ({text})"
-    if "PRECONDITION_FAILED" in text:
-        return f"RabbitMQ has a queue of this name with other arguments: delete it ({text})"
     # When a vhost is refused, aiormq says only that a close came where OpenOk was expected.
     if "OpenOk" in text or "vhost" in text.lower() or "NOT_ALLOWED" in text:
         return (
@@ -20,3 +18,14 @@ def explain(error: BaseException, url_host: str) -> str:
             "(rabbitmqctl add_vhost) and let RABBITMQ_USER in (rabbitmqctl set_permissions)"
         )
     return f"RabbitMQ does not answer at {url_host}: see RABBITMQ_HOST and RABBITMQ_PORT ({text})"
+
+
+def explain_queue(error: BaseException, queue: str) -> str:
+    """One line that names the queue that RabbitMQ refuses, and the cure."""
+    if "PRECONDITION_FAILED" in f"{error}":
+        cure = f"others have declared it otherwise; empty it, then rabbitmqctl delete_queue {queue}"
+    elif "ACCESS_REFUSED" in f"{error}":
+        cure = "let RABBITMQ_USER configure, write and read it (rabbitmqctl set_permissions)"
+    else:
+        cure = "end whoever uses it alone"
+    return f"RabbitMQ refuses the queue {queue}: {cure} ({error})"

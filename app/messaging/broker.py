@@ -80,10 +80,20 @@ class Broker(ABC):
         self, prefetch: Mapping[Queue, int], receiver: Receiver
     ) -> AbstractAsyncContextManager[None]:
         """Deliver until the context ends, at most `prefetch` messages of each queue at once. Then
-        give running receivers 8 s to finish; what they leave is delivered again.
+        give running receivers 8 s to finish; what they leave is delivered again. Waits at its start
+        until the broker answers.
 
-        At its start RabbitMQ is waited for as long as it takes. The streams must be there: without
-        their server it raises the client library's own error."""
+        A queue that cannot be consumed keeps no other waiting, and is tried for ever."""
+
+    @property
+    @abstractmethod
+    def troubles(self) -> Mapping[Queue, str]:
+        """The queues that this process should consume and cannot, and why. Costs nothing."""
+
+    @property
+    @abstractmethod
+    def refused(self) -> Mapping[str, str]:
+        """The queues that the broker refused at the last `ping`, and why. Costs nothing."""
 
     @abstractmethod
     async def publish(self, message: Outgoing) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -11,13 +12,14 @@ from uuid import uuid4
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import AMQPError
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import AMQPError, ChannelClosed
+from aiormq.abc import AbstractChannel
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
 
 from app.errors import Unavailable
-from app.messaging.amqp import explain, shortened
+from app.messaging.amqp import explain, explain_queue, shortened
 from app.messaging.broker import (
     PUBLISH_SECONDS,
     Broker,
@@ -43,7 +45,11 @@ _SHOWN = (
     *("content_type", "content_encoding", "priority", "correlation_id", "reply_to"),
     *("timestamp", "type", "app_id"),
 )
+_WATCH_SECONDS = 1
+_LOOK_SECONDS = 5
+_NOT_YET = "not consumed yet"
 _ALL_QUEUES = (*Queue, *(queue.dead for queue in CONSUMED))
+_PUBLISHED = [name for name in _ALL_QUEUES if name not in CONSUMED]
 
 
 accept_any_properties()
@@ -77,6 +83,43 @@ async def _stop(broker: RabbitBroker, seconds: float) -> None:
         stopping.result()
 
 
+class QueueRefused(Unavailable):
+    """RabbitMQ answers, but this queue has other arguments, another owner or no permission for us."""
+
+
+async def _channel(connection: AbstractConnection) -> AbstractChannel:
+    """One without the client library's means to restore it: a refusal closes it."""
+    if connection.transport is None:
+        raise ConnectionError("not connected")
+    return await connection.transport.connection.channel(publisher_confirms=False)
+
+
+async def _declare(connection: AbstractConnection, name: str) -> None:
+    """Durable and without arguments, as any client may. Raises ChannelClosed if that is refused."""
+    channel = await _channel(connection)
+    try:
+        await channel.queue_declare(name, durable=True)
+    finally:
+        await channel.close()
+
+
+async def _is_consuming(consumer: RabbitBroker) -> bool:
+    """Without asking the server, which only knows that somebody consumes the queue."""
+    connection: Any = await consumer.connect()
+    subscriber: Any
+    [subscriber] = consumer.subscribers
+    queue = subscriber._queue_obj
+    if queue is None or not connection.connected.is_set():
+        return False
+    channel = await queue.channel.get_underlay_channel()
+    return not channel.is_closed and subscriber._consumer_tag in channel.consumers
+
+
+def _gist(text: str) -> str:
+    """Without the library's words in brackets, which differ from time to time."""
+    return text.partition(" (")[0]
+
+
 class RabbitMQ(Broker):
     def __init__(self, url: str) -> None:
         # The client library's default is 60 s, and it gives a hung server three times as long.
@@ -93,12 +136,43 @@ class RabbitMQ(Broker):
             logger=_log,
         )
         self._connecting = asyncio.Lock()
-        self._declared = False
+        self._declared: set[str] = set()
+        self._troubles: dict[Queue, str] = {}
+        self._refused: dict[str, str] = {}
+        self._look_at = 0.0
+
+    @property
+    def troubles(self) -> Mapping[Queue, str]:
+        return self._troubles
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        return self._refused
 
     @asynccontextmanager
     async def consuming(
         self, prefetch: Mapping[Queue, int], receiver: Receiver
     ) -> AsyncIterator[None]:
+        tried = {queue: asyncio.Event() for queue in prefetch}
+        self._troubles = dict.fromkeys(prefetch, _NOT_YET)
+        consuming = [
+            asyncio.create_task(self._consume(queue, most, receiver, tried[queue]))
+            for queue, most in prefetch.items()
+        ]
+        try:
+            for event in tried.values():
+                await event.wait()
+            yield
+        finally:
+            for task in consuming:
+                task.cancel()
+            await asyncio.wait(consuming)
+
+    async def _consume(
+        self, queue: Queue, most: int, receiver: Receiver, tried: asyncio.Event
+    ) -> None:
+        """On a connection of its own: the client library restores all or nothing of a connection,
+        so a queue that is refused would take the others with it."""
         consumer = RabbitBroker(
             self._url,
             **_PLAIN,
@@ -107,11 +181,12 @@ class RabbitMQ(Broker):
             graceful_timeout=_GRACE_SECONDS,
             logger=_log,
         )
-        for queue, most in prefetch.items():
-            self._subscribe(consumer, queue, most, receiver)
-        await self._start(consumer)
+        self._subscribe(consumer, queue, most, receiver)
         try:
-            yield
+            await self._start(consumer, queue, tried)
+            while True:
+                await asyncio.sleep(_WATCH_SECONDS)
+                await self._watch(consumer, queue)
         finally:
             await _stop(consumer, _GRACE_SECONDS + PUBLISH_SECONDS)
 
@@ -128,25 +203,76 @@ class RabbitMQ(Broker):
             await receiver(_delivery(queue, message))
             await message.ack()
 
-    async def _start(self, consumer: RabbitBroker) -> None:
-        """Wait for RabbitMQ as long as it takes. Later the client library reconnects by itself."""
+    async def _start(self, consumer: RabbitBroker, queue: Queue, tried: asyncio.Event) -> None:
+        """For as long as it takes. Later the client library reconnects by itself."""
         pause = 0.2
         while True:
+            trouble: Exception | None = None
             try:
-                await self._declare_all()
-                async with self._within(PUBLISH_SECONDS):
-                    return await consumer.start()
-            except Unavailable as error:
-                log.warning(str(error))
+                await self._declare_for(queue)
+                async with self._within(PUBLISH_SECONDS, queue):
+                    await consumer.start()
+            except Exception as error:
+                trouble = error
+            self._tell(queue, trouble)
+            if trouble is None or isinstance(trouble, QueueRefused):
+                tried.set()
+            if trouble is None:
+                return
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5)
 
-    async def _declare_all(self) -> None:
-        async with self._within(PUBLISH_SECONDS), self._connecting:
-            await self._publisher.connect()
-            for name in _ALL_QUEUES:
-                await self._publisher.declare_queue(_plain_queue(name))
-            self._declared = True
+    async def _watch(self, consumer: RabbitBroker, queue: Queue) -> None:
+        """Whether the queue is still consumed. If it is not, ask RabbitMQ why: the library, which
+        tries again every second, keeps that to itself."""
+        trouble: Exception | None = None
+        try:
+            async with self._within(1):
+                if await _is_consuming(consumer):
+                    return self._tell(queue, None)
+            async with (
+                self._within(PUBLISH_SECONDS, queue),
+                await aio_pika.connect(self._url, timeout=PUBLISH_SECONDS) as connection,
+            ):
+                await _declare(connection, queue)
+            trouble = Unavailable(f"the queue {queue} is not consumed; trying again")
+        except Exception as error:
+            trouble = error
+        self._tell(queue, trouble)
+
+    def _tell(self, queue: Queue, trouble: Exception | None) -> None:
+        """Once for each change, and once for all queues that have the same trouble."""
+        if trouble is None:
+            if self._troubles.pop(queue, _NOT_YET) != _NOT_YET:
+                log.info("consuming again", queue=queue)
+            return
+        text = str(trouble) or repr(trouble)
+        if _gist(text) not in map(_gist, self._troubles.values()):
+            log.warning(text)
+        self._troubles[queue] = text
+
+    async def _declare_for(self, queue: Queue) -> None:
+        """The queue, and those that nobody consumes here."""
+        for name in _PUBLISHED:
+            await self._ensure(name)
+        async with self._within(PUBLISH_SECONDS, queue):
+            await _declare(await self._connected(), queue)
+
+    async def _ensure(self, name: str) -> None:
+        """Make the queue that is published to, unless there is one: with other arguments it takes
+        our messages all the same. Raises Unavailable."""
+        if name in self._declared:
+            return
+        try:
+            async with self._within(PUBLISH_SECONDS, name):
+                await _declare(await self._connected(), name)
+        except QueueRefused as error:
+            log.warning(str(error))
+        self._declared.add(name)
+
+    async def _connected(self) -> AbstractConnection:
+        async with self._connecting:
+            return await self._publisher.connect()
 
     async def publish(self, message: Outgoing) -> None:
         await self._publish(
@@ -160,13 +286,13 @@ class RabbitMQ(Broker):
         )
 
     async def _publish(self, queue: str, message: bytes | Repeated, **properties: Any) -> None:
-        if not self._declared:
-            await self._declare_all()
+        await self._ensure(queue)
         try:
             async with self._within(PUBLISH_SECONDS):
                 await self._publisher.publish(message, queue=queue, **properties)
         except Unavailable:
-            self._declared = False  # the queue may have been deleted: declare it again next time
+            # The queue may have been deleted: declare it again next time.
+            self._declared.discard(queue)
             raise
 
     async def reply(self, delivery: Delivery, body: bytes) -> None:
@@ -214,7 +340,7 @@ class RabbitMQ(Broker):
 
     @asynccontextmanager
     async def dead_letters(self, queue: Queue) -> AsyncIterator[DeadLetters]:
-        await self._declare_all()
+        await self._ensure(queue.dead)
         async with self._within(PUBLISH_SECONDS):
             connection = await aio_pika.connect(self._url, timeout=PUBLISH_SECONDS)
         # When its connection closes, each message that was not removed returns to its old place.
@@ -264,20 +390,34 @@ class RabbitMQ(Broker):
         """The queue belongs to its consumers, and a policy of the operator's can bound it."""
 
     async def ping(self) -> None:
-        async with self._within(1), self._connecting:
-            connection = await self._publisher.connect()
-            channel = await connection.channel()
+        async with self._within(1):
+            connection = await self._connected()
+            channel = await _channel(connection)
             await channel.close()
+            if time.monotonic() >= self._look_at:
+                self._refused = {name: why async for name, why in self._refusals(connection)}
+                self._look_at = time.monotonic() + _LOOK_SECONDS
+
+    async def _refusals(self, connection: AbstractConnection) -> AsyncIterator[tuple[str, str]]:
+        for name in _ALL_QUEUES:
+            try:
+                async with self._within(1, name):
+                    await _declare(connection, name)
+            except QueueRefused as error:
+                yield str(name), str(error)
 
     @asynccontextmanager
-    async def _within(self, seconds: float) -> AsyncIterator[None]:
-        """A time limit. Raises Unavailable for all that the client library raises."""
+    async def _within(self, seconds: float, queue: str = "") -> AsyncIterator[None]:
+        """A time limit. Raises Unavailable for all that the client library raises, and QueueRefused
+        if RabbitMQ answers, but refuses this queue."""
         try:
             async with asyncio.timeout(seconds):
                 yield
         except _FAILURES as error:
             if is_our_end(error):
                 raise
+            if queue and isinstance(error, ChannelClosed):
+                raise QueueRefused(explain_queue(error, queue)) from error
             raise Unavailable(explain(error, self._host)) from error
 
     async def close(self) -> None:

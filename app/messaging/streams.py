@@ -103,6 +103,14 @@ class Streams(Broker):
         # Pending entries that nobody works on: left by an earlier process, or given up by this one.
         self._abandoned: set[bytes] = set()
 
+    @property
+    def troubles(self) -> Mapping[Queue, str]:
+        return {}  # one process with its own server: nobody asks
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        return {}
+
     @asynccontextmanager
     async def consuming(
         self, prefetch: Mapping[Queue, int], receiver: Receiver

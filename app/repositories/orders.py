@@ -32,8 +32,9 @@ SELECT
 """)
 
 # Orders, lines, stock and ledger in one statement, for any number of orders. `nextval` gives each
-# order its id here, so that its lines can name it. An address that was deleted a moment ago breaks the
-# foreign key.
+# order its id here, so that its lines can name it. An address that was deleted a moment ago breaks
+# the foreign key. The columns are named: with `*`, one that somebody adds makes prepared statements
+# invalid.
 _ADD = text("""
 WITH numbered AS MATERIALIZED (
     SELECT nextval('orders_id_seq') AS id, o.* FROM unnest(
@@ -64,8 +65,8 @@ WITH numbered AS MATERIALIZED (
     INSERT INTO stock_movements (product_id, order_id, reason, quantity)
     SELECT product_id, order_id, 'order', -quantity FROM lines
 )
-SELECT * FROM added ORDER BY id
-""").columns(delivery_address=JSONB)
+SELECT {columns} FROM added ORDER BY id
+""".format(columns=", ".join(Order.__table__.columns.keys()))).columns(delivery_address=JSONB)
 
 _RESTOCK = text("""
 WITH lines AS (

@@ -23,7 +23,7 @@ WITH total AS MATERIALIZED (
     ORDER BY id DESC LIMIT (SELECT greatest(0, least(:limit, n - :offset)) FROM total)
     OFFSET (SELECT greatest(0, n - :offset - :limit) FROM total))
 )
-SELECT n AS total, page.*
+SELECT n AS total, {columns}
 FROM total LEFT JOIN {table} page ON page.id = ANY (ARRAY (SELECT id FROM ids))
 ORDER BY page.id
 """
@@ -42,10 +42,13 @@ class Page(NamedTuple, Generic[M]):
 
 
 @cache
-def _statement(table: str, filters: tuple[str, ...]) -> TextClause:
+def _statement(model: type[Base], filters: tuple[str, ...]) -> TextClause:
+    table = model.__tablename__
+    # By name: with `*`, a column that somebody adds makes prepared statements invalid.
+    columns = ", ".join(f"page.{column.name}" for column in model.__table__.columns)
     condition = " AND ".join(f"{name} = :{name}" for name in filters) or "true"
     total = _TOTAL.format(table=table, condition=condition) if filters else kept_total(table)
-    return text(_PAGE.format(table=table, condition=condition, total=total))
+    return text(_PAGE.format(table=table, columns=columns, condition=condition, total=total))
 
 
 async def page_of(
@@ -65,6 +68,6 @@ async def page_of(
             "of `row_counts` to the table and derive its model from Counted"
         )
     arguments = {**filters, "limit": limit, "offset": offset}
-    rows = (await connection.execute(_statement(table, tuple(filters)), arguments)).all()
+    rows = (await connection.execute(_statement(model, tuple(filters)), arguments)).all()
     found = [row for row in rows if row.id is not None]
     return Page(cast(Sequence[M], found), rows[0].total)

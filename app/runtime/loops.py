@@ -46,12 +46,14 @@ async def running(*loops: Loop) -> AsyncIterator[None]:
             await asyncio.wait(pending, timeout=0.5)
 
 
-def heartbeat(file: Path | None) -> list[Loop]:
-    """Touches the file while the event loop turns: the health check of a process without a port."""
+def heartbeat(file: Path | None, check: Tick) -> list[Loop]:
+    """Touches the file while `check` finds that the process does what it is for: the health check of
+    a process without a port. `check` raises Unavailable if it does not."""
     if file is None:
         return []
 
-    async def touch() -> None:
+    async def beat() -> None:
+        await check()
         file.touch()
 
-    return [(touch, 5)]
+    return [(beat, 5)]

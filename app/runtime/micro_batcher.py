@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Generic, TypeVar
 
+from app.runtime.cancellation import is_our_end
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -43,7 +45,8 @@ class MicroBatcher(Generic[T, R]):
             for _, result in batch:
                 if not result.done():
                     result.set_exception(error)
-            if not isinstance(error, Exception):
+            # A library's cancellation, or the end of one caller, must not end the work for the others.
+            if is_our_end(error) or not isinstance(error, Exception | asyncio.CancelledError):
                 raise
         else:
             for (_, result), value in zip(batch, results, strict=True):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.cache.store import CacheStore, RedisDown
-from app.database import unavailable_if_transient
+from app.database import failures_as_unavailable
 from app.errors import Unavailable
 
 _NOWHERE = "redis://127.0.0.1:9/0"
@@ -18,7 +18,7 @@ async def _wait_for_a_cancelled_future() -> None:
 
 
 async def test_a_future_cancelled_by_the_database_driver_means_that_the_database_is_away() -> None:
-    with pytest.raises(Unavailable), unavailable_if_transient():
+    with pytest.raises(Unavailable), failures_as_unavailable():
         await _wait_for_a_cancelled_future()
 
 
@@ -33,7 +33,7 @@ async def test_our_own_cancellation_ends_the_task() -> None:
     redis = CacheStore(_NOWHERE, [])
 
     async def in_both() -> None:
-        with unavailable_if_transient():
+        with failures_as_unavailable():
             await redis.call(lambda _: asyncio.sleep(9))
 
     task = asyncio.create_task(in_both())
