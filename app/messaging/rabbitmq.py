@@ -67,8 +67,8 @@ def _plain_queue(name: str) -> RabbitQueue:
 
 
 async def _stop(broker: RabbitBroker, seconds: float) -> None:
-    """Stop, or give up after `seconds`: a frozen RabbitMQ would keep us waiting, even for the end of
-    a cancelled stop."""
+    """Stop, or give up after `seconds`: a frozen RabbitMQ would keep us waiting, even for the end
+    of a cancelled stop."""
     stopping = asyncio.create_task(broker.stop())
     await asyncio.wait({stopping}, timeout=seconds)
     if stopping.done():
@@ -76,7 +76,7 @@ async def _stop(broker: RabbitBroker, seconds: float) -> None:
 
 
 class QueueRefused(Unavailable):
-    """RabbitMQ answers, but this queue has other arguments, another owner or no permission for us."""
+    """RabbitMQ answers, but the queue has other arguments or an owner, or we no permission."""
 
 
 async def _channel(connection: AbstractConnection) -> AbstractChannel:
@@ -97,6 +97,7 @@ async def _declare(connection: AbstractConnection, name: str) -> None:
 
 async def _is_consuming(consumer: RabbitBroker) -> bool:
     """Without asking the server, which only knows that somebody consumes the queue."""
+    # pylint: disable=protected-access
     connection: Any = await consumer.connect()
     subscriber: Any
     [subscriber] = consumer.subscribers
