@@ -17,11 +17,11 @@ from app.models.base import Base
 from app.runtime.cancellation import is_our_end
 from app.runtime.deadlines import REQUEST_SECONDS
 
-# SQLSTATEs, or their first characters, of failures that are the statement's own fault, and its
+# SQLSTATEs, or their first characters, of failures that are the statement's own fault, or its
 # data's: it fails again however often it is tried. The classes of cardinality (21), data (22),
 # integrity (23), check option (44), program limits (54) and PL/pgSQL (P0), and of 42 the syntax and
-# the parameters. What else 42 has depends on the schema, which others change: that, like all that is
-# not named here, is the database's fault.
+# the parameters. What else 42 has depends on the schema, which others change: that, like all that
+# is not named here, is the database's fault.
 _OWN_FAULTS = ("21", "22", "23", "42601", "42P02", "42P18", "44", "54", "P0")
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 

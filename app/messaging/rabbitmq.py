@@ -84,7 +84,7 @@ async def _stop(broker: RabbitBroker, seconds: float) -> None:
 
 
 class QueueRefused(Unavailable):
-    """RabbitMQ answers, but this queue has other arguments, another owner or no permission for us."""
+    """RabbitMQ answers, but the queue has other arguments or an owner, or we no permission."""
 
 
 async def _channel(connection: AbstractConnection) -> AbstractChannel:
@@ -105,6 +105,7 @@ async def _declare(connection: AbstractConnection, name: str) -> None:
 
 async def _is_consuming(consumer: RabbitBroker) -> bool:
     """Without asking the server, which only knows that somebody consumes the queue."""
+    # pylint: disable=protected-access
     connection: Any = await consumer.connect()
     subscriber: Any
     [subscriber] = consumer.subscribers

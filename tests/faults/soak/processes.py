@@ -3,20 +3,23 @@
 import asyncio
 from pathlib import Path
 
+from sqlalchemy import make_url
+
 from app.embedded import Postgres, Valkey
 from app.embedded.server import Server
-from harness.databases import alembic
+from app.schemas.messages import Queue
+from harness.databases import alembic, connected
 from harness.dependencies import Dependencies
 from harness.processes import Process
-from harness.rabbitmq import RabbitMQ
+from harness.rabbitmq import USER, VHOST, RabbitMQ
 from harness.service import Service
 from tests.faults.soak.deployment import Deployment, Strike
 
 # The machine stays up, so the kernel's page cache survives every kill: no fsync is needed. Commits
 # stay synchronous, though, because an acknowledged one must not be lost.
 _OPTIONS = {"fsync": "off", "shared_buffers": "32MB"}
-# These two exit if RabbitMQ is down when they start, and are then started again.
-_MAY_END = ("scheduler", "taskiq_worker")
+_READ_ONLY = "ALTER SYSTEM {} default_transaction_read_only"
+_LOG_OUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
 
 
 class Processes(Deployment):
@@ -38,6 +41,9 @@ class Processes(Deployment):
             Strike("kill -9 RabbitMQ", "RabbitMQ", self._kill_rabbitmq),
             _freezing("RabbitMQ", rabbitmq.node),
             Strike("FLUSHDB", self._valkey.name, self.flush),
+            Strike("read-only PostgreSQL", postgres.name, self._read_only),
+            Strike("another password", postgres.name, self._another_password),
+            Strike("a refused queue", "RabbitMQ", self._refused_queue),
         ]
 
     @classmethod
@@ -66,9 +72,8 @@ class Processes(Deployment):
         while True:
             await asyncio.sleep(1)
             for name, process in self.service.processes.items():
-                if not process.running and name not in self._down:
-                    assert name in _MAY_END, f"{name} ended by itself: {process.output[-4000:]}"
-                    process.start()
+                ended = not process.running and name not in self._down
+                assert not ended, f"{name} ended by itself: {process.output[-4000:]}"
 
     async def repair(self) -> None:
         for frozen in (self._postgres, self._valkey):
@@ -117,6 +122,41 @@ class Processes(Deployment):
         self._rabbitmq.kill()
         await asyncio.sleep(seconds)
         await self._rabbitmq.start()
+
+    async def _read_only(self, seconds: float) -> None:
+        """As after a failover to a standby; open connections too."""
+        async with connected(self._postgres.url) as operator:
+            await operator.execute("SET default_transaction_read_only = off")
+            await operator.execute(_READ_ONLY.format("SET") + " = on")
+            await operator.execute("SELECT pg_reload_conf()")
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                await operator.execute(_READ_ONLY.format("RESET"))
+                await operator.execute("SELECT pg_reload_conf()")
+
+    async def _another_password(self, seconds: float) -> None:
+        """And back. Everybody must log in again."""
+        url = make_url(self._postgres.url)
+        async with connected(self._postgres.url) as operator:
+            change = f"ALTER ROLE {url.username} PASSWORD "
+            await operator.execute(f"{change} 'another'")
+            await operator.execute(_LOG_OUT)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                await operator.execute(f"{change} '{url.password}'")
+
+    async def _refused_queue(self, seconds: float) -> None:
+        """For all who must log in again. To redeclare it would lose what lies in it."""
+        allowed = ("set_permissions", "-p", VHOST, USER)
+        others = f"^(?!{Queue.ORDER_UPDATE}$).*"
+        await self._rabbitmq.control(*allowed, others, ".*", others)
+        try:
+            await self._rabbitmq.control("close_all_connections", "a strike")
+            await asyncio.sleep(seconds)
+        finally:
+            await self._rabbitmq.control(*allowed, ".*", ".*", ".*")
 
 
 def _freezing(name: str, frozen: Process | Server) -> Strike:
