@@ -13,6 +13,7 @@ from app.schemas.messages import Queue
 from app.settings import Settings
 from harness.queues import QueueClient, Received
 from harness.shop import Shop
+from harness.waiting import eventually
 from tests.integration.conftest import Outcome
 
 pytestmark = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
@@ -34,8 +35,6 @@ async def _bury(queues: QueueClient, container: Container, *ids: str, **properti
 
 
 async def _until_dead(queues: QueueClient, count: int) -> None:
-    from harness.waiting import eventually
-
     async def all_there() -> bool:
         return await queues.count(Queue.PRODUCT.dead) == count
 
