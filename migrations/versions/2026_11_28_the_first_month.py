@@ -99,6 +99,7 @@ def upgrade() -> None:
         )
     op.execute(_KEEP_ADDRESS)
     op.execute(_TRIGGER)
+    op.execute("ALTER TABLE orders ENABLE ALWAYS TRIGGER keep_delivery_address")
     op.create_index(
         "ix_orders_dated_back",
         "orders",
