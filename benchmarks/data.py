@@ -22,13 +22,9 @@ SELECT 'Tea ' || n, 9.90, {_STOCK} FROM generate_series(1, {{count}}) n;
 INSERT INTO stock_movements (product_id, reason, quantity)
 SELECT id, 'opening', stock_quantity FROM products;
 """
-<<<<<<< HEAD
 # The foreign keys are right by construction; checking them row by row would take most of the time.
-# In the role of a replica no trigger fires, so the kept total of the orders is set by hand.
-=======
-# The foreign keys hold by construction; checking them row by row would take most of the time.
-# As a replica nothing is triggered but what always is: the totals, and the addresses of the orders.
->>>>>>> h13
+# In the role of a replica only those triggers fire that always do: the kept totals, and the
+# addresses of the orders.
 _ORDERS = f"""
 SET LOCAL session_replication_role = replica;
 INSERT INTO orders (user_id, delivery_address_id, ordered_at)

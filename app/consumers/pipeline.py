@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 from pydantic import BaseModel
 
-from app.consumers.handlers import BATCH, HANDLERS, BatchEffect, Handler
+from app.consumers.handlers import BATCH, HANDLERS, BatchEffect
 from app.consumers.inbox import WORK_SECONDS, Inbox, RecordedInbox, inbox_of
 from app.consumers.parsing import parse
 from app.consumers.retry import retry_until_available
@@ -59,9 +59,8 @@ class Pipeline:
     async def _settle(self, delivery: Delivery) -> MessageRead:
         first_seen = datetime.now(UTC)
         inbox = inbox_of(self._container, delivery)
-        handler = HANDLERS[delivery.queue]
         try:
-            applying = partial(self._apply, handler, delivery, inbox)
+            applying = partial(self._apply, delivery, inbox)
             outcome = await retry_until_available(delivery.queue, applying, inbox.count_failure)
             _log(outcome)
         except Poison as poison:
@@ -69,7 +68,8 @@ class Pipeline:
             outcome = await retry_until_available(delivery.queue, burying)
         return outcome
 
-    async def _apply(self, handler: Handler, delivery: Delivery, inbox: Inbox) -> MessageRead:
+    async def _apply(self, delivery: Delivery, inbox: Inbox) -> MessageRead:
+        handler = HANDLERS[delivery.queue]
         body = parse(delivery, handler.schema)
         if handler.batch_effect and isinstance(inbox, RecordedInbox):
             submitted = self._batchers[delivery.queue].submit((inbox.key, body))

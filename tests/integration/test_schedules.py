@@ -40,6 +40,7 @@ async def test_a_schedule_that_cannot_be_read_stops_no_other_and_is_named_once(
     with capture_logs() as lines:
         for _ in range(3):
             assert [task.schedule_id for task in await schedules.get_schedules()] == ["good"]
+    await schedules.shutdown()
     assert schedules.failure is None
     told = {line["key"].removeprefix("schedule:") for line in lines}
     names = ("pickled", "shape", "text", "odd cron", "odd zone")
