@@ -83,6 +83,9 @@ class Schedules(ListRedisScheduleSource):
         self.failure = None
         return found
 
+    async def shutdown(self) -> None:
+        await self._connection_pool.disconnect()
+
     def _keys(self) -> Sequence[str]:
         now = self._get_time_key(datetime.now(UTC))
         return self._get_cron_key(), self._get_interval_key(), now
