@@ -4,6 +4,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 
 from app.schemas.types import (
     ABSENT,
+    ID_MAX,
     WHOLE,
     Body,
     DateTimeOutput,
@@ -20,7 +21,9 @@ Sku = Annotated[SingleLine, Field(max_length=64, examples=["TEA-001"])]
 Name = Annotated[SingleLine, Field(max_length=200, examples=["Green tea, 100 g"])]
 Description = Annotated[Text, Field(max_length=2000, examples=["Sencha from Uji"])]
 Price = Annotated[Money, Field(examples=["19.90"])]
-Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000, examples=[50]), WHOLE]
+# As large as a JSON number can be exact: cancellations may lift a stock, and what is read must be
+# accepted when it is written back.
+Stock = Annotated[int, Field(strict=True, ge=0, le=ID_MAX, examples=[50]), WHOLE]
 
 
 class ProductCreate(Body):

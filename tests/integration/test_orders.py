@@ -1,10 +1,12 @@
 """Orders and stock on PostgreSQL."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
+import httpx
 import pytest
 
 from app.container import Container
@@ -228,3 +230,22 @@ async def test_the_invariants_notice_damage(
         await connection.execute(damage)
         assert rule in await broken_rules(database_url)
         await connection.execute("TRUNCATE products, orders CASCADE")
+
+
+async def test_the_largest_order_and_stock_can_be_read_and_written_back(
+    client: httpx.AsyncClient, shop: Shop
+) -> None:
+    """A total of 16 digits, and a stock that a cancellation has lifted."""
+    document = (await client.get("/schema/openapi.json")).json()
+    pattern = document["components"]["schemas"]["OrderDetail"]["properties"]["total_price"][
+        "pattern"
+    ]
+    product_id = await shop.product(stock=1_000_000, price="9999999999.99")
+    placed = await client.post("/orders", json=shop.order_body((product_id, 1_000_000)))
+    assert re.fullmatch(pattern, placed.json()["total_price"])
+    path = f"/products/{product_id}"
+    await client.put(path, json={"stock_quantity": 1_000_000_000})
+    await client.put(f"/orders/{placed.json()['id']}", json={"status": "cancelled"})
+    stock = (await client.get(path)).json()["stock_quantity"]
+    assert stock == 1_001_000_000
+    assert (await client.put(path, json={"stock_quantity": stock})).status_code == 200
