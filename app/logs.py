@@ -1,6 +1,5 @@
 """One log format for all processes: one JSON object per line, or a readable line in a terminal."""
 
-import asyncio
 import io
 import json
 import logging
@@ -12,6 +11,10 @@ from typing import TextIO
 import msgspec
 import structlog
 from structlog.typing import EventDict, ExcInfo, WrappedLogger
+
+from app.output import Output, Stream, descriptor_of
+
+log = structlog.get_logger(__name__)
 
 _LIBRARIES = {
     "aio_pika": logging.ERROR,  # warns every second; we say once what is wrong
@@ -47,35 +50,6 @@ def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
     return json.dumps(event, default=repr)
 
 
-class _Output:
-    """Writes lines to stderr, and flushes once for all lines of one iteration of the event loop,
-    before the loop waits again. A line that cannot be written raises nothing, as in the standard
-    library's logging."""
-
-    def __init__(self) -> None:
-        self._flushing: asyncio.AbstractEventLoop | None = None
-
-    def write(self, line: str) -> None:
-        with suppress(OSError):
-            sys.stderr.buffer.write(line.encode(errors="backslashreplace") + b"\n")
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # in a thread, or while no loop runs
-            self._flush()
-        else:
-            if loop is not self._flushing:
-                self._flushing = loop
-                loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = None
-        with suppress(OSError):
-            sys.stderr.buffer.flush()
-
-
-_output = _Output()
-
-
 class _LineLogger:
     """What structlog hands each rendered line of our own events to. The libraries' records go
     through a handler of the standard library instead."""
@@ -84,7 +58,7 @@ class _LineLogger:
         self.name = name
 
     def msg(self, line: str) -> None:
-        _output.write(line)
+        sys.stderr.write(line + "\n")
 
     debug = info = warning = error = critical = msg
 
@@ -111,10 +85,20 @@ def _renderers(fmt: str) -> list[structlog.typing.Processor]:
     ]
 
 
+def _stop_blocking() -> None:
+    """No log line ever waits for who reads stderr."""
+    if isinstance(sys.stderr, Stream):
+        return
+    descriptor = descriptor_of(sys.stderr)
+    output = Output(descriptor, lambda lines: log.warning("log lines dropped", lines=lines))
+    sys.stderr = Stream(output, descriptor)
+
+
 def configure(level: str, fmt: str | None, process: str) -> None:
     """Send our events and the libraries' records to stderr; every line names the `process`.
 
     `fmt` is `json` or `console`; None chooses by whether stderr is a terminal."""
+    _stop_blocking()
     fmt = fmt or ("console" if sys.stderr.isatty() else "json")
 
     def name_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

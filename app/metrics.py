@@ -23,3 +23,6 @@ MESSAGE_HOLDS = Counter(
 PUBLISHED = Counter("published_total", "Outbox messages that the broker has confirmed", ["queue"])
 ORDERS = Counter("orders_total", "Orders, accepted or refused", ["result"])
 REPORT_ROWS = Counter("report_rows_total", "Report rows written")
+LOG_LINES_DROPPED = Counter(
+    "log_lines_dropped_total", "Log lines that nobody took in time, or that the disk did not"
+)

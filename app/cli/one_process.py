@@ -7,6 +7,7 @@ from app import scheduler, web, worker
 from app.cli.migrate import migrate
 from app.container import Container
 from app.embedded import EmbeddedServerError, EmbeddedServers, embedded_servers
+from app.output import say
 from app.runtime.loops import running
 from app.settings import Settings
 
@@ -28,7 +29,7 @@ async def run(settings: Settings) -> None:
                 servers.write_state(
                     api_url=_api_url(settings), queue_transport=settings.queue_transport
                 )
-                print(_banner(servers, settings), flush=True)
+                say(_banner(servers, settings))
                 await web.serve(container, listening)
     except EmbeddedServerError as error:
         raise SystemExit(str(error)) from None

@@ -18,6 +18,7 @@ _PLUMBING = (
     "schemas/",
     "logs.py",
     "metrics.py",
+    "output.py",
     "errors.py",
     "settings.py",
 )

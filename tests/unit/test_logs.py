@@ -2,8 +2,12 @@
 
 import json
 import os
+import pty
+import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -76,16 +80,25 @@ def test_a_json_line_has_every_field() -> None:
     assert "ValueError: a" in lines[4]["exception"]
 
 
-def run(script: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
-    start = "import structlog; from app import logs; logs.configure('INFO', 'json', 'web')\n"
-    return subprocess.run(
-        [sys.executable, "-c", f"{start}log = structlog.get_logger('x')\n{script}"],
+_CONFIGURE = "import structlog; from app import logs; logs.configure('INFO', 'json', 'web')\n"
+
+
+def start(script: str, **streams: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{_CONFIGURE}log = structlog.get_logger('x')\n{script}"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1"},
-        timeout=30,
-        check=False,
         **streams,
     )
+
+
+def run(script: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    with start(script, **streams) as process:
+        try:
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def test_values_that_json_does_not_know_are_written_as_text() -> None:
@@ -133,3 +146,69 @@ def test_no_line_waits_longer_than_one_iteration_of_the_loop() -> None:
 def test_without_a_loop_no_line_waits() -> None:
     done = run("import os\nlog.info('x')\nos._exit(0)", stderr=subprocess.PIPE)
     assert json.loads(done.stderr)["message"] == "x"
+
+
+STANDING = """
+import logging, sys
+from app.metrics import LOG_LINES_DROPPED
+for n in range(20_000):
+    log.info('x' * 100)
+logging.getLogger('library').warning('of a library')
+print('of anybody', file=sys.stderr)
+print(int(LOG_LINES_DROPPED._value.get()), flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "terminal"])
+def test_a_reader_that_stands_still_stops_nobody_and_learns_what_it_missed(kind: str) -> None:
+    if kind == "pipe":
+        reader, writer = os.pipe()
+    elif kind == "socket":
+        ends = socket.socketpair()
+        reader, writer = (end.detach() for end in ends)
+    else:
+        reader, writer = pty.openpty()
+    with start(STANDING, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=writer) as process:
+        os.close(writer)
+        assert process.stdin and process.stdout
+        dropped = int(process.stdout.readline())
+        assert dropped > 5_000
+        text = b""
+        while b"log lines dropped" not in text:
+            text += os.read(reader, 65536)
+        process.stdin.close()
+        while process.poll() is None:
+            os.set_blocking(reader, False)
+            with suppress(BlockingIOError, OSError):
+                text += os.read(reader, 65536)
+    os.close(reader)
+    told = [json.loads(line) for line in text.splitlines() if b"log lines dropped" in line]
+    assert sum(line["lines"] for line in told) == dropped
+
+
+def test_the_process_ends_though_nobody_reads_its_log() -> None:
+    reader, writer = os.pipe()
+    began = time.monotonic()
+    run("for n in range(20_000): log.info('x')\nraise SystemExit('why')", stderr=writer)
+    assert time.monotonic() - began < 10
+    os.close(reader)
+    os.close(writer)
+
+
+def test_the_banner_waits_for_nobody_and_a_full_disk_does_not_stop_the_start() -> None:
+    reader, writer = os.pipe()
+    say = "from app.output import say\nsay('x' * 300_000)\nlog.info('alive')"
+    done = run(say, stdout=writer, stderr=subprocess.PIPE)
+    os.close(reader)
+    os.close(writer)
+    assert b"alive" in done.stderr
+    with open("/dev/full", "wb") as full:
+        done = run(say, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 0 and b"alive" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_a_process_without_stderr_logs_to_nobody() -> None:
+    script = "import os; os.open('/dev/null', os.O_RDONLY)\nlog.info('x')\nprint('alive')"
+    done = run(script, stdout=subprocess.PIPE, preexec_fn=lambda: os.close(2))
+    assert done.stdout == b"alive\n"
