@@ -23,6 +23,9 @@ _OPTIONS = {
     "shared_buffers": "128MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # No DETAIL, which has the e-mail of a refused sign-up, and no STATEMENT.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 _INITDB_ARGUMENTS = (
     f"--username={_USER}",
@@ -56,10 +59,13 @@ class Postgres(Server):
 
     @property
     def psql(self) -> str:
-        """A command line to paste into a shell; it contains the password."""
-        arguments = [f"--port={self.port}", f"--username={_USER}", _DATABASE]
-        command = shlex.join([str(self._programs / "psql"), f"--host={LOOPBACK}", *arguments])
-        return f"PGPASSWORD={self._password()} {command}"
+        """A command line to paste into a shell. The shell reads the password from its file, and
+        `env -i` keeps out the variables that are meant for other servers."""
+        arguments = [f"--host={LOOPBACK}", f"--port={self.port}", f"--username={_USER}", _DATABASE]
+        command = shlex.join([str(self._programs / "psql"), *arguments])
+        password = shlex.quote(str(self._launcher.directory / _PASSWORD_FILE))
+        kept = 'PATH="$PATH" HOME="$HOME" TERM="$TERM" LANG="$LANG"'
+        return f'env -i {kept} PGSSLMODE=disable PGPASSWORD="$(cat {password})" {command}'
 
     def _password(self) -> str:
         return (self._launcher.directory / _PASSWORD_FILE).read_text()

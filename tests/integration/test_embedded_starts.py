@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 
@@ -23,6 +24,18 @@ from app.embedded import (
 )
 from app.embedded.launcher import Log
 from harness.embedded import FAST, left_over, running, sql, write
+
+
+async def test_an_error_leaves_no_values_in_the_log(directory: Path) -> None:
+    async with embedded_servers(directory, valkey=False) as servers:
+        assert servers.postgres
+        url = servers.postgres.url
+        await sql(url, "CREATE TABLE people (email text UNIQUE)")
+        for expected in (None, asyncpg.UniqueViolationError):
+            with pytest.raises(expected) if expected else nullcontext():
+                await sql(url, "INSERT INTO people VALUES ('secret.person@example.com')")
+        written = (directory / "postgres.log").read_text()
+    assert "duplicate key" in written and "secret.person" not in written
 
 
 async def test_both_start_and_write_down_where_they_are(directory: Path) -> None:
