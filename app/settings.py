@@ -60,6 +60,7 @@ class Settings(BaseSettings):
 
     redis_host: str | None = None
     redis_port: Port = 6379
+    redis_password: SecretStr | None = None
     redis_db: Annotated[int, Field(ge=0, le=12)] = 0
     redis_decode_responses: bool = True
 
@@ -123,7 +124,10 @@ class Settings(BaseSettings):
         return f"amqp://{login}@{host}:{self.rabbitmq_port}/{quote(self.rabbitmq_vhost, safe='')}"
 
     def redis_url(self, database: int) -> str:
-        return f"redis://{self.redis_host or 'localhost'}:{self.redis_port}/{database}"
+        login = ""
+        if self.redis_password:
+            login = f":{quote(self.redis_password.get_secret_value(), safe='')}@"
+        return f"redis://{login}{self.redis_host or 'localhost'}:{self.redis_port}/{database}"
 
     @property
     def cache_url(self) -> str:

@@ -1,4 +1,3 @@
-import os
 import secrets
 import shlex
 import shutil
@@ -12,6 +11,7 @@ from app.embedded.binaries import find_program
 from app.embedded.launcher import Launcher
 from app.embedded.ports import LOOPBACK
 from app.embedded.processes import end_leftovers
+from app.embedded.secret_files import sync, write_private
 from app.embedded.server import Server
 
 _USER = _DATABASE = "app"
@@ -100,32 +100,15 @@ class Postgres(Server):
         make_private(directory, launcher.account)
         password = secrets.token_urlsafe(24)
         await self._fill(launcher, password)
-        _write_private(directory / _PASSWORD_FILE, password)
+        write_private(directory / _PASSWORD_FILE, password)
         make_private(directory, launcher.account)
         directory.rename(self._launcher.directory)
-        _sync(self.directory)  # else a power failure may undo the rename, and orders would be lost
+        sync(self.directory)  # else a power failure may undo the rename, and orders would be lost
 
     async def _fill(self, launcher: Launcher, password: str) -> None:
-        sync = ["--no-sync"] if self._options.get("fsync") == "off" else []
+        lazy = ["--no-sync"] if self._options.get("fsync") == "off" else []
         initdb = self._programs / "initdb"
-        await launcher.run([initdb, "-D", launcher.alias, *_INITDB_ARGUMENTS, *sync], password)
+        await launcher.run([initdb, "-D", launcher.alias, *_INITDB_ARGUMENTS, *lazy], password)
         postgres, *arguments = self._command(launcher.alias)
         single = [postgres, "--single", *arguments, "--exit_on_error=on", "postgres"]
         await launcher.run(single, f"CREATE DATABASE {_DATABASE};")
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -76,7 +76,7 @@ class Deployment(ABC):
 
     async def flush(self, seconds: float) -> None:
         """Flush the cache alone. Queues and results are in other databases."""
-        async with Redis(port=self.dependencies.valkey.port, socket_timeout=2) as redis:
+        async with Redis.from_url(self.dependencies.valkey.url, socket_timeout=2) as redis:
             await redis.flushdb()
         await asyncio.sleep(seconds)
 
