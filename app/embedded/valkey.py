@@ -29,7 +29,8 @@ _CONFIG_FILE = "valkey.conf"
 
 
 class Valkey(Server):
-    """`protected` gives it a password at its first start, which stays the same. `config` holds directives of valkey.conf, such as {"maxmemory": "8mb"}."""
+    """`protected` gives it a password at its first start, which stays the same. `config` holds
+    directives of valkey.conf, such as {"maxmemory": "8mb"}."""
 
     name = "Valkey"
     key = "valkey"
