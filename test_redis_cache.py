@@ -173,7 +173,7 @@ def main() -> None:
     except CliError as error:
         sys.exit(f"test_redis_cache: {error}")
     except RedisError as error:
-        url = settings.cache_url
+        url = f"redis://{settings.redis_host or 'localhost'}:{settings.redis_port}/{settings.redis_db}"
         sys.exit(f"test_redis_cache: Redis at {url}: {error}; see REDIS_HOST and REDIS_PORT")
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         first = str(error).partition("\n")[0]

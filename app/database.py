@@ -1,12 +1,13 @@
 """PostgreSQL: a pool, two kinds of connection, and whose fault a failure is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy import event, text
+from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -151,6 +152,35 @@ class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
     close = _if_started(AsyncConnection.close)
 
 
+def _explicit(url: URL) -> dict[str, Any]:
+    """Whatever asyncpg would else look for in the environment, in variables such as PGSSLMODE, and
+    in the home directory: they are for other programs and other servers. No TLS unless the URL asks
+    for it."""
+    arguments = {
+        "host": url.host or "localhost",
+        "port": url.port or 5432,
+        "user": url.username or "postgres",
+        "password": url.password or "",
+        "database": url.database or url.username or "postgres",
+        "passfile": os.devnull,
+        "ssl": False,
+        "direct_tls": False,
+        "target_session_attrs": "any",
+        "krbsrvname": "postgres",
+        "gsslib": "gssapi",
+    }
+    several = {"host", "port"} if "host" in url.query else set()
+    return {name: arguments[name] for name in arguments.keys() - url.query.keys() - several}
+
+
+def create_engine(
+    url: str, connect_args: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncEngine:
+    """For every connection to PostgreSQL, those of the migrations too."""
+    explicit = _explicit(make_url(url))
+    return create_async_engine(url, connect_args=explicit | dict(connect_args or {}), **options)
+
+
 class Database:
     def __init__(self, url: str, pool_size: int) -> None:
         options: dict[str, Any] = {
@@ -160,10 +190,10 @@ class Database:
                 "connection_class": _Connection,
             }
         }
-        self._engine = create_async_engine(
+        self._engine = create_engine(
             url, pool_size=pool_size, max_overflow=0, pool_timeout=1, **options
         )
-        self._unpooled = create_async_engine(url, poolclass=NullPool, **options)
+        self._unpooled = create_engine(url, poolclass=NullPool, **options)
         # One statement, one snapshot, one round trip.
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)

@@ -29,7 +29,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_file=ROOT / ".env",
+        env_file_encoding="utf-8-sig",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
     host: str = "127.0.0.1"
@@ -58,6 +62,7 @@ class Settings(BaseSettings):
 
     redis_host: str | None = None
     redis_port: Port = 6379
+    redis_password: SecretStr | None = None
     redis_db: Annotated[int, Field(ge=0, le=12)] = 0
     redis_decode_responses: bool = True
 
@@ -126,7 +131,10 @@ class Settings(BaseSettings):
         return f"amqp://{login}@{host}:{self.rabbitmq_port}/{quote(self.rabbitmq_vhost, safe='')}"
 
     def redis_url(self, database: int) -> str:
-        return f"redis://{self.redis_host or 'localhost'}:{self.redis_port}/{database}"
+        login = ""
+        if self.redis_password:
+            login = f":{quote(self.redis_password.get_secret_value(), safe='')}@"
+        return f"redis://{login}{self.redis_host or 'localhost'}:{self.redis_port}/{database}"
 
     @property
     def cache_url(self) -> str:
@@ -145,8 +153,22 @@ class Settings(BaseSettings):
         return self.redis_url(self.redis_db + 3)
 
 
+def _check_env_file(path: Path) -> None:
+    """SystemExit unless it is absent or text in UTF-8. UTF-16 without a byte order mark is UTF-8
+    too, but full of NUL."""
+    try:
+        if path.is_file() and "\0" in path.read_text(encoding="utf-8"):
+            raise ValueError("NUL")
+    except OSError as error:
+        raise SystemExit(f"cannot read {path} ({error.strerror}): change its permissions") from None
+    except ValueError:
+        raise SystemExit(f"{path} is not text in UTF-8: save it again with that encoding") from None
+
+
 def load_settings() -> Settings:
-    """The settings, or SystemExit with one line that names each invalid variable and why."""
+    """The settings, or SystemExit with one line that names each invalid variable and why, or the
+    file that cannot be read."""
+    _check_env_file(ROOT / ".env")
     try:
         return Settings()
     except ValidationError as error:

@@ -23,6 +23,7 @@ class Dependencies:
             "DATABASE_URL": self.database_url,
             "REDIS_HOST": self.valkey.host,
             "REDIS_PORT": str(self.valkey.port),
+            **({"REDIS_PASSWORD": self.valkey.password} if self.valkey.password else {}),
             "LOG_FORMAT": "json",
             **queues,
         }

@@ -52,7 +52,7 @@ async def write(server: Server) -> None:
     if isinstance(server, Postgres):
         await sql(server.url, "CREATE TABLE kept AS SELECT 1 AS one")
     elif isinstance(server, Valkey):
-        async with Redis(port=server.port) as client:
+        async with Redis.from_url(server.url) as client:
             await client.set("kept", 1)
 
 
@@ -60,7 +60,7 @@ async def is_kept(server: Server) -> bool:
     if isinstance(server, Postgres):
         return bool(await sql(server.url, "SELECT one FROM kept"))
     assert isinstance(server, Valkey)
-    async with Redis(port=server.port) as client:
+    async with Redis.from_url(server.url) as client:
         return await client.get("kept") is not None
 
 

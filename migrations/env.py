@@ -5,9 +5,9 @@ import asyncio
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.database import create_engine
 from app.models.base import Base
 from app.settings import load_settings
 
@@ -24,7 +24,7 @@ def run(connection: Connection) -> None:
 
 
 async def connect_and_run(url: str) -> None:
-    engine = create_async_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(run)

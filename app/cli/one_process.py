@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+from pydantic import SecretStr
+
 from app import scheduler, web, worker
 from app.cli.migrate import migrate
 from app.container import Container
@@ -40,7 +42,11 @@ def _settings_for(servers: EmbeddedServers, settings: Settings) -> Settings:
     assert servers.postgres is not None
     found: dict[str, Any] = {"database_url": servers.postgres.url}
     if servers.valkey:
-        found |= {"redis_host": servers.valkey.host, "redis_port": servers.valkey.port}
+        found |= {
+            "redis_host": servers.valkey.host,
+            "redis_port": servers.valkey.port,
+            "redis_password": SecretStr(servers.valkey.password),
+        }
     if settings.rabbitmq_host is None:
         found["queue_transport"] = "streams"
     return settings.model_copy(update=found)
@@ -51,11 +57,17 @@ def _api_url(settings: Settings) -> str:
     return f"http://{host}:{settings.port}"
 
 
+def _redis_cli(servers: EmbeddedServers, settings: Settings, database: int) -> str:
+    if servers.valkey:
+        return servers.valkey.cli(database)
+    return f"redis-cli -h {settings.redis_host} -p {settings.redis_port} -n {database}"
+
+
 def _banner(servers: EmbeddedServers, settings: Settings) -> str:
     api = _api_url(settings)
     assert servers.postgres is not None
     queues = (
-        f"redis-cli -p {settings.redis_port} -n {settings.redis_db + 1} XLEN report"
+        f"{_redis_cli(servers, settings, settings.redis_db + 1)} XLEN report"
         if settings.queue_transport == "streams"
         else f"RabbitMQ at {settings.rabbitmq_host}:{settings.rabbitmq_port}"
     )
@@ -64,7 +76,7 @@ def _banner(servers: EmbeddedServers, settings: Settings) -> str:
 
   API        {api}
   API docs   {api}/docs
-  Cache      redis-cli -h {settings.redis_host} -p {settings.redis_port}
+  Cache      {_redis_cli(servers, settings, settings.redis_db)}
              (redis-cli: apt install redis-tools, or brew install redis)
   Queues     {queues}
   Database   {servers.postgres.psql}

@@ -3,6 +3,8 @@
 import os
 from contextlib import suppress
 
+from pydantic import SecretStr
+
 from app import state_file
 from app.client.errors import CliError
 from app.settings import Settings
@@ -18,7 +20,10 @@ def running_stack(settings: Settings) -> Settings:
         raise CliError("the service is still starting: try again in a moment")
     chosen = settings.model_fields_set | ({"queue_transport"} if settings.rabbitmq_host else set())
     names = {"api_url", "redis_host", "redis_port", "queue_transport"} & set(state) - chosen
-    return settings.model_copy(update={name: state[name] for name in names})
+    found = {name: state[name] for name in names}
+    if "redis_host" in found and state.get("redis_password"):
+        found["redis_password"] = SecretStr(state["redis_password"])
+    return settings.model_copy(update=found)
 
 
 def _is_running(pid: object) -> bool:

@@ -1,4 +1,3 @@
-import os
 import secrets
 import shlex
 import shutil
@@ -12,6 +11,7 @@ from app.embedded.binaries import find_program
 from app.embedded.launcher import Launcher
 from app.embedded.ports import LOOPBACK
 from app.embedded.processes import end_leftovers
+from app.embedded.secret_files import sync, write_private
 from app.embedded.server import Server
 
 _USER = _DATABASE = "app"
@@ -23,6 +23,9 @@ _OPTIONS = {
     "shared_buffers": "128MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # No DETAIL, which has the e-mail of a refused sign-up, and no STATEMENT.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 _INITDB_ARGUMENTS = (
     f"--username={_USER}",
@@ -56,10 +59,13 @@ class Postgres(Server):
 
     @property
     def psql(self) -> str:
-        """A command line to paste into a shell; it contains the password."""
-        arguments = [f"--port={self.port}", f"--username={_USER}", _DATABASE]
-        command = shlex.join([str(self._programs / "psql"), f"--host={LOOPBACK}", *arguments])
-        return f"PGPASSWORD={self._password()} {command}"
+        """A command line to paste into a shell. The shell reads the password from its file, and
+        `env -i` keeps out the variables that are meant for other servers."""
+        arguments = [f"--host={LOOPBACK}", f"--port={self.port}", f"--username={_USER}", _DATABASE]
+        command = shlex.join([str(self._programs / "psql"), *arguments])
+        password = shlex.quote(str(self._launcher.directory / _PASSWORD_FILE))
+        kept = 'PATH="$PATH" HOME="$HOME" TERM="$TERM" LANG="$LANG"'
+        return f'env -i {kept} PGSSLMODE=disable PGPASSWORD="$(cat {password})" {command}'
 
     def _password(self) -> str:
         return (self._launcher.directory / _PASSWORD_FILE).read_text()
@@ -94,32 +100,15 @@ class Postgres(Server):
         make_private(directory, launcher.account)
         password = secrets.token_urlsafe(24)
         await self._fill(launcher, password)
-        _write_private(directory / _PASSWORD_FILE, password)
+        write_private(directory / _PASSWORD_FILE, password)
         make_private(directory, launcher.account)
         directory.rename(self._launcher.directory)
-        _sync(self.directory)  # else a power failure may undo the rename, and orders would be lost
+        sync(self.directory)  # else a power failure may undo the rename, and orders would be lost
 
     async def _fill(self, launcher: Launcher, password: str) -> None:
-        sync = ["--no-sync"] if self._options.get("fsync") == "off" else []
+        lazy = ["--no-sync"] if self._options.get("fsync") == "off" else []
         initdb = self._programs / "initdb"
-        await launcher.run([initdb, "-D", launcher.alias, *_INITDB_ARGUMENTS, *sync], password)
+        await launcher.run([initdb, "-D", launcher.alias, *_INITDB_ARGUMENTS, *lazy], password)
         postgres, *arguments = self._command(launcher.alias)
         single = [postgres, "--single", *arguments, "--exit_on_error=on", "postgres"]
         await launcher.run(single, f"CREATE DATABASE {_DATABASE};")
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,7 +25,8 @@ class EmbeddedServers:
         state = state_file.read(data_dir)
         self._data_dir = data_dir
         self.postgres = Postgres(data_dir, _port(state, "postgres_port")) if postgres else None
-        self.valkey = Valkey(data_dir, _port(state, "redis_port")) if valkey else None
+        port = _port(state, "redis_port")
+        self.valkey = Valkey(data_dir, port, protected=True) if valkey else None
 
     @property
     def _servers(self) -> list[Server]:
@@ -61,7 +62,11 @@ class EmbeddedServers:
         if self.postgres:
             state |= {"postgres_port": self.postgres.port, "database_url": self.postgres.url}
         if self.valkey:
-            state |= {"redis_host": self.valkey.host, "redis_port": self.valkey.port}
+            state |= {
+                "redis_host": self.valkey.host,
+                "redis_port": self.valkey.port,
+                "redis_password": self.valkey.password,
+            }
         state_file.write(self._data_dir, state | extra)
 
 

@@ -91,7 +91,7 @@ async def test_the_examples_in_one_process(contributed: Path, tmp_path: Path) ->
         state: dict[str, Any] = state_file.read(tmp_path / "data")
         valkey = Valkey(tmp_path / "data", state["redis_port"])
         dependencies = Dependencies(state["database_url"], valkey)
-        async with queue_client(dependencies) as queues, Redis(port=valkey.port) as cache:
+        async with queue_client(dependencies) as queues, Redis.from_url(valkey.url) as cache:
             await check_examples(service, "web", queues, cache)
 
 
@@ -104,7 +104,7 @@ async def test_the_examples_in_four_processes(
         async with (
             Service(contributed, tmp_path, dependencies.variables) as service,
             queue_client(dependencies) as queues,
-            Redis(port=valkey.port) as cache,
+            Redis.from_url(valkey.url) as cache,
         ):
             await service.start("web", "worker", "scheduler", "taskiq_worker")
             await check_examples(service, "taskiq_worker", queues, cache)

@@ -42,7 +42,8 @@ async def are_gone(children: list[psutil.Process]) -> None:
 
 async def send_product(data: Path, message_id: str) -> None:
     """Send it as one would with redis-cli: a stream entry whose field is the plain body."""
-    async with Redis(port=state(data)["redis_port"], db=1) as redis:
+    found = state(data)
+    async with Redis(port=found["redis_port"], password=found["redis_password"], db=1) as redis:
         await redis.xadd("product", {"__data__": json.dumps(PRODUCT | {"sku": message_id})})
 
 

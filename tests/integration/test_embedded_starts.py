@@ -7,11 +7,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError
 
 from app import state_file
 from app.embedded import (
@@ -23,6 +26,36 @@ from app.embedded import (
 )
 from app.embedded.launcher import Log
 from harness.embedded import FAST, left_over, running, sql, write
+
+
+async def test_valkey_answers_nobody_without_its_password(directory: Path) -> None:
+    passwords = set()
+    for _ in range(2):
+        async with embedded_servers(directory, postgres=False) as servers:
+            assert servers.valkey
+            passwords.add(servers.valkey.password)
+            async with Redis(port=servers.valkey.port) as redis:
+                with pytest.raises(AuthenticationError):
+                    await redis.ping()
+            async with Redis.from_url(servers.valkey.url) as redis:
+                assert await redis.ping()
+            shown = Path(f"/proc/{servers.valkey.pid}/cmdline").read_text()
+            assert servers.valkey.password not in shown
+    assert len(passwords) == 1
+    for name in ("app.password", "valkey.conf"):
+        assert (directory / "valkey" / name).stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_error_leaves_no_values_in_the_log(directory: Path) -> None:
+    async with embedded_servers(directory, valkey=False) as servers:
+        assert servers.postgres
+        url = servers.postgres.url
+        await sql(url, "CREATE TABLE people (email text UNIQUE)")
+        for expected in (None, asyncpg.UniqueViolationError):
+            with pytest.raises(expected) if expected else nullcontext():
+                await sql(url, "INSERT INTO people VALUES ('secret.person@example.com')")
+        written = (directory / "postgres.log").read_text()
+    assert "duplicate key" in written and "secret.person" not in written
 
 
 async def test_both_start_and_write_down_where_they_are(directory: Path) -> None:
@@ -49,6 +82,7 @@ async def test_both_start_and_write_down_where_they_are(directory: Path) -> None
             "database_url": servers.postgres.url,
             "redis_host": "127.0.0.1",
             "redis_port": servers.valkey.port,
+            "redis_password": servers.valkey.password,
             "api_url": "http://127.0.0.1:8000",
         }
         for pid in (servers.postgres.pid, servers.valkey.pid):

@@ -110,3 +110,21 @@ def test_the_env_file_is_the_one_in_the_root_from_any_directory(
     assert Settings.model_config["env_file"] == ROOT / ".env"
     assert (ROOT / "app" / "settings.py").exists()
     assert load_settings().port != 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_an_env_file_in_another_encoding_is_one_line_that_names_it(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("POSTGRES_PASSWORD=grün\n", encoding=encoding)
+    monkeypatch.setattr("app.settings.ROOT", tmp_path)
+    with pytest.raises(SystemExit) as error:
+        load_settings()
+    assert str(error.value) == (
+        f"{tmp_path / '.env'} is not text in UTF-8: save it again with that encoding"
+    )
+
+
+def test_a_byte_order_mark_does_not_hide_the_first_variable(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("POSTGRES_USER=anna\n", encoding="utf-8-sig")
+    assert Settings(_env_file=tmp_path / ".env").postgres_user == "anna"

@@ -75,7 +75,7 @@ class Deployment(ABC):
 
     async def flush(self, seconds: float) -> None:
         """Flushes the cache only: queues and results are in other databases."""
-        async with Redis(port=self.dependencies.valkey.port, socket_timeout=2) as redis:
+        async with Redis.from_url(self.dependencies.valkey.url, socket_timeout=2) as redis:
             await redis.flushdb()
         await asyncio.sleep(seconds)
 
