@@ -44,7 +44,7 @@ async def test_a_failure_in_the_middle_breaks_the_connection(
     body = await reader.read()
     writer.close()
     assert not body.endswith(b"0\r\n\r\n"), "the last chunk says that the response is complete"
-    await processes.web.says('"message": "answer broken off"', "reports", '"message": "request"')
+    await processes.web.says('"message": "answer broken off"', "the tables", '"message": "request"')
     assert "Traceback" not in processes.web.output
     # The next request fails before its response begins, so it gets a proper error.
     response = await processes.api.get(PATH)

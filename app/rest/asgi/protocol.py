@@ -7,6 +7,7 @@ are too many connections, those that wait for their clients are closed first.
 
 import asyncio
 from collections.abc import Iterable
+from string import ascii_letters
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -22,6 +23,8 @@ MOST_CONNECTIONS = 2000
 # Beyond this, pass the data on: only the real transport can tell a writer to wait.
 _MOST_HELD_BYTES = 16 * 1024
 
+# A request begins with its method; empty lines before it are allowed.
+_BEGINNINGS = frozenset(b"\r\n" + ascii_letters.encode())
 
 # In the state of a request whose connection is one too many: see gatekeeper.py.
 OVERLOADED = "overloaded"
@@ -41,6 +44,7 @@ class Protocol(ZttpProtocol):
         # Since when the connection has waited for the rest of a head, or for its client to read.
         self._head_since: float | None = None
         self._unread_since: float | None = None
+        self._spoken = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._head_since = self.loop.time()
@@ -53,7 +57,15 @@ class Protocol(ZttpProtocol):
             # The next request, sent before the response to this one. The rest of it waits in the
             # kernel: what is read stays in memory.
             self.flow.pause_reading()
-        super().data_received(data)
+        if self.cycle is None and not self._spoken and data[0] not in _BEGINNINGS:
+            self.handle_remote_protocol_error()  # TLS, say: zttp would wait for the head's end
+            return
+        self._spoken = True
+        try:
+            super().data_received(data)
+        except UnicodeDecodeError:  # uvicorn takes a target for ASCII
+            self.handle_remote_protocol_error()
+            return
         if self.cycle is None or self.cycle.response_complete:
             self._head_since = self._head_since or self.loop.time()
         else:

@@ -89,7 +89,7 @@ HOSTILE_BODIES = {
     "price true": _product(b"true", 422),
     "an object as the price": _product(b'{"$gt": 0}', 422),
     "stock -1": _stock(b"-1"),
-    "stock 2^31": _stock(b"2147483648"),
+    "stock 2^53": _stock(b"9007199254740992"),
     "stock true": _stock(b"true"),
     "stock '5'": _stock(b'"5"'),
     "stock 1.5": _stock(b"1.5"),
