@@ -48,7 +48,7 @@ async def test_a_failure_in_the_middle_breaks_the_connection(
     assert "Traceback" not in processes.web.output
     # The next request fails before its response begins, so it gets a proper error.
     response = await processes.api.get(PATH)
-    assert response.status_code == 500
+    assert response.status_code == 503
     assert response.headers["content-type"] == "application/problem+json"
 
 
