@@ -175,6 +175,12 @@ async def test_pipelined_requests_are_answered_in_their_order(port: int) -> None
         assert [await client.status() for _ in range(80)] == [200, 404] * 40
 
 
+async def test_a_pipelined_target_that_is_not_ascii_is_400(port: int) -> None:
+    async with connected(port) as client:
+        await client.send(_LIVE + b"GET /users/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert [await client.status(), await client.status()] == [200, 400]
+
+
 @pytest.mark.parametrize(
     ("path", "host", "status"),
     [

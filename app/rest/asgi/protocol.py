@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from string import ascii_letters
 from typing import Any, cast
 
+import zttp
 from uvicorn.config import Config
 from uvicorn.protocols.http.zttp_impl import ZttpProtocol
 from uvicorn.server import ServerState
@@ -44,7 +45,7 @@ class Protocol(ZttpProtocol):
         # Since when the connection has waited for the rest of a head, or for its client to read.
         self._head_since: float | None = None
         self._unread_since: float | None = None
-        self._spoken = False
+        self._has_spoken = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._head_since = self.loop.time()
@@ -57,19 +58,22 @@ class Protocol(ZttpProtocol):
             # The next request, sent before the response to this one. The rest of it waits in the
             # kernel: what is read stays in memory.
             self.flow.pause_reading()
-        if self.cycle is None and not self._spoken and data[0] not in _BEGINNINGS:
+        if not self._has_spoken and data[0] not in _BEGINNINGS:
             self.handle_remote_protocol_error()  # TLS, say: zttp would wait for the head's end
             return
-        self._spoken = True
-        try:
-            super().data_received(data)
-        except UnicodeDecodeError:  # uvicorn takes a target for ASCII
-            self.handle_remote_protocol_error()
-            return
+        self._has_spoken = True
+        super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._head_since = self._head_since or self.loop.time()
         else:
             self._head_since = None
+
+    def handle_events(self, event: zttp.Event) -> None:
+        """Also called for the next request of a connection, when a response is complete."""
+        try:
+            super().handle_events(event)
+        except UnicodeDecodeError as error:  # uvicorn takes every target for ASCII
+            raise zttp.RemoteProtocolError("the target is not ASCII") from error
 
     def pause_writing(self) -> None:
         self._unread_since = self.loop.time()
