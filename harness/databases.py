@@ -16,6 +16,14 @@ from app.database import Database
 from app.embedded import Postgres
 
 _TEMPLATE = "migrated"
+# As a bug would: the INSERT of an order with the external_id `spoilt` raises an error that is no
+# refusal.
+SPOILT_ORDERS_FAIL = """
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE division_by_zero; END $$;
+CREATE TRIGGER fail BEFORE INSERT ON orders FOR EACH ROW WHEN (NEW.external_id = 'spoilt')
+    EXECUTE FUNCTION fail();
+"""
 _numbers = itertools.count()
 
 

@@ -31,6 +31,7 @@ from app.messaging.broker import (
     ReplyReceiver,
 )
 from app.messaging.properties import Repeated, accept_any_properties, dead_wire, retried_wire
+from app.messaging.undecoded import UNDECODED
 from app.runtime.cancellation import is_our_end
 from app.schemas.messages import CONSUMED, Queue
 
@@ -53,16 +54,6 @@ _PUBLISHED = [name for name in _ALL_QUEUES if name not in CONSUMED]
 
 
 accept_any_properties()
-
-
-async def _undecoded(message: RabbitMessage) -> RabbitMessage:
-    """FastStream would decode JSON before the handler runs, where we cannot catch a failure."""
-    return message
-
-
-# FastStream would match a handler's arguments to its types in a thread, which takes longer than an
-# order.
-_PLAIN: dict[str, Any] = {"decoder": _undecoded, "apply_types": False}
 
 
 def _plain_queue(name: str) -> RabbitQueue:
@@ -176,7 +167,7 @@ class RabbitMQ(Broker):
         so a queue that is refused would take the others with it."""
         consumer = RabbitBroker(
             self._url,
-            **_PLAIN,
+            **UNDECODED,
             reconnect_interval=1,
             timeout=PUBLISH_SECONDS,
             graceful_timeout=_GRACE_SECONDS,
@@ -313,7 +304,7 @@ class RabbitMQ(Broker):
     async def replies(self, receiver: ReplyReceiver) -> AsyncIterator[str]:
         listener = RabbitBroker(
             self._url,
-            **_PLAIN,
+            **UNDECODED,
             reconnect_interval=1,
             timeout=PUBLISH_SECONDS,
             logger=_log,

@@ -32,6 +32,7 @@ from app.messaging.broker import (
     ReplyReceiver,
 )
 from app.messaging.originals import kept, restored
+from app.messaging.undecoded import UNDECODED
 from app.runtime.loops import running
 from app.runtime.micro_batcher import MicroBatcher
 from app.schemas.messages import Queue
@@ -138,10 +139,9 @@ class Streams(Broker):
     def _listener(self, **options: Any) -> RedisBroker:
         return RedisBroker(
             self._url,
-            decoder=_undecoded,
-            apply_types=False,
             logger=_log,
             message_format=_Envelope,
+            **UNDECODED,
             **options,
         )
 
@@ -212,24 +212,20 @@ class Streams(Broker):
     ) -> None:
         # As bytes: FastStream would count the characters of a string, and cut its bytes.
         encoded: dict[Any, bytes] = {_name(n): _as_bytes(v)[:_MOST] for n, v in headers.items()}
+        await self._send(body, stream=stream, headers=encoded, reply_to=reply_to)
+
+    async def _send(self, body: bytes, **options: Any) -> None:
         async with _within(PUBLISH_SECONDS), self._publishing:
             await self._publisher.connect()
-            await self._publisher.publish(
-                body,
-                stream=stream,
-                headers=encoded,
-                reply_to=reply_to,
-            )
+            await self._publisher.publish(body, **options)
 
     async def reply(self, delivery: Delivery, body: bytes) -> None:
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS), self._publishing:
-                await self._publisher.connect()
-                await self._publisher.publish(
-                    body, channel=delivery.reply_to, correlation_id=delivery.correlation_id
-                )
-        except (RedisError, OSError, ValueError) as error:
-            log.info("reply not sent", queue=delivery.queue, error=repr(error))
+            await self._send(
+                body, channel=delivery.reply_to, correlation_id=delivery.correlation_id
+            )
+        except (Unavailable, ValueError) as error:
+            log.info("reply not sent", queue=delivery.queue, error=str(error))
 
     @asynccontextmanager
     async def replies(self, receiver: ReplyReceiver) -> AsyncIterator[str]:
@@ -344,11 +340,6 @@ def _listen(
         stream=stream, ack_policy=AckPolicy.MANUAL, no_reply=True, **options
     )
     subscriber(handle)
-
-
-async def _undecoded(message: Any) -> Any:
-    """FastStream would decode JSON before the handler runs, where we cannot catch a failure."""
-    return message
 
 
 async def _parse_any(message: Any, parse: Callable[[Any], Awaitable[Any]]) -> Any:

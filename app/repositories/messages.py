@@ -132,9 +132,9 @@ def _unnested(keys: Sequence[MessageKey]) -> TableValuedAlias:
 
 
 def _unless_settled(new: Insert, values: Mapping[str, Any]) -> Insert:
-    """A dead message may be sent again, also with a corrected body. A failing one is being tried, so
-    another body with its id must wait for no outcome of it. All others have an outcome, which stays.
-    Rows from before there were fingerprints have none."""
+    """A dead message may be sent again, also with a corrected body. A failing one is being tried,
+    so another body under its id changes nothing. All others have an outcome, which stays. Rows from
+    before there were fingerprints have none."""
     is_same = func.coalesce(Message.fingerprint, new.excluded.fingerprint).is_not_distinct_from(
         new.excluded.fingerprint
     )

@@ -35,7 +35,8 @@ SELECT
 # order its id here, so that its lines can name it. An address that was deleted a moment ago breaks
 # the foreign key. The columns are named: with `*`, one that somebody adds makes prepared statements
 # invalid.
-_ADD = text("""
+_COLUMNS = ", ".join(Order.__table__.columns.keys())
+_ADD = text(f"""
 WITH numbered AS MATERIALIZED (
     SELECT nextval('orders_id_seq') AS id, o.* FROM unnest(
         CAST(:user_ids AS bigint[]), CAST(:address_ids AS bigint[]),
@@ -65,8 +66,8 @@ WITH numbered AS MATERIALIZED (
     INSERT INTO stock_movements (product_id, order_id, reason, quantity)
     SELECT product_id, order_id, 'order', -quantity FROM lines
 )
-SELECT {columns} FROM added ORDER BY id
-""".format(columns=", ".join(Order.__table__.columns.keys()))).columns(delivery_address=JSONB)
+SELECT {_COLUMNS} FROM added ORDER BY id
+""").columns(delivery_address=JSONB)
 
 _RESTOCK = text("""
 WITH lines AS (

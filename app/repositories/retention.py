@@ -1,5 +1,6 @@
-"""Deletes what is only needed for a while, the oldest first and a batch at a time: a statement for all
-that is due would be longer than any limit once it is behind."""
+"""Deletes what is only needed for a while, the oldest first and a batch at a time.
+
+One statement for all that is due would take longer than any limit once it is behind."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -34,14 +35,15 @@ _FORGET_KEYS = text(
         due="created_at < now() - CAST(:kept AS interval)",
     )
 )
-# The ledger still adds up to the stock. Movements are in the order of their ids, near enough, so the
-# oldest are found without an index of their times.
+# The ledger still adds up to the stock. Movements are in the order of their ids, near enough, so
+# the oldest are found without an index of their times.
 _FOLD_MOVEMENTS = text("""
 WITH batch AS MATERIALIZED (
     SELECT id, reason, created_at < now() - CAST(:kept AS interval) AS due FROM stock_movements
     WHERE id > :after ORDER BY id LIMIT :most
 ), gone AS (
-    DELETE FROM stock_movements m USING batch b WHERE m.id = b.id AND b.due AND b.reason <> 'opening'
+    DELETE FROM stock_movements m USING batch b
+    WHERE m.id = b.id AND b.due AND b.reason <> 'opening'
     RETURNING m.product_id, m.quantity
 ), sums AS MATERIALIZED (
     SELECT product_id, sum(quantity)::bigint AS quantity FROM gone GROUP BY product_id
@@ -83,6 +85,7 @@ class RetentionRepository:
         return bool(await self._connection.scalar(statement, {"kept": kept, "most": BATCH}))
 
     async def fold_movements(self, kept: timedelta, after: int) -> Folded:
-        """Add the movements of a batch that are older than `kept` to the openings of their products."""
+        """Add the movements of a batch that are older than `kept` to the openings of their
+        products."""
         arguments = {"kept": kept, "after": after, "most": BATCH}
         return Folded(*(await self._connection.execute(_FOLD_MOVEMENTS, arguments)).one())

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.models.base import Base, Counted
 
 _TRIGGERS = ("count_inserted", "count_deleted", "count_truncated")
-# pg_restore --disable-triggers, and whoever else turns triggers off and on again, leaves ours enabled,
-# but not enabled always.
+# pg_restore --disable-triggers, and whoever else turns triggers off and on again, leaves ours
+# enabled, but not enabled always.
 _TRUSTED = f"""(
     SELECT count(*) = {len(_TRIGGERS)} FROM pg_trigger
     WHERE tgrelid = '{{table}}'::regclass AND tgname IN {_TRIGGERS} AND tgenabled = 'A'

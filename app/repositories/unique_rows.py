@@ -1,8 +1,8 @@
 """An INSERT that looks first whether the values are free.
 
 A row that breaks a unique index has drawn its id by then, so refused sign-ups would use up ids; and
-PostgreSQL logs each as an error, with the values. Two that come at the same moment still meet in the
-index, and the second has lost its id."""
+PostgreSQL logs each as an error, with the values. Two that come at the same moment still meet in
+the index, and the second has lost its id."""
 
 from typing import Any
 from typing import cast as typed

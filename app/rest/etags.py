@@ -9,7 +9,8 @@ def etag(body: bytes) -> str:
 
 
 def matches(tag: str, if_none_match: str) -> bool:
-    """Weakly: a proxy that compresses a response makes its tag weak, and the row is still the same."""
+    """Weakly: a proxy that compresses a response makes its tag weak, and the row is still the
+    same."""
     known = {item.removeprefix("W/") for item in _listed(if_none_match)}
     return "*" in known or tag in known
 

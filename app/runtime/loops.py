@@ -47,8 +47,8 @@ async def running(*loops: Loop) -> AsyncIterator[None]:
 
 
 def heartbeat(file: Path | None, check: Tick) -> list[Loop]:
-    """Touches the file while `check` finds that the process does what it is for: the health check of
-    a process without a port. `check` raises Unavailable if it does not."""
+    """Touches the file while `check` finds that the process does what it is for: the health check
+    of a process without a port. `check` raises Unavailable if it does not."""
     if file is None:
         return []
 

@@ -45,7 +45,8 @@ class MicroBatcher(Generic[T, R]):
             for _, result in batch:
                 if not result.done():
                     result.set_exception(error)
-            # A library's cancellation, or the end of one caller, must not end the work for the others.
+            # A library's cancellation, or the end of one caller, must not end the work for the
+            # others.
             if is_our_end(error) or not isinstance(error, Exception | asyncio.CancelledError):
                 raise
         else:

@@ -17,8 +17,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
-# Ids have 64 bits in the database. Outside they end where JavaScript and other readers of JSON, whose
-# numbers are floats, begin to confuse neighbours.
+# Ids have 64 bits in the database. Outside they end where JavaScript and other readers of JSON,
+# whose numbers are floats, begin to confuse neighbours.
 ID_MAX = 2**53 - 1
 
 # PostgreSQL cannot store NUL in text. Lone surrogates need no rule: the JSON parser rejects them.

@@ -32,8 +32,8 @@ PRODUCT = CachedEntity(
 
 
 class ProductService:
-    """Raises NotFound for an unknown product, and Duplicate, at the commit at the latest, if another
-    product has this sku."""
+    """Raises NotFound for an unknown product, and Duplicate, at the commit at the latest, if
+    another product has this sku."""
 
     def __init__(
         self, products: ProductRepository, cache: ReadThroughCache, after_commit: AfterCommit

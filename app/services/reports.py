@@ -77,9 +77,9 @@ class ReportService:
             await self.build(today)
 
     async def days_owed(self) -> list[date]:
-        """Yesterday, always; every ended day since the first start whose run is not closed, whatever
-        kept the clock from ringing; and every day whose run was closed before its last order came.
-        """
+        """Yesterday, always; every ended day since the first start whose run is not closed,
+        whatever kept the clock from ringing; and every day whose run was closed before its last
+        order came."""
         today = self.today()
         first = self._calendar.day_of(await self._reports.first_start())
         dated = await self._days_of_late_orders(today)

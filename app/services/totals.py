@@ -1,41 +1,33 @@
 """Keeps the totals of lists right, also after a restore that ran without triggers."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
 
 import structlog
+
+from app.repositories.row_counts import RowCountRepository
 
 log = structlog.get_logger(__name__)
 
 _RECOUNT_SECONDS = 86_400
 
 
-class RowCounts(Protocol):
-    """What is needed of the repository, in one transaction."""
-
-    @staticmethod
-    def tables() -> Iterable[str]: ...
-    async def is_trusted(self, table: str) -> bool: ...
-    async def trust(self, table: str) -> None: ...
-    async def recount(self, table: str) -> int: ...
-
-
 class TotalsKeeper:
     """A total that cannot be trusted is counted whenever it is read, until the next tick makes it
     right. At the start, and once a day, all totals are compared with their tables."""
 
-    def __init__(self, row_counts: Callable[[], AbstractAsyncContextManager[RowCounts]]) -> None:
+    def __init__(
+        self, row_counts: Callable[[], AbstractAsyncContextManager[RowCountRepository]]
+    ) -> None:
+        """`row_counts` opens a transaction."""
         self._row_counts = row_counts
         self._recount_at = time.monotonic()
 
     async def tick(self) -> None:
         """Raises Unavailable: then the next tick tries again."""
         is_time = time.monotonic() >= self._recount_at
-        async with self._row_counts() as row_counts:
-            tables = row_counts.tables()
-        for table in tables:
+        for table in RowCountRepository.tables():
             await self._repair(table, is_time)
         if is_time:
             self._recount_at = time.monotonic() + _RECOUNT_SECONDS

@@ -27,8 +27,8 @@ USER = CachedEntity(
 
 
 class UserService:
-    """Raises NotFound for an unknown user, and Duplicate, at the commit at the latest, if another user
-    has this username or e-mail address."""
+    """Raises NotFound for an unknown user, and Duplicate, at the commit at the latest, if another
+    user has this username or e-mail address."""
 
     def __init__(
         self, users: UserRepository, cache: ReadThroughCache, after_commit: AfterCommit

@@ -8,7 +8,7 @@ import pytest
 from app import worker
 from app.container import Container
 from app.schemas.messages import Queue
-from harness.databases import connected
+from harness.databases import SPOILT_ORDERS_FAIL, connected
 from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
 from harness.queues import QueueClient
@@ -18,12 +18,6 @@ from tests.integration.conftest import Outcome
 pytestmark = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 
 _TRANSACTIONS = "SELECT count(DISTINCT xmin::text) FROM orders"
-_FAIL = """
-CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN RAISE division_by_zero; END $$;
-CREATE TRIGGER fail BEFORE INSERT ON orders FOR EACH ROW WHEN (NEW.external_id = 'spoilt')
-    EXECUTE FUNCTION fail();
-"""
 
 
 async def _outcomes(outcome: Outcome, *message_ids: str) -> list[tuple[str, str | None]]:
@@ -92,7 +86,7 @@ async def test_an_order_that_fails_does_not_affect_the_others(
 ) -> None:
     product_id = await shop.product(stock=100)
     async with connected(database_url) as connection:
-        await connection.execute(_FAIL)
+        await connection.execute(SPOILT_ORDERS_FAIL)
     ids = [f"order-{number}" for number in range(10)]
     for message_id in [*ids[:5], "spoilt", *ids[5:]]:
         fields = {"external_id": "spoilt"} if message_id == "spoilt" else {}

@@ -10,7 +10,7 @@ import pytest
 from app import worker
 from app.container import Container
 from app.schemas.messages import Queue
-from harness.databases import connected
+from harness.databases import SPOILT_ORDERS_FAIL, connected
 from harness.queues import QueueClient
 from harness.shop import Shop
 from harness.waiting import eventually
@@ -19,12 +19,6 @@ from tests.integration.conftest import Outcome
 pytestmark = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 
 PRODUCT = {"sku": "TEA-001", "name": "Tea", "price": "1.00", "stock_quantity": 1}
-_FAIL = """
-CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN RAISE division_by_zero; END $$;
-CREATE TRIGGER fail BEFORE INSERT ON orders FOR EACH ROW WHEN (NEW.external_id = 'spoilt')
-    EXECUTE FUNCTION fail();
-"""
 
 
 async def _reason(queues: QueueClient, queue: Queue) -> Any:
@@ -106,7 +100,7 @@ async def test_another_body_does_not_take_the_id_of_a_failing_one(
 ) -> None:
     product_id = await shop.product(stock=10)
     async with connected(database_url) as connection:
-        await connection.execute(_FAIL)
+        await connection.execute(SPOILT_ORDERS_FAIL)
     async with worker.consuming(container):
         spoilt = shop.order_body((product_id, 1), external_id="spoilt")
         await queues.send(Queue.ORDER, spoilt, "id")

@@ -1,5 +1,5 @@
-"""Rejects requests that the application must not see: an unknown Host, no API key, a page of another
-origin, a body that is not plain JSON or comes too slowly."""
+"""Rejects requests that the application must not see: an unknown Host, no API key, a page of
+another origin, a body that is not plain JSON or comes too slowly."""
 
 import asyncio
 import hmac
