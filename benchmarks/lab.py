@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import os
-import shlex
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -138,11 +137,10 @@ class Lab:
             POSTGRES_CPU: postgres.seconds / responses.total * 1e6,
         }
 
-    def psql(self, url: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        """The command line and the environment of a psql of the server's own version."""
-        password, *command = shlex.split(self.postgres.psql)
-        name, _, value = password.partition("=")
-        return [*command[:-1], url.rpartition("/")[2], *arguments], {name: value}
+    def psql(self, url: str, *arguments: str) -> list[str]:
+        """The command line of a psql of the server's own version."""
+        program = str(self.postgres.psql_program)
+        return [program, url.replace("+asyncpg", ""), *arguments]
 
 
 @asynccontextmanager

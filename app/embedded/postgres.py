@@ -58,11 +58,15 @@ class Postgres(Server):
         return f"postgresql+asyncpg://{_USER}:{self._password()}@{address}"
 
     @property
+    def psql_program(self) -> Path:
+        return self._programs / "psql"
+
+    @property
     def psql(self) -> str:
         """A command line to paste into a shell. The shell reads the password from its file, and
         `env -i` keeps out the variables that are meant for other servers."""
         arguments = [f"--host={LOOPBACK}", f"--port={self.port}", f"--username={_USER}", _DATABASE]
-        command = shlex.join([str(self._programs / "psql"), *arguments])
+        command = shlex.join([str(self.psql_program), *arguments])
         password = shlex.quote(str(self._launcher.directory / _PASSWORD_FILE))
         kept = 'PATH="$PATH" HOME="$HOME" TERM="$TERM" LANG="$LANG"'
         return f'env -i {kept} PGSSLMODE=disable PGPASSWORD="$(cat {password})" {command}'

@@ -94,9 +94,9 @@ def _timestamps(worker: Process) -> list[datetime]:
 async def _psql(lab: Lab, url: str, count: int) -> Figures:
     await _delete_reports(url)
     insert = _INSERT.format(day=data.yesterday())
-    command, variables = lab.psql(url, "-c", r"\timing on", "-c", insert)
+    command = lab.psql(url, "-c", r"\timing on", "-c", insert)
     postgres = Meter(lab.postgres.pid)
-    output = await run(lab.process("psql", *command, **variables), seconds=_TIMEOUT)
+    output = await run(lab.process("psql", *command), seconds=_TIMEOUT)
     seconds = postgres.seconds
     timing = re.search(r"Time: ([\d.]+) ms", output)
     assert timing, output
