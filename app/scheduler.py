@@ -6,46 +6,36 @@ closed run, also after a night without a scheduler, with two schedulers, or when
 """
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
-import structlog
-from aio_pika.exceptions import AMQPError
-from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 from taskiq import (
     Context,
     InMemoryBroker,
-    ScheduledTask,
     TaskiqDepends,
     TaskiqEvents,
     TaskiqScheduler,
     TaskiqState,
 )
-from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.api import run_scheduler_task
-from taskiq.cli.scheduler.run import is_cron_task_now
 from taskiq.schedule_sources import LabelScheduleSource
 from taskiq.serializers import JSONSerializer
-from taskiq_aio_pika import AioPikaBroker, Queue, QueueType
-from taskiq_redis import ListRedisScheduleSource, RedisAsyncResultBackend
+from taskiq_aio_pika import Queue, QueueType
+from taskiq_redis import RedisAsyncResultBackend
 
 from app import logs
 from app.container import Container
 from app.errors import Unavailable
-from app.messaging.amqp import explain
+from app.messaging.schedules import Schedules
+from app.messaging.task_broker import RECONNECT_SECONDS, TaskBroker
 from app.runtime.loops import Loop, heartbeat, running
 from app.settings import load_settings
 
 settings = load_settings()
-log = structlog.get_logger(__name__)
 
 CATCH_UP_SECONDS = 600
 _BUILD_SECONDS = 300
-_RECONNECT_SECONDS = 1
 _REDIS_LIMITS: dict[str, Any] = {"socket_timeout": 2, "socket_connect_timeout": 2}
 
 # JSON everywhere: TaskIQ's default serializer unpickles, so anyone who can write to Redis could run
@@ -59,64 +49,6 @@ results: RedisAsyncResultBackend[None] = RedisAsyncResultBackend(
 )
 
 
-class Schedules(ListRedisScheduleSource):
-    """Those that were added to Redis. What cannot be read stops no other, and is named once."""
-
-    def __init__(self, url: str, serializer: TaskiqSerializer, **options: Any) -> None:
-        super().__init__(url, serializer=serializer, **options)
-        self._unreadable: set[str] = set()
-        self.failure: str | None = "not read yet"
-
-    async def get_schedules(self) -> list[ScheduledTask]:
-        """Without those of the past: the catch-up does not need them."""
-        unreadable: dict[str, str] = {}
-        self.failure = "Redis does not answer"
-        async with Redis(connection_pool=self._connection_pool) as redis:
-            ids = [id for key in self._keys() for id in await _listed(redis, key, unreadable)]
-            values = await redis.mget(map(self._get_data_key, ids)) if ids else []
-        found = [
-            task
-            for id, value in zip(ids, values, strict=True)
-            if value is not None and (task := self._parsed(id, value, unreadable))
-        ]
-        self._tell(unreadable)
-        self.failure = None
-        return found
-
-    async def shutdown(self) -> None:
-        await self._connection_pool.disconnect()
-
-    def _keys(self) -> Sequence[str]:
-        now = self._get_time_key(datetime.now(UTC))
-        return self._get_cron_key(), self._get_interval_key(), now
-
-    def _parsed(self, id: str, value: Any, unreadable: dict[str, str]) -> ScheduledTask | None:
-        try:
-            task = ScheduledTask.model_validate(self._serializer.loadb(value))
-            if task.cron is not None:
-                is_cron_task_now(task.cron, datetime.now(UTC), task.cron_offset)
-        except Exception as error:
-            unreadable[self._get_data_key(id)] = f"{type(error).__name__}"
-            return None
-        return task
-
-    def _tell(self, unreadable: dict[str, str]) -> None:
-        for key in sorted(unreadable.keys() - self._unreadable):
-            log.warning(
-                "schedule skipped: write it as JSON or delete it", key=key, error=unreadable[key]
-            )
-        self._unreadable = set(unreadable)
-
-
-async def _listed(redis: Redis, key: str, unreadable: dict[str, str]) -> list[str]:
-    try:
-        found: list[Any] = await redis.lrange(key, 0, -1)
-    except ResponseError as error:  # somebody has put something else there
-        unreadable[key] = str(error)
-        return []
-    return [id.decode(errors="backslashreplace") for id in found]
-
-
 schedules = Schedules(
     settings.schedules_url,
     serializer=JSONSerializer(),
@@ -124,66 +56,12 @@ schedules = Schedules(
 )
 
 
-class Broker(AioPikaBroker):
-    async def startup(self) -> None:
-        """Wait for RabbitMQ for as long as it takes, and say once why."""
-        with _stopping_at_signals(self.is_worker_process) as stopped:
-            told = ""
-            while not stopped.is_set():
-                try:
-                    return await super().startup()
-                except (AMQPError, OSError) as error:
-                    why = explain(error, f"{self.url}".rpartition("@")[2])
-                await self._disconnect()
-                if why != told:
-                    log.warning(why)
-                told = why
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stopped.wait(), _RECONNECT_SECONDS)
-        raise SystemExit(0)
-
-    async def _disconnect(self) -> None:
-        for connection in (self.write_conn, self.read_conn):
-            if connection is not None:
-                await connection.close()
-        self.write_conn = self.read_conn = None
-        self.write_channel = self.read_channel = None
-
-    async def check(self) -> None:
-        """Raises Unavailable unless tasks can be sent, and, in a worker, are received."""
-        connections = [self.write_conn, *([self.read_conn] if self.is_worker_process else [])]
-        if not all(connection and connection.connected.is_set() for connection in connections):
-            raise Unavailable("RabbitMQ is away")
-        if self.read_channel is not None:
-            channel: Any = await asyncio.wait_for(self.read_channel.get_underlay_channel(), 1)
-            if not channel.consumers:
-                raise Unavailable("the tasks are not consumed")
-
-
-@contextmanager
-def _stopping_at_signals(in_worker: bool) -> Iterator[asyncio.Event]:
-    """TaskIQ's worker looks at its signals only once its broker has started."""
-    stopped = asyncio.Event()
-    if not in_worker:
-        yield stopped
-        return
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 # Classic queues: a quorum queue whose broker dies right after its creation never recovers.
-broker = Broker(
+broker = TaskBroker(
     settings.rabbitmq_url,
     task_queues=[Queue(name="taskiq", type=QueueType.CLASSIC)],
     dead_letter_queue=Queue(name="taskiq.dead_letter", type=QueueType.CLASSIC),
-    reconnect_interval=_RECONNECT_SECONDS,
+    reconnect_interval=RECONNECT_SECONDS,
     heartbeat=15,
 ).with_result_backend(results)
 

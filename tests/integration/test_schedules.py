@@ -8,7 +8,7 @@ from taskiq import ScheduledTask
 from taskiq.serializers import JSONSerializer
 
 from app.embedded import Valkey
-from app.scheduler import Schedules
+from app.messaging.schedules import Schedules
 
 
 def _task(name: str, cron: str = "* * * * *", offset: str | None = None) -> ScheduledTask:

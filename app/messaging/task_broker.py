@@ -1,0 +1,72 @@
+"""TaskIQ's connection to RabbitMQ. It outlasts a RabbitMQ that is away, at the start too."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import structlog
+from aio_pika.exceptions import AMQPError
+from taskiq_aio_pika import AioPikaBroker
+
+from app.errors import Unavailable
+from app.messaging.amqp import explain
+
+log = structlog.get_logger(__name__)
+
+RECONNECT_SECONDS = 1
+
+
+class TaskBroker(AioPikaBroker):
+    async def startup(self) -> None:
+        """Wait for RabbitMQ for as long as it takes, and say once why."""
+        with _stopping_at_signals(self.is_worker_process) as stopped:
+            told = ""
+            while not stopped.is_set():
+                try:
+                    return await super().startup()
+                except (AMQPError, OSError) as error:
+                    why = explain(error, f"{self.url}".rpartition("@")[2])
+                await self._disconnect()
+                if why != told:
+                    log.warning(why)
+                told = why
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopped.wait(), RECONNECT_SECONDS)
+        raise SystemExit(0)
+
+    async def _disconnect(self) -> None:
+        for connection in (self.write_conn, self.read_conn):
+            if connection is not None:
+                await connection.close()
+        self.write_conn = self.read_conn = None
+        self.write_channel = self.read_channel = None
+
+    async def check(self) -> None:
+        """Raises Unavailable unless tasks can be sent, and, in a worker, are received."""
+        connections = [self.write_conn, *([self.read_conn] if self.is_worker_process else [])]
+        if not all(connection and connection.connected.is_set() for connection in connections):
+            raise Unavailable("RabbitMQ is away")
+        if self.read_channel is not None:
+            channel: Any = await asyncio.wait_for(self.read_channel.get_underlay_channel(), 1)
+            if not channel.consumers:
+                raise Unavailable("the tasks are not consumed")
+
+
+@contextmanager
+def _stopping_at_signals(in_worker: bool) -> Iterator[asyncio.Event]:
+    """TaskIQ's worker looks at its signals only once its broker has started."""
+    stopped = asyncio.Event()
+    if not in_worker:
+        yield stopped
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
