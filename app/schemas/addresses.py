@@ -2,13 +2,13 @@ from typing import Annotated
 
 from pydantic import Field, SkipValidation
 
-from app.schemas.types import ABSENT, Body, DateTimeOutput, IdOutput, SingleLine, Total, View
+from app.schemas.types import ABSENT, NFC, Body, DateTimeOutput, IdOutput, SingleLine, Total, View
 
-Street = Annotated[SingleLine, Field(max_length=200, examples=["Obere Str. 57"])]
-City = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"])]
-State = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"])]
-ZipCode = Annotated[SingleLine, Field(max_length=20, examples=["12209"])]
-Country = Annotated[SingleLine, Field(max_length=100, examples=["Germany"])]
+Street = Annotated[SingleLine, Field(max_length=200, examples=["Obere Str. 57"]), NFC]
+City = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"]), NFC]
+State = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"]), NFC]
+ZipCode = Annotated[SingleLine, Field(max_length=20, examples=["12209"]), NFC]
+Country = Annotated[SingleLine, Field(max_length=100, examples=["Germany"]), NFC]
 
 
 class AddressCreate(Body):

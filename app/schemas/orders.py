@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field, SkipValidation, computed_field
 
 from app.schemas.types import (
+    NFC,
     WHOLE,
     Body,
     DateTimeInput,
@@ -17,7 +18,7 @@ from app.schemas.types import (
     View,
 )
 
-ExternalId = Annotated[SingleLine, Field(max_length=64, examples=["web-1001"])]
+ExternalId = Annotated[SingleLine, Field(max_length=64, examples=["web-1001"]), NFC]
 # So small that the sum of an order's 1,000 lines fits a 32-bit column.
 Quantity = Annotated[int, Field(strict=True, gt=0, le=1_000_000, examples=[2]), WHOLE]
 

@@ -4,6 +4,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 
 from app.schemas.types import (
     ABSENT,
+    NFC,
     WHOLE,
     Body,
     DateTimeOutput,
@@ -16,9 +17,9 @@ from app.schemas.types import (
     View,
 )
 
-Sku = Annotated[SingleLine, Field(max_length=64, examples=["TEA-001"])]
-Name = Annotated[SingleLine, Field(max_length=200, examples=["Green tea, 100 g"])]
-Description = Annotated[Text, Field(max_length=2000, examples=["Sencha from Uji"])]
+Sku = Annotated[SingleLine, Field(max_length=64, examples=["TEA-001"]), NFC]
+Name = Annotated[SingleLine, Field(max_length=200, examples=["Green tea, 100 g"]), NFC]
+Description = Annotated[Text, Field(max_length=2000, examples=["Sencha from Uji"]), NFC]
 Price = Annotated[Money, Field(examples=["19.90"])]
 Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000, examples=[50]), WHOLE]
 

@@ -2,6 +2,7 @@
 check a value before they send it."""
 
 import re
+import unicodedata
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -19,12 +20,39 @@ from pydantic import (
 
 INT4_MAX = 2_147_483_647
 
+# What a text may not hold, as parts of a regular expression's character class. The same pattern must
+# mean the same to pydantic's engine, to JavaScript and to Python, so there is no \p{...} and no
+# lookahead, and characters beyond U+FFFF stand for themselves.
+_CONTROLS = r"\u0000-\u001f\u007f-\u009f"
+# Characters that nobody sees, or that turn the direction of what stands beside them: the bidi
+# controls, zero-width space, byte order mark, soft hyphen, fillers, tags, and what is no character.
+_UNSEEN = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\u3164\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+)
+_SPACES = r"\u0020\u00a0\u1680\u2000-\u200a\u202f\u205f\u2800\u3000"
+# Unseen too, but Persian and the scripts of India are not spelled right without ZWNJ and ZWJ, and
+# emoji and Japanese names not without variation selectors. So these may follow the letters and
+# symbols that they are for, and no Latin, Greek or Cyrillic one.
+_SELECTORS = "\\u180b-\\u180d\\u180f\\ufe00-\\ufe0f\U000e0100-\U000e01ef"
+_JOINING = r"\u200c\u200d" + _SELECTORS
+_JOINED = (
+    r"[\u00a9\u00ae\u0590-\u061b\u061d-\u115e\u1161-\u167f\u1681-\u17b3\u17b6-\u180a\u1810-\u1cff"
+    r"\u203c\u2049\u2100-\u27ff\u2900-\u2bff\u3030-\u3163\u3165-\ud7ff\uf900-\ufdcf\ufdf0-\ufdff"
+    "\U00010000-\U0001bc9f\U0001bca4-\U0001d172\U0001d17b-\U000dffff]"
+)
+_KEYCAP = r"[#*0-9]\ufe0f"
+_LINE = f"[^{_CONTROLS}{_UNSEEN}{_JOINING}]"
+_SEEN = f"[^{_CONTROLS}{_UNSEEN}{_JOINING}{_SPACES}]"
+_WITH_JOINERS = f"{_JOINED}[{_JOINING}]{{1,3}}|{_KEYCAP}"
+
 # PostgreSQL cannot store NUL in text. Lone surrogates need no rule: the JSON parser rejects them.
-_TEXT_PATTERN = r"^[^\u0000]*$"
-# No control characters, no space at either end, not empty.
+_TEXT_PATTERN = rf"^[^\u0000{_UNSEEN}]*$"
+# No control characters, nothing blank at either end, not empty.
 _SINGLE_LINE_PATTERN = (
-    r"^[^\u0000-\u0020\u007f-\u00a0]"
-    r"([^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u0020\u007f-\u00a0])?$"
+    f"^(?:(?:{_SEEN}|{_WITH_JOINERS})(?:{_LINE}|{_WITH_JOINERS})*)?"
+    f"(?:{_SEEN}|{_JOINED}[{_SELECTORS}]|{_KEYCAP})$"
 )
 # The HTML standard's rule for <input type=email>, and at least one dot in the domain.
 _EMAIL_PATTERN = (
@@ -33,13 +61,25 @@ _EMAIL_PATTERN = (
 )
 # What a person reads when a pattern does not match; the pattern itself is in the JSON schema.
 PATTERN_MESSAGES = {
-    _TEXT_PATTERN: "must be text without NUL characters",
-    _SINGLE_LINE_PATTERN: "must be one line of text, not empty, without spaces at either end",
+    _TEXT_PATTERN: "must be text without NUL, invisible or direction-changing characters",
+    _SINGLE_LINE_PATTERN: (
+        "must be one line of text, not empty, without spaces at either end, and without invisible "
+        "or direction-changing characters"
+    ),
     _EMAIL_PATTERN: "must be an e-mail address such as jane@example.com",
 }
 Text = Annotated[str, StringConstraints(strict=True, pattern=_TEXT_PATTERN)]
 SingleLine = Annotated[str, StringConstraints(strict=True, pattern=_SINGLE_LINE_PATTERN)]
 Email = Annotated[str, StringConstraints(strict=True, max_length=254, pattern=_EMAIL_PATTERN)]
+
+
+def _to_nfc(value: Any) -> Any:
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+
+
+# Every Text and SingleLine is in NFC before its pattern and length are checked: what looks the same
+# is the same. In an Annotated it must follow the bounds, as WHOLE must.
+NFC = BeforeValidator(_to_nfc)
 
 
 def _to_int(value: Any) -> Any:

@@ -4,6 +4,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 
 from app.schemas.types import (
     ABSENT,
+    NFC,
     Body,
     DateTimeOutput,
     Email,
@@ -14,9 +15,9 @@ from app.schemas.types import (
     View,
 )
 
-Username = Annotated[SingleLine, Field(min_length=1, max_length=64, examples=["alex_doe"])]
+Username = Annotated[SingleLine, Field(min_length=1, max_length=64, examples=["alex_doe"]), NFC]
 EmailAddress = Annotated[Email, Field(examples=["alex@example.com"])]
-Description = Annotated[Text, Field(max_length=2000, examples=["Gardener"])]
+Description = Annotated[Text, Field(max_length=2000, examples=["Gardener"]), NFC]
 
 
 class UserCreate(Body):
