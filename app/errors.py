@@ -56,6 +56,15 @@ class OutOfStock(Refusal):
         super().__init__(f"not enough stock: {names}", short=list(short))
 
 
+class TooMuchStock(Refusal):
+    """A cancellation would lift a stock over 2^53 - 1, the most that JSON carries exactly. 409."""
+
+    reason = "too-much-stock"
+
+    def __init__(self) -> None:
+        super().__init__("the stock of a product would exceed 9007199254740991: lower it first")
+
+
 class IllegalStep(Refusal):
     """An order's status cannot go from `now` to `wanted`. 409, with the present `status`."""
 

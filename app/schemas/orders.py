@@ -2,7 +2,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, SkipValidation, computed_field
+from pydantic import Field, computed_field
 
 from app.schemas.types import (
     NFC,
@@ -14,6 +14,7 @@ from app.schemas.types import (
     IdOutput,
     Money,
     SingleLine,
+    Stored,
     Total,
     View,
 )
@@ -54,7 +55,7 @@ class OrderUpdateMessage(OrderUpdate):
 
 class OrderItemRead(View):
     product_id: IdOutput
-    quantity: SkipValidation[Quantity]
+    quantity: Stored[Quantity]
     unit_price: Annotated[Money, Field(examples=["19.90"])]
 
 
@@ -63,7 +64,7 @@ class OrderRead(View):
     user_id: IdOutput
     delivery_address_id: IdOutput
     status: OrderStatus
-    external_id: SkipValidation[ExternalId | None]
+    external_id: Stored[ExternalId | None]
     ordered_at: DateTimeOutput
     created_at: DateTimeOutput
     updated_at: DateTimeOutput | None

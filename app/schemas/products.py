@@ -4,6 +4,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 
 from app.schemas.types import (
     ABSENT,
+    JSON_MAX,
     NFC,
     WHOLE,
     Body,
@@ -12,6 +13,7 @@ from app.schemas.types import (
     IdOutput,
     Money,
     SingleLine,
+    Stored,
     Text,
     Total,
     View,
@@ -22,6 +24,8 @@ Name = Annotated[SingleLine, Field(max_length=200, examples=["Green tea, 100 g"]
 Description = Annotated[Text, Field(max_length=2000, examples=["Sencha from Uji"]), NFC]
 Price = Annotated[Money, Field(examples=["19.90"])]
 Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000, examples=[50]), WHOLE]
+# Cancellations can lift a stock beyond what a product starts with; what was read can be written.
+NewStock = Annotated[int, Field(strict=True, ge=0, le=JSON_MAX, examples=[100]), WHOLE]
 
 
 class ProductCreate(Body):
@@ -43,7 +47,7 @@ class ProductUpdate(Body):
     name: Name = ABSENT
     description: Description | None = None
     price: Price = ABSENT
-    stock_quantity: Stock = ABSENT
+    stock_quantity: NewStock = ABSENT
 
 
 class ProductUpdateMessage(ProductUpdate):
@@ -57,11 +61,11 @@ class ProductUpdateMessage(ProductUpdate):
 
 class ProductRead(View):
     id: IdOutput
-    sku: SkipValidation[Sku | None]
-    name: SkipValidation[Name]
-    description: SkipValidation[Description | None]
+    sku: Stored[Sku | None]
+    name: Stored[Name]
+    description: Stored[Description | None]
     price: SkipValidation[Price]
-    stock_quantity: SkipValidation[Stock]
+    stock_quantity: Stored[Stock]
     created_at: DateTimeOutput
     updated_at: DateTimeOutput | None
 

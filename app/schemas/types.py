@@ -5,7 +5,7 @@ import re
 import unicodedata
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -13,12 +13,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
+    SkipValidation,
     StringConstraints,
     WithJsonSchema,
 )
+from pydantic_core import CoreSchema
 
 INT4_MAX = 2_147_483_647
+# The largest integer that every JSON parser reads exactly.
+JSON_MAX = 2**53 - 1
 
 # What a text may not hold, as parts of a regular expression's character class. The same pattern must
 # mean the same to pydantic's engine, to JavaScript and to Python, so there is no \p{...} and no
@@ -87,7 +92,7 @@ NFC = BeforeValidator(_to_nfc)
 
 def _to_int(value: Any) -> Any:
     """Turn 1.0 into 1: JSON has one type of number, and JSON Schema calls 1.0 an integer."""
-    if isinstance(value, float | Decimal) and 0 <= value <= INT4_MAX and value == int(value):
+    if isinstance(value, float | Decimal) and 0 <= value <= JSON_MAX and value == int(value):
         return int(value)
     return value
 
@@ -135,16 +140,19 @@ Money = Annotated[
         },
         mode="validation",
     ),
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,12}\.[0-9]{2}$"}, mode="serialization"),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+\.[0-9]{2}$"}, mode="serialization"),
 ]
 
 
 # RFC 3339 with an optional offset; `fromisoformat` alone would also take week dates and bare hours.
 # The years stop at 1000 and 8999 so that no offset moves a time out of the range that Python and
-# ISO 8601 can write.
+# ISO 8601 can write, and so that a time in a response can be sent again.
 _DATE_TIME = re.compile(
     r"[1-8]\d{3}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})?",
     re.ASCII | re.IGNORECASE,
+)
+_NOT_A_TIME = (
+    "must be a time such as 2025-12-16T12:50:00 or 2025-12-16T12:50:00Z, in the years 1000 to 8999"
 )
 
 
@@ -156,14 +164,14 @@ def _parse_date_time(value: Any) -> datetime:
             return datetime.fromisoformat(value.upper())
     except ValueError:
         pass
-    raise ValueError(
-        "must be a time such as 2025-12-16T12:50:00 or 2025-12-16T12:50:00Z, "
-        "in the years 1000 to 8999"
-    )
+    raise ValueError(_NOT_A_TIME)
 
 
 def _to_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if not 1000 <= utc.year <= 8999:
+        raise ValueError(_NOT_A_TIME)
+    return utc
 
 
 # A time in a request or message: with an offset, or without one, which means UTC.
@@ -176,7 +184,7 @@ DateTimeInput = Annotated[
             "type": "string",
             "format": "date-time",
             "pattern": "^[1-8]",
-            "description": "UTC if it has no offset; in the years 1000 to 8999",
+            "description": "UTC if it has no offset; in the years 1000 to 8999 of UTC",
             "examples": ["2025-12-16T12:50:00Z"],
         },
         mode="validation",
@@ -199,6 +207,26 @@ DateTimeOutput = Annotated[
 ]
 
 
+_BOUNDS = {"pattern", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum"}
+
+
+class _Unbounded:
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        schema = handler(core_schema)
+        for part in (schema, *schema.get("anyOf", ())):
+            for bound in _BOUNDS & part.keys():
+                del part[bound]
+        return schema
+
+
+T = TypeVar("T")
+# A field of an input type in what goes out: it is not validated again, and its bounds are not
+# stated. They are for what comes in: rows from before a rule, sums of lines and a stock that a
+# cancellation has lifted may be beyond them.
+Stored = Annotated[T, SkipValidation(), _Unbounded()]
+
 # The default of a field that may be left out but not be null. Its None is never read: updates dump
 # only the fields that were set (`exclude_unset`).
 ABSENT: Any = Field(default=None)
@@ -213,6 +241,6 @@ class Body(BaseModel):
 
 class View(BaseModel):
     """The body of a response or reply. Its values come from the database and are not validated
-    again: a field with an input type has SkipValidation."""
+    again: a field with an input type is Stored."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)

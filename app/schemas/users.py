@@ -1,6 +1,6 @@
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, SkipValidation
+from pydantic import ConfigDict, Field
 
 from app.schemas.types import (
     ABSENT,
@@ -10,6 +10,7 @@ from app.schemas.types import (
     Email,
     IdOutput,
     SingleLine,
+    Stored,
     Text,
     Total,
     View,
@@ -38,9 +39,9 @@ class UserUpdate(Body):
 
 class UserRead(View):
     id: IdOutput
-    username: SkipValidation[Username]
-    email: SkipValidation[EmailAddress]
-    description: SkipValidation[Description | None]
+    username: Stored[Username]
+    email: Stored[EmailAddress]
+    description: Stored[Description | None]
     created_at: DateTimeOutput
     updated_at: DateTimeOutput | None
 
