@@ -57,12 +57,14 @@ class OutOfStock(Refusal):
 
 
 class TooMuchStock(Refusal):
-    """A cancellation would lift a stock over 2^53 - 1, the most that JSON carries exactly. 409."""
+    """A cancellation would lift a stock over the most that a product may have. 409."""
 
     reason = "too-much-stock"
 
-    def __init__(self) -> None:
-        super().__init__("the stock of a product would exceed 9007199254740991: lower it first")
+    def __init__(self, product_id: int, limit: int) -> None:
+        super().__init__(
+            f"product {product_id} would have more than {limit} in stock: lower its stock first"
+        )
 
 
 class IllegalStep(Refusal):

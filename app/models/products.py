@@ -22,8 +22,6 @@ class Product(Counted, Base):
     __table_args__ = (
         CheckConstraint("price >= 0", name="price"),
         CheckConstraint("stock_quantity >= 0", name="stock_quantity"),
-        # Beyond 2^53 - 1 JSON parsers round.
-        CheckConstraint("stock_quantity <= 9007199254740991", name="stock_limit"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy.exc import IntegrityError
 
-from app.errors import Duplicate, NotFound, Refusal, StillNeeded, TooMuchStock
+from app.errors import Duplicate, NotFound, Refusal, StillNeeded
 
 # An order that names a row which was deleted a moment ago, and a row deleted while orders need it,
 # break the same foreign key: PostgreSQL says which of the two tables the statement was on.
@@ -27,8 +27,6 @@ def refusal_of(error: IntegrityError) -> Refusal | None:
     name = getattr(cause, "constraint_name", None) or ""
     if name in _UNIQUE:
         return Duplicate(_UNIQUE[name])
-    if name == "ck_products_stock_limit":
-        return TooMuchStock()
     if name in _FOREIGN:
         what = _FOREIGN[name]
         still_referenced = "is still referenced" in (getattr(cause, "detail", None) or "")

@@ -4,7 +4,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 
 from app.schemas.types import (
     ABSENT,
-    JSON_MAX,
+    INT4_MAX,
     NFC,
     WHOLE,
     Body,
@@ -24,8 +24,10 @@ Name = Annotated[SingleLine, Field(max_length=200, examples=["Green tea, 100 g"]
 Description = Annotated[Text, Field(max_length=2000, examples=["Sencha from Uji"]), NFC]
 Price = Annotated[Money, Field(examples=["19.90"])]
 Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000, examples=[50]), WHOLE]
-# Cancellations can lift a stock beyond what a product starts with; what was read can be written.
-NewStock = Annotated[int, Field(strict=True, ge=0, le=JSON_MAX, examples=[100]), WHOLE]
+# Cancellations can lift a stock beyond what a product starts with. This is the most to which they
+# can, so what was read can be written.
+STOCK_MAX = INT4_MAX
+NewStock = Annotated[int, Field(strict=True, ge=0, le=STOCK_MAX, examples=[100]), WHOLE]
 
 
 class ProductCreate(Body):

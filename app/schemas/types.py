@@ -22,8 +22,6 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 INT4_MAX = 2_147_483_647
-# The largest integer that every JSON parser reads exactly.
-JSON_MAX = 2**53 - 1
 
 # What a text may not hold, as parts of a regular expression's character class. The same pattern must
 # mean the same to pydantic's engine, to JavaScript and to Python, so there is no \p{...} and no
@@ -92,7 +90,7 @@ NFC = BeforeValidator(_to_nfc)
 
 def _to_int(value: Any) -> Any:
     """Turn 1.0 into 1: JSON has one type of number, and JSON Schema calls 1.0 an integer."""
-    if isinstance(value, float | Decimal) and 0 <= value <= JSON_MAX and value == int(value):
+    if isinstance(value, float | Decimal) and 0 <= value <= INT4_MAX and value == int(value):
         return int(value)
     return value
 

@@ -8,12 +8,12 @@ import jsonschema_rs
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import lists, sampled_from
 
-from app.schemas.types import JSON_MAX
+from app.schemas.products import STOCK_MAX
 from harness.bodies import ADDRESS
 from harness.databases import connected
 
 Json = dict[str, Any]
-STOCKS = (0, 1, 1_000_000_000, JSON_MAX - 1, JSON_MAX)
+STOCKS = (0, 1, 1_000_000_000, STOCK_MAX - 1, STOCK_MAX)
 TIMES = ("1000-01-01T00:00:00Z", "1000-01-01T00:00:00+14:00", "8999-12-31T23:59:59.999999-14:00")
 NAMES = ("e\u0301" * 64, "\u2764\ufe0f", "\ufb2c", "a\u3000b")
 
