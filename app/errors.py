@@ -56,6 +56,17 @@ class OutOfStock(Refusal):
         super().__init__(f"not enough stock: {names}", short=list(short))
 
 
+class TooMuchStock(Refusal):
+    """A cancellation would lift a stock over the most that a product may have. 409."""
+
+    reason = "too-much-stock"
+
+    def __init__(self, product_id: int, limit: int) -> None:
+        super().__init__(
+            f"product {product_id} would have more than {limit} in stock: lower its stock first"
+        )
+
+
 class IllegalStep(Refusal):
     """An order's status cannot go from `now` to `wanted`. 409, with the present `status`."""
 

@@ -78,12 +78,12 @@ WITH lines AS (
 ), restocked AS (
     UPDATE products p SET stock_quantity = p.stock_quantity + l.quantity
     FROM lines l JOIN locked ON locked.id = l.product_id WHERE p.id = l.product_id
-    RETURNING p.id
+    RETURNING p.id, p.stock_quantity
 ), moved AS (
     INSERT INTO stock_movements (product_id, order_id, reason, quantity)
     SELECT product_id, :order_id, 'cancellation', quantity FROM lines
 )
-SELECT id FROM restocked
+SELECT id, stock_quantity FROM restocked
 """)
 
 
@@ -174,6 +174,7 @@ class OrderRepository:
         )
         await self._connection.execute(statement)
 
-    async def restock(self, order_id: int) -> Sequence[int]:
-        """Give the order's products back to the stock; their ids."""
-        return (await self._connection.scalars(_RESTOCK, {"order_id": order_id})).all()
+    async def restock(self, order_id: int) -> Mapping[int, int]:
+        """Give the order's products back to the stock; what there is now, by product id."""
+        rows = (await self._connection.execute(_RESTOCK, {"order_id": order_id})).all()
+        return {row.id: row.stock_quantity for row in rows}

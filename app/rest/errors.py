@@ -21,6 +21,7 @@ from app.errors import (
     OutOfStock,
     Refusal,
     StillNeeded,
+    TooMuchStock,
     Unavailable,
     VersionMismatch,
 )
@@ -35,6 +36,7 @@ STATUSES: dict[type[Refusal], HTTPStatus] = {
     Duplicate: HTTPStatus.BAD_REQUEST,
     OutOfStock: HTTPStatus.CONFLICT,
     IllegalStep: HTTPStatus.CONFLICT,
+    TooMuchStock: HTTPStatus.CONFLICT,
     StillNeeded: HTTPStatus.CONFLICT,
     NotYet: HTTPStatus.CONFLICT,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,

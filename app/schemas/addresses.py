@@ -1,14 +1,24 @@
 from typing import Annotated
 
-from pydantic import Field, SkipValidation
+from pydantic import Field
 
-from app.schemas.types import ABSENT, Body, DateTimeOutput, IdOutput, SingleLine, Total, View
+from app.schemas.types import (
+    ABSENT,
+    NFC,
+    Body,
+    DateTimeOutput,
+    IdOutput,
+    SingleLine,
+    Stored,
+    Total,
+    View,
+)
 
-Street = Annotated[SingleLine, Field(max_length=200, examples=["Obere Str. 57"])]
-City = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"])]
-State = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"])]
-ZipCode = Annotated[SingleLine, Field(max_length=20, examples=["12209"])]
-Country = Annotated[SingleLine, Field(max_length=100, examples=["Germany"])]
+Street = Annotated[SingleLine, Field(max_length=200, examples=["Obere Str. 57"]), NFC]
+City = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"]), NFC]
+State = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"]), NFC]
+ZipCode = Annotated[SingleLine, Field(max_length=20, examples=["12209"]), NFC]
+Country = Annotated[SingleLine, Field(max_length=100, examples=["Germany"]), NFC]
 
 
 class AddressCreate(Body):
@@ -32,11 +42,11 @@ class AddressUpdate(Body):
 class AddressRead(View):
     id: IdOutput
     user_id: IdOutput
-    street: SkipValidation[Street]
-    city: SkipValidation[City]
-    state: SkipValidation[State | None]
-    zip_code: SkipValidation[ZipCode | None]
-    country: SkipValidation[Country]
+    street: Stored[Street]
+    city: Stored[City]
+    state: Stored[State | None]
+    zip_code: Stored[ZipCode | None]
+    country: Stored[Country]
     created_at: DateTimeOutput
     updated_at: DateTimeOutput | None
 
@@ -44,11 +54,11 @@ class AddressRead(View):
 class DeliveryAddress(View):
     """The address of an order as it was when the order was placed."""
 
-    street: SkipValidation[Street]
-    city: SkipValidation[City]
-    state: SkipValidation[State | None]
-    zip_code: SkipValidation[ZipCode | None]
-    country: SkipValidation[Country]
+    street: Stored[Street]
+    city: Stored[City]
+    state: Stored[State | None]
+    zip_code: Stored[ZipCode | None]
+    country: Stored[Country]
 
 
 class AddressList(View):

@@ -2,10 +2,11 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, SkipValidation, computed_field
+from pydantic import Field, computed_field
 
 from app.schemas.addresses import DeliveryAddress
 from app.schemas.types import (
+    NFC,
     WHOLE,
     Body,
     DateTimeInput,
@@ -14,11 +15,12 @@ from app.schemas.types import (
     IdOutput,
     Money,
     SingleLine,
+    Stored,
     Total,
     View,
 )
 
-ExternalId = Annotated[SingleLine, Field(max_length=64, examples=["web-1001"])]
+ExternalId = Annotated[SingleLine, Field(max_length=64, examples=["web-1001"]), NFC]
 # So small that the sum of an order's 1,000 lines fits a 32-bit column.
 Quantity = Annotated[int, Field(strict=True, gt=0, le=1_000_000, examples=[2]), WHOLE]
 
@@ -54,7 +56,7 @@ class OrderUpdateMessage(OrderUpdate):
 
 class OrderItemRead(View):
     product_id: IdOutput
-    quantity: SkipValidation[Quantity]
+    quantity: Stored[Quantity]
     unit_price: Annotated[Money, Field(examples=["19.90"])]
 
 
@@ -63,7 +65,7 @@ class OrderRead(View):
     user_id: IdOutput
     delivery_address_id: IdOutput
     status: OrderStatus
-    external_id: SkipValidation[ExternalId | None]
+    external_id: Stored[ExternalId | None]
     ordered_at: DateTimeOutput
     created_at: DateTimeOutput
     updated_at: DateTimeOutput | None

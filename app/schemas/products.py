@@ -5,6 +5,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 from app.schemas.types import (
     ABSENT,
     ID_MAX,
+    NFC,
     WHOLE,
     Body,
     DateTimeOutput,
@@ -12,18 +13,20 @@ from app.schemas.types import (
     IdOutput,
     Money,
     SingleLine,
+    Stored,
     Text,
     Total,
     View,
 )
 
-Sku = Annotated[SingleLine, Field(max_length=64, examples=["TEA-001"])]
-Name = Annotated[SingleLine, Field(max_length=200, examples=["Green tea, 100 g"])]
-Description = Annotated[Text, Field(max_length=2000, examples=["Sencha from Uji"])]
+Sku = Annotated[SingleLine, Field(max_length=64, examples=["TEA-001"]), NFC]
+Name = Annotated[SingleLine, Field(max_length=200, examples=["Green tea, 100 g"]), NFC]
+Description = Annotated[Text, Field(max_length=2000, examples=["Sencha from Uji"]), NFC]
 Price = Annotated[Money, Field(examples=["19.90"])]
-# As large as a JSON number can be exact: cancellations may lift a stock, and what is read must be
-# accepted when it is written back.
-Stock = Annotated[int, Field(strict=True, ge=0, le=ID_MAX, examples=[50]), WHOLE]
+# As large as a JSON number can be exact. A cancellation that would lift a stock beyond it is
+# refused, so what is read is accepted when it is written back.
+STOCK_MAX = ID_MAX
+Stock = Annotated[int, Field(strict=True, ge=0, le=STOCK_MAX, examples=[50]), WHOLE]
 
 
 class ProductCreate(Body):
@@ -59,11 +62,11 @@ class ProductUpdateMessage(ProductUpdate):
 
 class ProductRead(View):
     id: IdOutput
-    sku: SkipValidation[Sku | None]
-    name: SkipValidation[Name]
-    description: SkipValidation[Description | None]
+    sku: Stored[Sku | None]
+    name: Stored[Name]
+    description: Stored[Description | None]
     price: SkipValidation[Price]
-    stock_quantity: SkipValidation[Stock]
+    stock_quantity: Stored[Stock]
     created_at: DateTimeOutput
     updated_at: DateTimeOutput | None
 

@@ -2,9 +2,10 @@
 check a value before they send it."""
 
 import re
+import unicodedata
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -12,21 +13,54 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
+    SkipValidation,
     StringConstraints,
     WithJsonSchema,
 )
+from pydantic_core import CoreSchema
 
 # Ids have 64 bits in the database. Outside they end where JavaScript and other readers of JSON,
 # whose numbers are floats, begin to confuse neighbours.
 ID_MAX = 2**53 - 1
 
+# What a text may not hold, as parts of a regular expression's character class. The same pattern
+# must mean the same to pydantic's engine, to JavaScript and to Python, so there is no \p{...} and no
+# lookahead, and characters beyond U+FFFF stand for themselves.
+_CONTROLS = r"\u0000-\u001f\u007f-\u009f"
+# Characters that nobody sees, or that turn the direction of what stands beside them: the bidi
+# controls, zero-width space, byte order mark, soft hyphen, fillers, tags, and what is no character.
+_UNSEEN = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\u3164\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+)
+_SPACES = r"\u0020\u00a0\u1680\u2000-\u200a\u202f\u205f\u2800\u3000"
+# Unseen too, but Persian and the scripts of India are not spelled right without ZWNJ and ZWJ, and
+# emoji and Japanese names not without variation selectors. So these may follow the letters and
+# symbols that they are for, and no Latin, Greek or Cyrillic one.
+_SELECTORS = "\\u180b-\\u180d\\u180f\\ufe00-\\ufe0f\U000e0100-\U000e01ef"
+_JOINING = r"\u200c\u200d" + _SELECTORS
+# By what it is not: Latin, Greek, Cyrillic, digits, punctuation, spaces, the unseen. So Hypothesis,
+# which takes ranges apart character by character, is quick to make examples.
+_JOINED = (
+    r"[^\u0000-\u00a8\u00aa-\u00ad\u00af-\u058f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f"
+    r"\u1d00-\u203b\u203d-\u2048\u204a-\u20ff\u2800-\u28ff\u2c00-\u302f\u3164\ua640-\ua69f"
+    r"\ua720-\ua7ff\uab30-\uab6f\ufb00-\ufb17\ufdd0-\ufdef\ufe00-\ufe0f\ufeff-\uffff"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U0001d400-\U0001d7ff\U000e0000-\U000e0fff]"
+)
+_KEYCAP = r"[#*0-9]\ufe0f"
+_LINE = f"[^{_CONTROLS}{_UNSEEN}{_JOINING}]"
+_SEEN = f"[^{_CONTROLS}{_UNSEEN}{_JOINING}{_SPACES}]"
+_WITH_JOINERS = f"{_JOINED}[{_JOINING}]{{1,3}}|{_KEYCAP}"
+
 # PostgreSQL cannot store NUL in text. Lone surrogates need no rule: the JSON parser rejects them.
-_TEXT_PATTERN = r"^[^\u0000]*$"
-# No control characters, no space at either end, not empty.
+_TEXT_PATTERN = rf"^[^\u0000{_UNSEEN}]*$"
+# No control characters, nothing blank at either end, not empty.
 _SINGLE_LINE_PATTERN = (
-    r"^[^\u0000-\u0020\u007f-\u00a0]"
-    r"([^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u0020\u007f-\u00a0])?$"
+    f"^(?:(?:{_SEEN}|{_WITH_JOINERS})(?:{_LINE}|{_WITH_JOINERS})*)?"
+    f"(?:{_SEEN}|{_JOINED}[{_SELECTORS}]|{_KEYCAP})$"
 )
 # The HTML standard's rule for <input type=email>, and at least one dot in the domain.
 _EMAIL_PATTERN = (
@@ -35,13 +69,25 @@ _EMAIL_PATTERN = (
 )
 # What a person reads when a pattern does not match; the pattern itself is in the JSON schema.
 PATTERN_MESSAGES = {
-    _TEXT_PATTERN: "must be text without NUL characters",
-    _SINGLE_LINE_PATTERN: "must be one line of text, not empty, without spaces at either end",
+    _TEXT_PATTERN: "must be text without NUL, invisible or direction-changing characters",
+    _SINGLE_LINE_PATTERN: (
+        "must be one line of text, not empty, without spaces at either end, and without invisible "
+        "or direction-changing characters"
+    ),
     _EMAIL_PATTERN: "must be an e-mail address such as jane@example.com",
 }
 Text = Annotated[str, StringConstraints(strict=True, pattern=_TEXT_PATTERN)]
 SingleLine = Annotated[str, StringConstraints(strict=True, pattern=_SINGLE_LINE_PATTERN)]
 Email = Annotated[str, StringConstraints(strict=True, max_length=254, pattern=_EMAIL_PATTERN)]
+
+
+def _to_nfc(value: Any) -> Any:
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+
+
+# Every Text and SingleLine is in NFC before its pattern and length are checked: what looks the same
+# is the same. In an Annotated it must follow the bounds, as WHOLE must.
+NFC = BeforeValidator(_to_nfc)
 
 
 def _to_int(value: Any) -> Any:
@@ -94,17 +140,19 @@ Money = Annotated[
         },
         mode="validation",
     ),
-    # Longer than what comes in: a thousand lines of a million pieces each have a long total.
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,20}\.[0-9]{2}$"}, mode="serialization"),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+\.[0-9]{2}$"}, mode="serialization"),
 ]
 
 
 # RFC 3339 with an optional offset; `fromisoformat` alone would also take week dates and bare hours.
 # The years stop at 1000 and 8999 so that no offset moves a time out of the range that Python and
-# ISO 8601 can write.
+# ISO 8601 can write, and so that a time in a response can be sent again.
 _DATE_TIME = re.compile(
     r"[1-8]\d{3}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})?",
     re.ASCII | re.IGNORECASE,
+)
+_NOT_A_TIME = (
+    "must be a time such as 2025-12-16T12:50:00 or 2025-12-16T12:50:00Z, in the years 1000 to 8999"
 )
 
 
@@ -116,14 +164,14 @@ def _parse_date_time(value: Any) -> datetime:
             return datetime.fromisoformat(value.upper())
     except ValueError:
         pass
-    raise ValueError(
-        "must be a time such as 2025-12-16T12:50:00 or 2025-12-16T12:50:00Z, "
-        "in the years 1000 to 8999"
-    )
+    raise ValueError(_NOT_A_TIME)
 
 
 def _to_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if not 1000 <= utc.year <= 8999:
+        raise ValueError(_NOT_A_TIME)
+    return utc
 
 
 # A time in a request or message: with an offset, or without one, which means UTC.
@@ -136,7 +184,7 @@ DateTimeInput = Annotated[
             "type": "string",
             "format": "date-time",
             "pattern": "^[1-8]",
-            "description": "UTC if it has no offset; in the years 1000 to 8999",
+            "description": "UTC if it has no offset; in the years 1000 to 8999 of UTC",
             "examples": ["2025-12-16T12:50:00Z"],
         },
         mode="validation",
@@ -159,6 +207,26 @@ DateTimeOutput = Annotated[
 ]
 
 
+_BOUNDS = {"pattern", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum"}
+
+
+class _Unbounded:
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        schema = handler(core_schema)
+        for part in (schema, *schema.get("anyOf", ())):
+            for bound in _BOUNDS & part.keys():
+                del part[bound]
+        return schema
+
+
+T = TypeVar("T")
+# A field of an input type in what goes out: it is not validated again, and its bounds are not
+# stated. They are for what comes in: rows from before a rule, sums of lines and a stock that a
+# cancellation has lifted may be beyond them.
+Stored = Annotated[T, SkipValidation(), _Unbounded()]
+
 # The default of a field that may be left out but not be null. Its None is never read: updates dump
 # only the fields that were set (`exclude_unset`).
 ABSENT: Any = Field(default=None)
@@ -173,6 +241,6 @@ class Body(BaseModel):
 
 class View(BaseModel):
     """The body of a response or reply. Its values come from the database and are not validated
-    again: a field with an input type has SkipValidation."""
+    again: a field with an input type is Stored."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)

@@ -1,22 +1,24 @@
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, SkipValidation
+from pydantic import ConfigDict, Field
 
 from app.schemas.types import (
     ABSENT,
+    NFC,
     Body,
     DateTimeOutput,
     Email,
     IdOutput,
     SingleLine,
+    Stored,
     Text,
     Total,
     View,
 )
 
-Username = Annotated[SingleLine, Field(min_length=1, max_length=64, examples=["alex_doe"])]
+Username = Annotated[SingleLine, Field(min_length=1, max_length=64, examples=["alex_doe"]), NFC]
 EmailAddress = Annotated[Email, Field(examples=["alex@example.com"])]
-Description = Annotated[Text, Field(max_length=2000, examples=["Gardener"])]
+Description = Annotated[Text, Field(max_length=2000, examples=["Gardener"]), NFC]
 
 
 class UserCreate(Body):
@@ -37,9 +39,9 @@ class UserUpdate(Body):
 
 class UserRead(View):
     id: IdOutput
-    username: SkipValidation[Username]
-    email: SkipValidation[EmailAddress]
-    description: SkipValidation[Description | None]
+    username: Stored[Username]
+    email: Stored[EmailAddress]
+    description: Stored[Description | None]
     created_at: DateTimeOutput
     updated_at: DateTimeOutput | None
 

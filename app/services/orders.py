@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from app.errors import Duplicate, IllegalStep, NotFound, OutOfStock, Refusal
+from app.errors import Duplicate, IllegalStep, NotFound, OutOfStock, Refusal, TooMuchStock
 from app.facts import Fact
 from app.metrics import ORDERS
 from app.repositories.orders import LockedStock, NewOrder, OrderRepository
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderRead, OrderStatus
+from app.schemas.products import STOCK_MAX
 from app.services.after_commit import AfterCommit
 from app.services.preconditions import Precondition
 
@@ -102,7 +103,7 @@ class OrderService:
     ) -> OrderDetail:
         """One step at a time; cancelling gives the products back to the stock.
 
-        Raises IllegalStep, and VersionMismatch if the precondition does not hold."""
+        Raises IllegalStep, TooMuchStock, and VersionMismatch if the precondition does not hold."""
         now = await self._orders.lock_status(order_id)
         if now is None:
             raise NotFound("order", order_id)
@@ -113,6 +114,9 @@ class OrderService:
         await self._orders.set_status(order_id, status)
         if status is OrderStatus.CANCELLED:
             restocked = await self._orders.restock(order_id)
+            for product_id, stock in restocked.items():
+                if stock > STOCK_MAX:
+                    raise TooMuchStock(product_id, STOCK_MAX)
             self._after_commit.record(Fact.STOCK_CHANGED, restocked)
         return await self.read(order_id)
 

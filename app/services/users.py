@@ -1,3 +1,5 @@
+import re
+import unicodedata
 from collections.abc import Sequence
 
 from app.cache.entities import CachedEntity
@@ -26,6 +28,22 @@ USER = CachedEntity(
 )
 
 
+# Joiners, selectors and all else that nobody sees.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
+)
+
+
+def username_key(username: str) -> str:
+    """The same for all names that a reader takes for one: without regard to case, to how a letter
+    is composed, to its width, and to what nobody sees."""
+    if username.isascii():
+        return username.lower()
+    folded = unicodedata.normalize("NFKC", _UNSEEN.sub("", username)).casefold()
+    return unicodedata.normalize("NFKC", folded)
+
+
 class UserService:
     """Raises NotFound for an unknown user, and Duplicate, at the commit at the latest, if another
     user has this username or e-mail address."""
@@ -48,7 +66,8 @@ class UserService:
         return await self._cache.read(user_id)
 
     async def create(self, body: UserCreate) -> UserRead:
-        return UserRead.model_validate(await self._users.add(body.model_dump()))
+        fields = body.model_dump() | {"username_key": username_key(body.username)}
+        return UserRead.model_validate(await self._users.add(fields))
 
     async def update(
         self, user_id: int, body: UserUpdate, precondition: Precondition | None = None
@@ -56,7 +75,11 @@ class UserService:
         """Raises VersionMismatch if the precondition does not hold."""
         if precondition and (current := await self._users.lock(user_id)):
             precondition.require(UserRead.model_validate(current))
-        user = await self._users.change(user_id, body.model_dump(exclude_unset=True))
+        fields = body.model_dump(exclude_unset=True)
+        if "username" in fields:
+            user = await self._users.rename(user_id, username_key(body.username), fields)
+        else:
+            user = await self._users.change(user_id, fields)
         if user is None:
             raise NotFound("user", user_id)
         self._after_commit.record(Fact.USER_CHANGED, [user_id])

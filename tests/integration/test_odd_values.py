@@ -20,7 +20,6 @@ async def test_json_has_one_kind_of_number(client: httpx.AsyncClient, number: st
         "%_\\",
         "$1 :name %(x)s {0}",
         "zq9<script>",
-        "a\u202eb",
     ],
 )
 async def test_odd_text_is_only_text(client: httpx.AsyncClient, text: str) -> None:
