@@ -28,6 +28,9 @@ from harness.tree import copy_tree
 for _name in Settings.model_fields:
     os.environ.pop(_name.upper(), None)
 
+# With it, every process of the tests would compile all that it imports, which takes seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # SIGTERM, as a CI time limit sends it, ends the tests like Ctrl-C: the servers are stopped and
 # their files removed.
 signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -61,7 +61,6 @@ class RunIdGuard:
             self._url,
             socket_timeout=1,
             socket_connect_timeout=1,
-            single_connection_client=True,
             **CLIENT_OPTIONS,
         ) as redis:
             run_id = await _run_id(redis)
