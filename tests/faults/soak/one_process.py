@@ -1,17 +1,18 @@
-"""The one-process mode, `python main.py` with nothing configured, and its two bundled servers."""
+"""The one-process mode, `python main.py` with nothing configured, and its bundled servers."""
 
 import asyncio
 import signal
 from pathlib import Path
 
-from app import state_file
-from app.embedded import Postgres, Valkey
+from app.embedded import CacheValkey, Postgres, Valkey
 from app.embedded.processes import processes_in, signal_all
 from harness.dependencies import Dependencies
 from harness.service import Service
 from tests.faults.soak.deployment import Deployment, Strike
 
-_PROGRAMS = {Postgres.name: ("postgres", "postgres"), Valkey.name: ("valkey", "valkey-server")}
+_PROGRAMS = {
+    server.name: (server.key, server.program) for server in (Postgres, CacheValkey, Valkey)
+}
 
 
 class OneProcess(Deployment):
@@ -27,13 +28,12 @@ class OneProcess(Deployment):
             *(self._killing(name, signal.SIGKILL, f"kill -9 {name}") for name in _PROGRAMS),
             *(self._freezing(name) for name in _PROGRAMS),
             self._killing(Postgres.name, signal.SIGQUIT, "immediate stop of PostgreSQL"),
-            Strike("FLUSHDB", Valkey.name, self.flush),
+            Strike("FLUSHDB", CacheValkey.name, self.flush),
         ]
 
     @property
     def dependencies(self) -> Dependencies:
-        state = state_file.read(self._data)
-        return Dependencies(state["database_url"], Valkey(self._data, state["redis_port"]))
+        return Dependencies.of_one_process(self._data)
 
     @property
     def postgres_log(self) -> Path:
