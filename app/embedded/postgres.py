@@ -130,7 +130,7 @@ class Postgres(Server):
             [initdb, "-D", launcher.alias, *_INITDB_ARGUMENTS, *lazy], passwords[roles.ADMIN]
         )
         statements = roles.create(passwords[roles.APP])
-        await launcher.run(self._single_user(launcher, "postgres"), statements)
+        await launcher.run(self._single_user(launcher, "template1"), statements)
 
     async def _separate_roles(self) -> None:
         """Convert the cluster of an earlier version, whose only role was a superuser. The file of

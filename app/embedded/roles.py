@@ -1,13 +1,25 @@
 """The roles of the bundled PostgreSQL: `app`, an ordinary role, owns the database `app` and all that
 is in it; `postgres` is the superuser, which the service itself never uses.
 
-The statements are for PostgreSQL's single-user mode, with `-j`: an empty line ends each."""
+The statements are for PostgreSQL's single-user mode, with `-j`: a semicolon and an empty
+line end each."""
 
 APP = "app"  # the database's name too
 ADMIN = "postgres"
 
+# What operators do with the service's own URL: restore into a new database, and practise a failover
+# by a read-only server. Neither gives more than the owner of a database has anyway. What differs from
+# pg_init_privs would be in every dump, and fail where there is no such role.
+_ALLOW = f"""\
+ALTER ROLE {APP} CREATEDB;
+GRANT ALTER SYSTEM ON PARAMETER default_transaction_read_only TO {APP};
+GRANT EXECUTE ON FUNCTION pg_reload_conf() TO {APP};
+UPDATE pg_init_privs SET initprivs = proacl FROM pg_proc WHERE classoid = 'pg_proc'::regclass
+    AND objoid = 'pg_reload_conf()'::regprocedure AND pg_proc.oid = objoid;"""
+
 _CREATE = f"""
 CREATE ROLE {APP} LOGIN PASSWORD '{{app_password}}';
+{_ALLOW}
 
 CREATE DATABASE {APP} OWNER {APP};
 """
@@ -37,6 +49,7 @@ BEGIN
         ALTER ROLE successor RENAME TO {APP};
         ALTER ROLE {APP} NOSUPERUSER LOGIN PASSWORD '{{app_password}}';
         ALTER DATABASE {APP} OWNER TO {APP};
+        {_ALLOW}
         FOR object IN
             SELECT named.type, named.identity
             FROM (
@@ -70,7 +83,8 @@ END $$;
 
 
 def create(app_password: str) -> str:
-    """For a new cluster that was made with ADMIN."""
+    """For a new cluster that was made with ADMIN, in the database `template1`: what is granted there
+    goes into every new database."""
     return _CREATE.format(app_password=app_password)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import asyncpg
@@ -32,6 +33,15 @@ _FOR_SUPERUSERS = (
     "SET ROLE postgres",
     "SET SESSION AUTHORIZATION postgres",
     "CREATE FUNCTION run() RETURNS int LANGUAGE c AS 'libc', 'getpid'",
+)
+_FOR_OPERATORS = (
+    "CREATE DATABASE restored",
+    "DROP DATABASE restored WITH (FORCE)",
+    "ALTER SYSTEM SET default_transaction_read_only = on",
+    "SELECT pg_reload_conf()",
+    "SET default_transaction_read_only = off",
+    "ALTER SYSTEM RESET default_transaction_read_only",
+    "SELECT pg_reload_conf()",
 )
 _IS_SUPER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 
@@ -111,6 +121,12 @@ async def _check_ordinary(server: Postgres) -> None:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)
         await connection.execute("DROP TABLE notes")
+        for statement in _FOR_OPERATORS:
+            await connection.execute(statement)
+    program = str(server.psql_program.with_name("pg_dump"))
+    pg_dump = [program, server.url.replace("+asyncpg", "")]
+    dumped = subprocess.run(pg_dump, capture_output=True, text=True, check=True).stdout
+    assert "PostgreSQL database dump complete" in dumped and "GRANT" not in dumped
     assert await sql(server.admin_url, _IS_SUPER) is True
     other = make_url(server.admin_url).set(password=make_url(server.url).password)
     with pytest.raises(asyncpg.InvalidPasswordError):
