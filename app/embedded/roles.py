@@ -31,8 +31,8 @@ CREATE DATABASE {APP} OWNER {APP};
 # in single-user mode.)
 #
 # 10 is the oid of the role that the cluster was made with; initdb's own objects are below 16384.
-# Rows of pg_depend: sequences of columns, and types of tables or arrays, follow what they belong to
-# (i, a); what belongs to an extension (e) stays.
+# Sequences of columns, and types of tables or arrays (i in pg_depend), follow what they belong to;
+# what belongs to an extension (e) stays.
 _SEPARATE = f"""
 DO $$
 DECLARE
@@ -56,12 +56,7 @@ BEGIN
                 SELECT 'pg_namespace'::regclass AS class, oid FROM pg_namespace WHERE nspowner = 10
                 UNION ALL
                 SELECT 'pg_class'::regclass, oid FROM pg_class
-                WHERE relowner = 10 AND relkind IN ('r', 'p', 'v', 'm', 'f')
-                UNION ALL
-                SELECT 'pg_class'::regclass, oid FROM pg_class c
-                WHERE relowner = 10 AND relkind = 'S' AND NOT EXISTS (
-                    SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid
-                        AND deptype IN ('i', 'a'))
+                WHERE relowner = 10 AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
                 UNION ALL
                 SELECT 'pg_proc'::regclass, oid FROM pg_proc WHERE proowner = 10
                 UNION ALL
@@ -73,6 +68,7 @@ BEGIN
             WHERE owned.oid >= 16384 AND NOT EXISTS (
                 SELECT FROM pg_depend
                 WHERE classid = owned.class AND objid = owned.oid AND deptype = 'e')
+            ORDER BY named.type = 'sequence'
         LOOP
             EXECUTE format('ALTER %s %s OWNER TO {APP}', object.type, object.identity);
         END LOOP;
