@@ -1,5 +1,5 @@
-"""The roles of the bundled PostgreSQL: `app`, an ordinary role, owns the database `app` and all that
-is in it; `postgres` is the superuser, which the service itself never uses.
+"""The roles of the bundled PostgreSQL: `app`, an ordinary role, owns the database `app` and all
+that is in it; `postgres` is the superuser, which the service itself never uses.
 
 The statements are for PostgreSQL's single-user mode, with `-j`: a semicolon and an empty
 line end each."""
@@ -7,9 +7,9 @@ line end each."""
 APP = "app"  # the database's name too
 ADMIN = "postgres"
 
-# What operators do with the service's own URL: restore into a new database, and practise a failover
-# by a read-only server. Neither gives more than the owner of a database has anyway. What differs from
-# pg_init_privs would be in every dump, and fail where there is no such role.
+# What operators do with the service's own URL: restore into a new database, and practise a
+# failover by a read-only server. Neither gives more than the owner of a database has anyway. What
+# differs from pg_init_privs would be in every dump, and fail where there is no such role.
 _ALLOW = f"""\
 ALTER ROLE {APP} CREATEDB;
 GRANT ALTER SYSTEM ON PARAMETER default_transaction_read_only TO {APP};
@@ -79,12 +79,12 @@ END $$;
 
 
 def create(app_password: str) -> str:
-    """For a new cluster that was made with ADMIN, in the database `template1`: what is granted there
-    goes into every new database."""
+    """For a new cluster that was made with ADMIN, in the database `template1`: what is granted
+    there goes into every new database."""
     return _CREATE.format(app_password=app_password)
 
 
 def separate(app_password: str, admin_password: str) -> str:
-    """For a cluster of any version, in its database `app`. Repeating it changes only the superuser's
-    password."""
+    """For a cluster of any version, in its database `app`. Repeating it changes only the
+    superuser's password."""
     return _SEPARATE.format(app_password=app_password, admin_password=admin_password)
