@@ -44,7 +44,11 @@ SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean 
             AS wanted (table_name, column_name)
         LEFT JOIN pg_attribute found ON found.attrelid = to_regclass(wanted.table_name)
             AND found.attname = wanted.column_name AND NOT found.attisdropped
-        WHERE found.attname IS NULL) AS missing
+        WHERE found.attname IS NULL) AS missing,
+    (SELECT string_agg(privilege || ' ' || table_name, ', ')
+        FROM (SELECT DISTINCT unnest(CAST(:tables AS text[]))) AS wanted (table_name)
+        CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
+        WHERE NOT has_table_privilege(to_regclass(table_name), privilege)) AS refused
 """)
 _COLUMNS = [column for table in Base.metadata.sorted_tables for column in table.columns]
 _TABLES = {
@@ -225,13 +229,15 @@ class Database:
 
     async def check(self) -> None:
         """Raises `Unavailable`, within a second, unless a write would find a server that takes
-        writes, with all tables and columns of the models."""
+        writes, with all tables and columns of the models, and the permission to use them."""
         async with self.autocommit(deadline=1) as connection:
             state = (await connection.execute(_STATE, _TABLES)).one()
         if state.read_only:
             raise Unavailable("the database is read-only")
         if state.missing:
             raise Unavailable(f"the database has no {state.missing}: run alembic upgrade head")
+        if state.refused:
+            raise Unavailable(f"the role of the database lacks the privilege {state.refused}")
 
     async def check_login(self) -> None:
         """As the next connection of a pool would: the open ones outlast a refused login. Raises

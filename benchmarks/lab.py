@@ -90,7 +90,7 @@ class Lab:
     @asynccontextmanager
     async def database(self, fill: Callable[[str], Awaitable[None]]) -> AsyncIterator[str]:
         async with self.databases.fresh() as url:
-            await fill(url)
+            await fill(self.databases.admin_url(url))
             yield url
 
     @asynccontextmanager

@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 from app.container import Container
 from app.database import Database
 from app.embedded import Postgres
+from app.embedded.roles import APP
 
 _TEMPLATE = "migrated"
 # As a bug would: the INSERT of an order with the external_id `spoilt` raises an error that is no
@@ -72,15 +73,20 @@ class Databases:
     def url(self, name: str) -> str:
         return f"{self._server.url.rpartition('/')[0]}/{name}"
 
+    def admin_url(self, url: str) -> str:
+        """The same database as the superuser."""
+        return f"{self._server.admin_url.rpartition('/')[0]}/{make_url(url).database}"
+
     async def migrate_template(self, tree: Path) -> None:
-        await self._execute(f"CREATE DATABASE {_TEMPLATE}")
+        await self._execute(f"CREATE DATABASE {_TEMPLATE} OWNER {APP}")
         await alembic(self.url(_TEMPLATE), tree, "upgrade", "head")
 
     @asynccontextmanager
     async def fresh(self, template: str = _TEMPLATE) -> AsyncIterator[str]:
-        """The URL of a database that lives as long as the context."""
+        """The URL of a database that lives as long as the context. Its owner is the service's
+        role."""
         name = f"test_{next(_numbers)}"
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {APP}")
         try:
             yield self.url(name)
         finally:
@@ -89,5 +95,5 @@ class Databases:
             await self._execute(f"DROP DATABASE {name}")
 
     async def _execute(self, statement: str) -> None:
-        async with connected(self.url("postgres")) as connection:
+        async with connected(self._server.admin_url) as connection:
             await connection.execute(statement)

@@ -103,10 +103,12 @@ class Launcher:
             except (OSError, subprocess.SubprocessError) as error:
                 raise EmbeddedServerError(f"cannot run {command[0]}: {error}") from error
 
-    async def run(self, command: Sequence[str | Path], text: str) -> None:
+    async def run(
+        self, command: Sequence[str | Path], text: str, seconds: float = _TOOL_SECONDS
+    ) -> None:
         """Run a tool to its end, with `text` as its input. The input is a file, because a child
         under another account may not open /dev/stdin when it is a pipe of ours. Raises
-        EmbeddedServerError if the tool fails or takes longer than a minute."""
+        EmbeddedServerError if the tool fails or takes longer than that."""
         with tempfile.TemporaryFile() as stdin:
             stdin.write(text.encode())
             stdin.seek(0)
@@ -114,7 +116,7 @@ class Launcher:
                 os.fchown(stdin.fileno(), *self.account)
             tool = self.launch(command, signal.SIGKILL, stdin=stdin, stdout=subprocess.DEVNULL)
         try:
-            ended = await wait_exit(tool, _TOOL_SECONDS)
+            ended = await wait_exit(tool, seconds)
         finally:
             tool.kill()
             tool.wait()

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from app.embedded import roles
 from app.embedded.account import make_private
 from app.embedded.binaries import find_program
 from app.embedded.launcher import Launcher
@@ -14,8 +15,6 @@ from app.embedded.processes import end_leftovers
 from app.embedded.secret_files import sync, write_private
 from app.embedded.server import Server
 
-_USER = _DATABASE = "app"
-_PASSWORD_FILE = "app.password"
 _OPTIONS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -28,7 +27,7 @@ _OPTIONS = {
     "log_error_verbosity": "terse",
 }
 _INITDB_ARGUMENTS = (
-    f"--username={_USER}",
+    f"--username={roles.ADMIN}",
     "--auth=scram-sha-256",
     "--pwfile=/dev/stdin",
     "--encoding=UTF8",
@@ -36,6 +35,8 @@ _INITDB_ARGUMENTS = (
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
 )
+# A recovery after a crash comes before the first statement.
+_CONVERSION_SECONDS = 600.0
 
 
 class Postgres(Server):
@@ -54,8 +55,16 @@ class Postgres(Server):
 
     @property
     def url(self) -> str:
-        address = f"{LOOPBACK}:{self.port}/{_DATABASE}"
-        return f"postgresql+asyncpg://{_USER}:{self._password()}@{address}"
+        return self._url(roles.APP)
+
+    @property
+    def admin_url(self) -> str:
+        """The same database as the superuser, for people and tests."""
+        return self._url(roles.ADMIN)
+
+    def _url(self, role: str) -> str:
+        password = self._password_file(role).read_text()
+        return f"postgresql+asyncpg://{role}:{password}@{LOOPBACK}:{self.port}/{roles.APP}"
 
     @property
     def psql_program(self) -> Path:
@@ -65,14 +74,16 @@ class Postgres(Server):
     def psql(self) -> str:
         """A command line to paste into a shell. The shell reads the password from its file, and
         `env -i` keeps out the variables that are meant for other servers."""
-        arguments = [f"--host={LOOPBACK}", f"--port={self.port}", f"--username={_USER}", _DATABASE]
-        command = shlex.join([str(self.psql_program), *arguments])
-        password = shlex.quote(str(self._launcher.directory / _PASSWORD_FILE))
+        server = [f"--host={LOOPBACK}", f"--port={self.port}"]
+        command = shlex.join(
+            [str(self.psql_program), *server, f"--username={roles.APP}", roles.APP]
+        )
+        password = shlex.quote(str(self._password_file(roles.APP)))
         kept = 'PATH="$PATH" HOME="$HOME" TERM="$TERM" LANG="$LANG"'
         return f'env -i {kept} PGSSLMODE=disable PGPASSWORD="$(cat {password})" {command}'
 
-    def _password(self) -> str:
-        return (self._launcher.directory / _PASSWORD_FILE).read_text()
+    def _password_file(self, role: str) -> Path:
+        return self._launcher.directory / f"{role}.password"
 
     async def immediate(self) -> None:
         """Stop without a checkpoint: the next start recovers from the write-ahead log."""
@@ -92,6 +103,8 @@ class Postgres(Server):
         # start() has ended every server in this directory. If the file stayed, PostgreSQL would
         # refuse to start as soon as an unrelated process got the pid in it.
         (self._launcher.directory / "postmaster.pid").unlink(missing_ok=True)
+        if not self._password_file(roles.ADMIN).exists():
+            await self._separate_roles()
 
     async def _create_cluster(self) -> None:
         """The cluster has a temporary name until it is complete: an interrupted initdb must not
@@ -102,17 +115,42 @@ class Postgres(Server):
         directory = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.directory))
         launcher = Launcher(directory, self._launcher.log, self._launcher.account)
         make_private(directory, launcher.account)
-        password = secrets.token_urlsafe(24)
-        await self._fill(launcher, password)
-        write_private(directory / _PASSWORD_FILE, password)
+        passwords = {role: _new_password() for role in (roles.ADMIN, roles.APP)}
+        await self._fill(launcher, passwords)
+        for role, password in passwords.items():
+            write_private(directory / f"{role}.password", password)
         make_private(directory, launcher.account)
         directory.rename(self._launcher.directory)
         sync(self.directory)  # else a power failure may undo the rename, and orders would be lost
 
-    async def _fill(self, launcher: Launcher, password: str) -> None:
+    async def _fill(self, launcher: Launcher, passwords: Mapping[str, str]) -> None:
         lazy = ["--no-sync"] if self._options.get("fsync") == "off" else []
         initdb = self._programs / "initdb"
-        await launcher.run([initdb, "-D", launcher.alias, *_INITDB_ARGUMENTS, *lazy], password)
+        await launcher.run(
+            [initdb, "-D", launcher.alias, *_INITDB_ARGUMENTS, *lazy], passwords[roles.ADMIN]
+        )
+        statements = roles.create(passwords[roles.APP])
+        await launcher.run(self._single_user(launcher, "template1"), statements)
+
+    async def _separate_roles(self) -> None:
+        """Convert the cluster of an earlier version, whose only role was a superuser. The file of
+        the superuser's password has its name only when that is done."""
+        launcher, file = self._launcher, self._password_file(roles.ADMIN)
+        make_private(launcher.directory, launcher.account)
+        new = file.with_name(f"{file.name}.new")
+        new.unlink(missing_ok=True)
+        write_private(new, _new_password())
+        app_password = self._password_file(roles.APP).read_text()
+        statements = roles.separate(app_password, new.read_text())
+        command = self._single_user(launcher, roles.APP)
+        await launcher.run(command, statements, _CONVERSION_SECONDS)
+        new.rename(file)
+        sync(launcher.directory)
+
+    def _single_user(self, launcher: Launcher, database: str) -> Sequence[str | Path]:
         postgres, *arguments = self._command(launcher.alias)
-        single = [postgres, "--single", *arguments, "--exit_on_error=on", "postgres"]
-        await launcher.run(single, f"CREATE DATABASE {_DATABASE};")
+        return [postgres, "--single", "-j", *arguments, "--exit_on_error=on", database]
+
+
+def _new_password() -> str:
+    return secrets.token_urlsafe(24)

@@ -53,14 +53,14 @@ def _lines(comparison: Comparison) -> list[Line]:
     ]
 
 
-async def _delete_reports(url: str) -> None:
-    async with connected(url) as connection:
+async def _delete_reports(lab: Lab, url: str) -> None:
+    async with connected(lab.databases.admin_url(url)) as connection:
         await connection.execute("TRUNCATE reports, report_runs, outbox")
         await connection.execute("CHECKPOINT", timeout=60)
 
 
 async def _ours(lab: Lab, url: str, count: int) -> Figures:
-    await _delete_reports(url)
+    await _delete_reports(lab, url)
     rabbitmq = await lab.rabbitmq()
     await rabbitmq.delete_queues()
     messages = ceil(count / ROWS_PER_MESSAGE)
@@ -92,7 +92,7 @@ def _timestamps(worker: Process) -> list[datetime]:
 
 
 async def _psql(lab: Lab, url: str, count: int) -> Figures:
-    await _delete_reports(url)
+    await _delete_reports(lab, url)
     insert = _INSERT.format(day=data.yesterday())
     command = lab.psql(url, "-c", r"\timing on", "-c", insert)
     postgres = Meter(lab.postgres.pid)

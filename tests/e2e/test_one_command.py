@@ -80,6 +80,16 @@ async def test_every_line_is_json_or_the_banner(embedded: Service) -> None:
     assert [line for line in lines if not line.startswith(("  ", "{"))] == []
 
 
+async def test_no_password_is_shown(embedded: Service, data: Path) -> None:
+    await embedded.start("web")
+    assert await embedded.web.stop() == 0
+    files = sorted(data.glob("*/*.password"))
+    assert [file.name for file in files] == ["app.password", "postgres.password", "app.password"]
+    for file in files:
+        for log in (embedded.web.log, *data.glob("*.log")):
+            assert file.read_text() not in log.read_text()
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 async def test_a_second_start_finds_the_same_data(
     end: signal.Signals, embedded: Service, data: Path

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from app.embedded.ports import LOOPBACK
-from harness.databases import connected
+from harness.databases import Databases, connected
 from harness.reports import DAY
 from harness.service import Service
 
@@ -15,8 +15,8 @@ PATH = f"/report?report_date={DAY}"
 
 
 @pytest.fixture(autouse=True)
-async def _large_day(database_url: str) -> None:
-    async with connected(database_url) as connection:
+async def _large_day(databases: Databases, database_url: str) -> None:
+    async with connected(databases.admin_url(database_url)) as connection:
         await connection.execute("SET session_replication_role = replica")  # no orders needed
         await connection.execute(
             "INSERT INTO reports (report_at, order_id, count_product) "

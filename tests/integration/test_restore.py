@@ -115,7 +115,8 @@ async def test_a_dump_of_the_data_alone(
             async with connected(url) as connection:
                 await connection.execute("TRUNCATE installation")
             options = [*options, "--exit-on-error", "--single-transaction"]
-        await run("pg_restore", "--data-only", *options, "-d", plain(url), file)
+        place = plain(databases.admin_url(url) if "--disable-triggers" in options else url)
+        await run("pg_restore", "--data-only", *options, "-d", place, file)
         async with opened(dependencies, url) as container:
             total, found = await every_product(container)
             assert (total, found) == (40, sorted(found))
@@ -127,9 +128,9 @@ async def test_a_dump_of_the_data_alone(
 
 @pytest.mark.parametrize("written", WITHOUT_TRIGGERS.values(), ids=WITHOUT_TRIGGERS.keys())
 async def test_rows_that_no_trigger_has_seen_are_listed_and_counted(
-    container: Container, database_url: str, written: str
+    container: Container, databases: Databases, database_url: str, written: str
 ) -> None:
-    async with connected(database_url) as connection:
+    async with connected(databases.admin_url(database_url)) as connection:
         await connection.execute(f"{_ADD} FROM generate_series(1, 10)")
         await connection.execute(written)
         ids = [row[0] for row in await connection.fetch("SELECT id FROM products ORDER BY id")]
@@ -153,7 +154,9 @@ async def test_a_total_that_somebody_has_changed_is_right_after_the_next_start(
     await check_invariants(database_url)
 
 
-async def test_a_recount_beside_writers_is_right(container: Container, database_url: str) -> None:
+async def test_a_recount_beside_writers_is_right(
+    container: Container, databases: Databases, database_url: str
+) -> None:
     """Others add and remove rows while the total is counted and its triggers are enabled."""
 
     async def write() -> None:
@@ -162,7 +165,7 @@ async def test_a_recount_beside_writers_is_right(container: Container, database_
                 await connection.execute(f"{_ADD} FROM generate_series(1, 3)")
                 await connection.execute("DELETE FROM products WHERE id % 5 = 0")
 
-    async with connected(database_url) as connection:
+    async with connected(databases.admin_url(database_url)) as connection:
         await connection.execute(WITHOUT_TRIGGERS["disabled"])
     writing = asyncio.gather(*(write() for _ in range(4)))
     while not writing.done():

@@ -14,11 +14,13 @@ from structlog.testing import capture_logs
 from app.consumers import handlers, retry
 from app.consumers.handlers import HANDLERS, Handler
 from app.consumers.inbox import MOST_ATTEMPTS, RecordedInbox
+from app.container import Container
 from app.embedded import Postgres
+from app.errors import Unavailable
 from app.schemas.messages import Queue
 from app.schemas.products import ProductCreate
 from app.unit_of_work import UnitOfWork
-from harness.databases import connected
+from harness.databases import Databases, connected
 from harness.queues import QueueClient
 from harness.shop import Shop
 from harness.waiting import eventually
@@ -71,9 +73,9 @@ ILLNESSES = {
 
 
 @pytest.fixture
-async def database_url(database_url: str) -> str:
-    """As a role that is no superuser."""
-    async with connected(database_url) as operator:
+async def database_url(databases: Databases, database_url: str) -> str:
+    """As a role that owns nothing."""
+    async with connected(databases.admin_url(database_url)) as operator:
         if not await operator.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", _ROLE):
             await operator.execute(f"CREATE ROLE {_ROLE} LOGIN PASSWORD 'secret'")
         await operator.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {_ROLE}")
@@ -83,9 +85,9 @@ async def database_url(database_url: str) -> str:
 
 
 @asynccontextmanager
-async def _sick(illness: Illness, postgres: Postgres, database_url: str) -> AsyncIterator[None]:
+async def _sick(illness: Illness, databases: Databases, database_url: str) -> AsyncIterator[None]:
     database = str(make_url(database_url).database)
-    place = postgres.url if illness.outside else f"{postgres.url.rpartition('/')[0]}/{database}"
+    place = databases.admin_url(databases.url("app") if illness.outside else database_url)
 
     async def do(statement: str) -> None:
         async with connected(place) as operator:
@@ -110,19 +112,17 @@ async def test_a_database_that_refuses_makes_nothing_fail_and_nothing_stick(
     client: httpx.AsyncClient,
     queues: QueueClient,
     outcome: Outcome,
-    postgres: Postgres,
+    databases: Databases,
     database_url: str,
 ) -> None:
     assert (await client.get("/health/ready")).json()["parts"]["postgresql"] == "ok"
     ids = [f"message-{number}" for number in range(12)]  # more than are in hand at once
-    async with _sick(illness, postgres, database_url):
+    async with _sick(illness, databases, database_url):
         for message_id in (*ids, None):
             await queues.send(Queue.PRODUCT, PRODUCT, message_id)
         answers = [await client.post("/products", json=PRODUCT) for _ in range(3)]
         assert {answer.status_code for answer in answers} == {503}
         assert answers[0].headers["retry-after"] == "1"
-        if illness.sick.startswith("REVOKE"):
-            return await _held(queues)
         await eventually(lambda: _postgresql_is(client, "down"), 5)
         await _held(queues)
     assert {(await outcome(message_id))["status"] for message_id in ids} == {"applied"}
@@ -147,22 +147,35 @@ async def _total(client: httpx.AsyncClient, total: int) -> bool:
     return bool((await client.get("/products")).json()["total"] == total)
 
 
+@pytest.mark.parametrize("privilege", ["SELECT", "INSERT", "UPDATE", "DELETE"])
+async def test_readiness_names_the_privilege_that_is_missing(
+    privilege: str, container: Container, databases: Databases, database_url: str
+) -> None:
+    await container.database.check()
+    async with connected(databases.admin_url(database_url)) as operator:
+        await operator.execute(f"REVOKE {privilege} ON outbox FROM {_ROLE}")
+        with pytest.raises(Unavailable, match=f"privilege {privilege} outbox"):
+            await container.database.check()
+        await operator.execute(f"GRANT {privilege} ON outbox TO {_ROLE}")
+    await container.database.check()
+
+
 async def test_a_login_that_is_refused_while_open_connections_work_is_degraded(
     client: httpx.AsyncClient, postgres: Postgres
 ) -> None:
     await client.get("/health/ready")
-    async with connected(postgres.url) as operator:
+    async with connected(postgres.admin_url) as operator:
         await operator.execute(f"ALTER ROLE {_ROLE} PASSWORD 'another'")
     try:
         await eventually(lambda: _postgresql_is(client, "degraded"), 5)
         assert (await client.post("/products", json=PRODUCT)).status_code in (201, 503)
     finally:
-        async with connected(postgres.url) as operator:
+        async with connected(postgres.admin_url) as operator:
             await operator.execute(f"ALTER ROLE {_ROLE} PASSWORD 'secret'")
 
 
 async def test_a_column_that_is_added_while_the_service_runs_makes_nothing_fail(
-    client: httpx.AsyncClient, shop: Shop, postgres: Postgres, database_url: str
+    client: httpx.AsyncClient, shop: Shop, databases: Databases, database_url: str
 ) -> None:
     product_id = await shop.product(stock=1000)
     order = await shop.order((product_id, 1))
@@ -184,8 +197,7 @@ async def test_a_column_that_is_added_while_the_service_runs_makes_nothing_fail(
 
     for _ in range(3):  # every connection of the pool has prepared its statements
         assert await statuses() == {2}
-    database = make_url(database_url).database
-    async with connected(f"{postgres.url.rpartition('/')[0]}/{database}") as operator:
+    async with connected(databases.admin_url(database_url)) as operator:
         tables = "users addresses products orders order_items reports messages".split()
         for change in ("ADD COLUMN added int DEFAULT 1", "ALTER COLUMN added TYPE bigint"):
             for table in tables:

@@ -125,7 +125,7 @@ class Processes(Deployment):
 
     async def _read_only(self, seconds: float) -> None:
         """As after a failover to a standby; open connections too."""
-        async with connected(self._postgres.url) as operator:
+        async with connected(self._postgres.admin_url) as operator:
             await operator.execute("SET default_transaction_read_only = off")
             await operator.execute(_READ_ONLY.format("SET") + " = on")
             await operator.execute("SELECT pg_reload_conf()")
@@ -138,7 +138,7 @@ class Processes(Deployment):
     async def _another_password(self, seconds: float) -> None:
         """And back. Everybody must log in again."""
         url = make_url(self._postgres.url)
-        async with connected(self._postgres.url) as operator:
+        async with connected(self._postgres.admin_url) as operator:
             change = f"ALTER ROLE {url.username} PASSWORD "
             await operator.execute(f"{change} 'another'")
             await operator.execute(_LOG_OUT)
