@@ -30,6 +30,7 @@ from app.errors import Unavailable
 from app.messaging.schedules import Schedules
 from app.messaging.task_broker import RECONNECT_SECONDS, TaskBroker
 from app.runtime.loops import Loop, heartbeat, running
+from app.schemas.messages import DEAD_TASKS, TASKS
 from app.settings import load_settings
 
 settings = load_settings()
@@ -59,8 +60,8 @@ schedules = Schedules(
 # Classic queues: a quorum queue whose broker dies right after its creation never recovers.
 broker = TaskBroker(
     settings.rabbitmq_url,
-    task_queues=[Queue(name="taskiq", type=QueueType.CLASSIC)],
-    dead_letter_queue=Queue(name="taskiq.dead_letter", type=QueueType.CLASSIC),
+    task_queues=[Queue(name=TASKS, type=QueueType.CLASSIC)],
+    dead_letter_queue=Queue(name=DEAD_TASKS, type=QueueType.CLASSIC),
     reconnect_interval=RECONNECT_SECONDS,
     heartbeat=15,
 ).with_result_backend(results)
