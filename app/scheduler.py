@@ -6,8 +6,10 @@ closed run, also after a night without a scheduler, with two schedulers, or when
 """
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from multiprocessing import parent_process
 from typing import Annotated, Any
 
 from taskiq import (
@@ -144,6 +146,20 @@ async def start_worker(state: TaskiqState) -> None:
 
     loops = [*container.publishing_loops, *heartbeat(settings.heartbeat_file, check)]
     await state.stack.enter_async_context(running(catch_up(container), *loops))
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """TaskIQ's parent process stops its workers; they would outlive it if it was killed."""
+    parent, loop = parent_process(), asyncio.get_running_loop()
+    if parent is None:
+        return
+
+    def end() -> None:
+        loop.remove_reader(parent.sentinel)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(parent.sentinel, end)
 
 
 @broker.on_event(TaskiqEvents.CLIENT_STARTUP)

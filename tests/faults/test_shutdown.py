@@ -6,17 +6,19 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import httpx
+import psutil
 import pytest
 
 from app.consumers.handlers import BATCH_PREFETCH
 from app.schemas.messages import Queue
 from harness.databases import connected
 from harness.processes import Process
-from harness.reports import DAY, NOON, make_building_slow
+from harness.reports import DAY, NOON, make_building_slow, messages
 from harness.waiting import eventually
-from tests.faults.invariants import check_exactly_once
+from tests.faults.invariants import check_exactly_once, check_report_messages
 from tests.faults.support.system import System, drained, send_all
 
 pytest_plugins = ["tests.faults.support.fixtures"]
@@ -26,6 +28,7 @@ both = pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 on_rabbitmq = pytest.mark.parametrize("transport", ["rabbitmq"])
 
 STOPPED = 10.0
+_DAWDLING = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
 
 @asynccontextmanager
@@ -159,3 +162,31 @@ async def test_the_taskiq_worker_and_the_scheduler_end(system: System) -> None:
     assert await processes[0].ends(STOPPED) == 0, processes[0].output
     await processes[1].ends(STOPPED)
     assert time.monotonic() - max(began) < STOPPED
+
+
+@on_rabbitmq
+async def test_a_taskiq_worker_whose_parent_hangs_is_ended_and_loses_nothing(
+    system: System,
+) -> None:
+    """Many SIGTERMs at once make TaskIQ's process manager wait for ever for a lock of its own. Then
+    compose kills it after `stop_grace_period`, and the child ends too."""
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    async with system.shop() as shop, system.queues() as queues:
+        await shop.order((await shop.product(), 2), ordered_at=yesterday.isoformat())
+        await make_building_slow(system.database_url, 2)
+        await system.start("taskiq_worker")
+        await eventually(lambda: system.fetch(_DAWDLING), 20)
+        (child,) = psutil.Process(system.taskiq_worker.pid).children()
+        for _ in range(20):
+            os.kill(system.taskiq_worker.pid, signal.SIGTERM)
+        await system.taskiq_worker.stop(signal.SIGKILL)
+        await eventually(lambda: not child.is_running(), STOPPED)
+        await system.start("taskiq_worker")
+        sent = await queues.take(Queue.REPORT, 20)
+        assert sent.message_id == f"report:{yesterday.date()}:1"
+        await eventually(lambda: _nothing_to_send(system))
+        await check_report_messages(system.database_url, [sent, *await messages(queues)])
+
+
+async def _nothing_to_send(system: System) -> bool:
+    return not await system.fetch("SELECT FROM outbox")
