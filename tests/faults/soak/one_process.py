@@ -21,13 +21,12 @@ class OneProcess(Deployment):
         self._data = directory / "data"
         variables = {"DATA_DIR": str(self._data), "LOG_FORMAT": "json"}
         super().__init__(Service(tree, directory, variables))
-        self.strikes = [
+        self.strikes += [
             Strike("kill -9 service", self.exclusive, self._kill),
             Strike("freeze service", self.exclusive, self._freeze),
             *(self._killing(name, signal.SIGKILL, f"kill -9 {name}") for name in _PROGRAMS),
             *(self._freezing(name) for name in _PROGRAMS),
             self._killing(Postgres.name, signal.SIGQUIT, "immediate stop of PostgreSQL"),
-            Strike("FLUSHDB", Valkey.name, self.flush),
         ]
 
     @property
