@@ -14,7 +14,7 @@ import pytest
 
 from app.consumers.handlers import BATCH_PREFETCH
 from app.schemas.messages import Queue
-from harness.databases import connected
+from harness.databases import connected, waiting_for_locks
 from harness.processes import Process
 from harness.reports import DAY, NOON, make_building_slow, messages
 from harness.waiting import eventually
@@ -39,6 +39,14 @@ async def _locked(system: System, query: str, *arguments: object) -> AsyncIterat
         yield
 
 
+async def _are_waiting(system: System, sessions: int) -> bool:
+    return await waiting_for_locks(system.database_url) >= sessions
+
+
+def _settled_by(worker: Process) -> int:
+    return worker.output.count('"message settled"')
+
+
 async def _exits_cleanly(process: Process, began: float) -> None:
     assert await process.ends(STOPPED + 2) == 0, process.output
     assert time.monotonic() - began < STOPPED
@@ -56,7 +64,7 @@ async def test_requests_in_flight_get_their_responses(system: System) -> None:
         await system.start("web")
         async with _locked(system, "SELECT FROM products WHERE id = $1 FOR UPDATE", product_id):
             orders = [asyncio.create_task(client.post("/orders", json=body)) for _ in range(5)]
-            await asyncio.sleep(0.5)
+            await eventually(lambda: _are_waiting(system, 5))
             began = _terminate(system.web)
             await asyncio.sleep(0.5)
         assert {response.status_code for response in await asyncio.gather(*orders)} == {201}
@@ -93,7 +101,7 @@ async def test_messages_in_flight_are_finished(system: System) -> None:
         await system.start("worker")
         async with _locked(system, "SELECT FROM products WHERE id = $1 FOR UPDATE", product_id):
             await send_all(queues, Queue.ORDER, orders)
-            await asyncio.sleep(0.5)
+            await eventually(lambda: _are_waiting(system, 1))
             began = _terminate(system.worker)
             await asyncio.sleep(0.5)
         await _exits_cleanly(system.worker, began)
@@ -116,7 +124,8 @@ async def test_repeats_in_flight_are_finished(system: System) -> None:
         await system.settled(len(orders))
         await send_all(queues, Queue.ORDER, orders)
         await drained(queues)
-        await asyncio.sleep(0.2)  # repeats that have only just arrived would be requeued
+        # Repeats that have only just arrived would be requeued.
+        await eventually(lambda: _settled_by(system.worker) > len(orders))
         await _exits_cleanly(system.worker, _terminate(system.worker))
         await check_exactly_once(system.database_url, queues, {Queue.ORDER: orders})
 
@@ -147,7 +156,7 @@ async def test_a_request_that_cannot_be_finished_gets_a_503(system: System) -> N
         await make_building_slow(system.database_url, 30)
         await system.start("web")
         building = asyncio.create_task(client.post(f"/report?report_date={DAY}", timeout=15))
-        await asyncio.sleep(0.5)
+        await eventually(lambda: system.fetch(_DAWDLING))
         await _exits_cleanly(system.web, _terminate(system.web))
         response = await building
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
