@@ -49,10 +49,8 @@ async def test_valkey_answers_nobody_without_its_password(directory: Path) -> No
 async def test_a_valkey_from_before_there_was_a_password_gets_one_and_keeps_its_data(
     directory: Path,
 ) -> None:
-    async with (
-        running(Valkey(directory)) as open_to_all,
-        Redis.from_url(open_to_all.url, db=1) as redis,
-    ):
+    before = Valkey(directory)
+    async with running(before), Redis.from_url(before.url, db=1) as redis:
         await redis.xadd("order", {"body": "old"})
     async with embedded_servers(directory, postgres=False) as servers:
         assert servers.valkey
