@@ -2,7 +2,6 @@
 stands still, a full disk or a closed pipe never stops the one who writes."""
 
 import asyncio
-import atexit
 import io
 import os
 import select
@@ -13,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.util import Finalize
 from queue import Empty, SimpleQueue
 from typing import Any, TextIO
 
@@ -46,7 +46,8 @@ class Output:
         self._waiting = self._dropped = 0
         self._works = True
         threading.Thread(target=self._write_queue, name=f"fd {descriptor}", daemon=True).start()
-        atexit.register(self.end)
+        # In a child of multiprocessing too, unlike atexit: TaskIQ's worker is one.
+        Finalize(None, self.end, exitpriority=0)
 
     def write(self, text: str) -> None:
         with self._lock:

@@ -6,8 +6,10 @@ closed run, also after a night without a scheduler, with two schedulers, or when
 """
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from multiprocessing import parent_process
 from typing import Annotated, Any
 
 from taskiq import (
@@ -30,6 +32,7 @@ from app.errors import Unavailable
 from app.messaging.schedules import Schedules
 from app.messaging.task_broker import RECONNECT_SECONDS, TaskBroker
 from app.runtime.loops import Loop, heartbeat, running
+from app.schemas.messages import DEAD_TASKS, TASKS
 from app.settings import load_settings
 
 settings = load_settings()
@@ -59,8 +62,8 @@ schedules = Schedules(
 # Classic queues: a quorum queue whose broker dies right after its creation never recovers.
 broker = TaskBroker(
     settings.rabbitmq_url,
-    task_queues=[Queue(name="taskiq", type=QueueType.CLASSIC)],
-    dead_letter_queue=Queue(name="taskiq.dead_letter", type=QueueType.CLASSIC),
+    task_queues=[Queue(name=TASKS, type=QueueType.CLASSIC)],
+    dead_letter_queue=Queue(name=DEAD_TASKS, type=QueueType.CLASSIC),
     reconnect_interval=RECONNECT_SECONDS,
     heartbeat=15,
 ).with_result_backend(results)
@@ -143,6 +146,20 @@ async def start_worker(state: TaskiqState) -> None:
 
     loops = [*container.publishing_loops, *heartbeat(settings.heartbeat_file, check)]
     await state.stack.enter_async_context(running(catch_up(container), *loops))
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """TaskIQ's parent process stops its workers; they would outlive it if it was killed."""
+    parent, loop = parent_process(), asyncio.get_running_loop()
+    if parent is None:
+        return
+
+    def end() -> None:
+        loop.remove_reader(parent.sentinel)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(parent.sentinel, end)
 
 
 @broker.on_event(TaskiqEvents.CLIENT_STARTUP)

@@ -25,6 +25,10 @@ BEGIN RAISE division_by_zero; END $$;
 CREATE TRIGGER fail BEFORE INSERT ON orders FOR EACH ROW WHEN (NEW.external_id = 'spoilt')
     EXECUTE FUNCTION fail();
 """
+_WAITING_FOR_LOCKS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
 _numbers = itertools.count()
 
 
@@ -35,6 +39,12 @@ async def connected(url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
         yield connection
     finally:
         await connection.close()
+
+
+async def waiting_for_locks(url: str) -> int:
+    """How many sessions wait for a lock that another one holds."""
+    async with connected(url) as connection:
+        return int(await connection.fetchval(_WAITING_FOR_LOCKS))
 
 
 async def alembic(url: str, tree: Path, *arguments: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import aio_pika
 
 from app.embedded.ports import LOOPBACK, free_port
-from app.schemas.messages import Queue
+from app.schemas.messages import DEAD_TASKS, TASKS, Queue
 from harness.processes import Process
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
@@ -15,7 +15,7 @@ MISSING = "RabbitMQ's server is missing: run `apt-get install -y rabbitmq-server
 VHOST, USER, PASSWORD = "local", "guest", "guest"
 
 # All that this service declares, including TaskIQ's queues.
-_QUEUES = [*Queue, *(queue.dead for queue in Queue), "taskiq", "taskiq.dead_letter"]
+_QUEUES = [*Queue, *(queue.dead for queue in Queue), TASKS, DEAD_TASKS]
 _CONFIG = f"""\
 default_vhost = {VHOST}
 default_user = {USER}

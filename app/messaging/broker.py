@@ -112,8 +112,8 @@ class Broker(ABC):
         Raises Unavailable if the broker does not answer within 5 s."""
 
     @abstractmethod
-    async def drop_dead(self, queue: Queue, before: datetime) -> None:
-        """Drop the dead letters from before that moment. Raises Unavailable."""
+    async def drop_dead(self, before: datetime) -> None:
+        """Drop the dead letters and dead tasks from before that moment. Raises Unavailable."""
 
     @abstractmethod
     async def drop_reports(self, before: datetime) -> None:

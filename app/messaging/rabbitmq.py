@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -35,7 +35,7 @@ from app.messaging.rabbitmq_server import (
     stop,
 )
 from app.messaging.undecoded import UNDECODED
-from app.schemas.messages import CONSUMED, Queue
+from app.schemas.messages import CONSUMED, DEAD_TASKS, Queue
 
 log = structlog.get_logger(__name__)
 
@@ -157,20 +157,25 @@ class RabbitMQ(Broker):
     @asynccontextmanager
     async def dead_letters(self, queue: Queue) -> AsyncIterator[DeadLetters]:
         await self._ensure(queue.dead)
+        async with self._letters_in(queue.dead) as dead:
+            yield dead
+
+    @asynccontextmanager
+    async def _letters_in(self, name: str) -> AsyncIterator[DeadLetters]:
         async with self._server.within(PUBLISH_SECONDS):
             connection = await self._server.connect()
         # When its connection closes, each message that was not removed returns to its old place.
         async with connection:
-            async with self._server.within(PUBLISH_SECONDS):
+            async with self._server.within(PUBLISH_SECONDS, name):
                 channel = await connection.channel()
-                dead = await channel.declare_queue(queue.dead, passive=True)
+                dead = await channel.declare_queue(name, passive=True)
             # A retried message may die again meanwhile: without a count there would be no end.
             count = dead.declaration_result.message_count or 0
             yield DeadLetters(count, self._letters(dead, count))
 
     async def _letters(self, dead: AbstractQueue, count: int) -> AsyncIterator[DeadLetter]:
         for _ in range(count):
-            async with self._server.within(PUBLISH_SECONDS):
+            async with self._server.within(PUBLISH_SECONDS, dead.name):
                 message = await dead.get(fail=False)
             if message is None:
                 return
@@ -191,15 +196,20 @@ class RabbitMQ(Broker):
             remove=remove,
         )
 
-    async def drop_dead(self, queue: Queue, before: datetime) -> None:
-        """No queue may have arguments, so RabbitMQ does not do it. Oldest first, until one is
-        younger."""
-        async with self.dead_letters(queue) as dead:
+    async def drop_dead(self, before: datetime) -> None:
+        """No queue may have arguments, so RabbitMQ does not do it."""
+        for name in (*(queue.dead for queue in CONSUMED), DEAD_TASKS):
+            with suppress(QueueRefused):  # or it does not exist, or is no business of this user's
+                await self._drop_from(name, before)
+
+    async def _drop_from(self, name: str, before: datetime) -> None:
+        """Oldest first, until one is younger."""
+        async with self._letters_in(name) as dead:
             async for letter in dead.letters:
-                first_seen = _first_seen(letter)
-                if first_seen and first_seen >= before:
+                since = _dead_since(letter)
+                if since and since >= before:
                     break
-                if first_seen:
+                if since:
                     await letter.remove()
 
     async def drop_reports(self, before: datetime) -> None:
@@ -226,10 +236,11 @@ class RabbitMQ(Broker):
         await stop(self._publisher, PUBLISH_SECONDS)
 
 
-def _first_seen(letter: DeadLetter) -> datetime | None:
-    """None for a letter that is not ours."""
-    try:
+def _dead_since(letter: DeadLetter) -> datetime | None:
+    """None for a letter that neither we nor RabbitMQ put there."""
+    moment: Any = None
+    with suppress(LookupError, TypeError):
+        moment = letter.original["x-death"][0]["time"]
+    with suppress(ValueError):
         moment = datetime.fromisoformat(letter.headers.get("x-first-seen", ""))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None
+    return moment if isinstance(moment, datetime) and moment.tzinfo else None

@@ -35,7 +35,7 @@ from app.messaging.originals import kept, restored
 from app.messaging.undecoded import UNDECODED
 from app.runtime.loops import running
 from app.runtime.micro_batcher import MicroBatcher
-from app.schemas.messages import Queue
+from app.schemas.messages import CONSUMED, Queue
 
 log = structlog.get_logger(__name__)
 _log = logging.getLogger("faststream.redis")
@@ -299,8 +299,9 @@ class Streams(Broker):
             remove=remove,
         )
 
-    async def drop_dead(self, queue: Queue, before: datetime) -> None:
-        await self._trim(queue.dead, before)
+    async def drop_dead(self, before: datetime) -> None:
+        for queue in CONSUMED:
+            await self._trim(queue.dead, before)
 
     async def drop_reports(self, before: datetime) -> None:
         await self._trim(Queue.REPORT, before)

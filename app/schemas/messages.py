@@ -25,8 +25,12 @@ class Queue(StrEnum):
 CONSUMED = tuple(queue for queue in Queue if queue is not Queue.REPORT)
 
 
-# A reply to one of these would become a message of the service's own. TaskIQ's are among them.
-OWN_QUEUES = frozenset({*Queue, *(queue.dead for queue in Queue), "taskiq", "taskiq.dead_letter"})
+# TaskIQ's on RabbitMQ. A task is dead when it expires, or is rejected by a program of others.
+TASKS, DEAD_TASKS = "taskiq", "taskiq.dead_letter"
+
+
+# A reply to one of these would become a message of the service's own.
+OWN_QUEUES = frozenset({*Queue, *(queue.dead for queue in Queue), TASKS, DEAD_TASKS})
 
 
 # Why a message is dead whose id had come with another body before.

@@ -8,7 +8,6 @@ from app.database import Database
 from app.messaging.broker import Broker
 from app.repositories.idempotency import KEPT
 from app.repositories.retention import RetentionRepository
-from app.schemas.messages import CONSUMED
 
 _BATCH_SECONDS = 15
 
@@ -38,8 +37,7 @@ class Retention:
         await self._all(lambda rows: rows.forget_messages(messages))
         await self._fold_movements()
         now = datetime.now(UTC)
-        for queue in CONSUMED:
-            await self._broker.drop_dead(queue, now - timedelta(days=self._kept.dead_letters))
+        await self._broker.drop_dead(now - timedelta(days=self._kept.dead_letters))
         await self._broker.drop_reports(now - timedelta(days=self._kept.report_messages))
 
     async def _all(self, forget: Callable[[RetentionRepository], Awaitable[bool]]) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app.schemas.messages import CONSUMED, Queue
+from app.schemas.messages import CONSUMED, ID_REUSED, Queue
 from harness.databases import connected
 from harness.invariants import check_invariants
 from harness.queues import QueueClient, Received
@@ -40,15 +40,22 @@ async def check_reported_once(url: str) -> None:
 
 
 async def check_exactly_once(
-    url: str, queues: QueueClient, published: Mapping[Queue, Iterable[str]]
+    url: str,
+    queues: QueueClient,
+    published: Mapping[Queue, Iterable[str]],
+    reused: Mapping[Queue, Iterable[str]] | None = None,
 ) -> dict[str, str]:
-    """Every message is applied, rejected or dead, and none waits. Returns the outcomes by id."""
+    """Every message is applied, rejected or dead, and none waits. What came with another body under
+    a `reused` id is dead, and its first outcome stays. Returns the outcomes by id."""
     async with connected(url) as connection:
         rows = await connection.fetch("SELECT queue, message_id, status FROM messages")
     inbox = {(row["queue"], row["message_id"]): row["status"] for row in rows}
     for queue in CONSUMED:
         settled = {id for (name, id), status in inbox.items() if name == queue and status != "dead"}
-        dead = {letter.message_id for letter in await take_all(queues, queue.dead)}
+        letters = await take_all(queues, queue.dead)
+        others = [letter for letter in letters if letter.headers.get("x-reason") == ID_REUSED]
+        dead = {letter.message_id for letter in letters if letter not in others}
+        assert {letter.message_id for letter in others} == set((reused or {}).get(queue, ()))
         sent = set(published.get(queue, ()))
         assert settled | dead == sent, {"lost": sent - settled - dead, "more": settled - sent}
         assert not settled & dead

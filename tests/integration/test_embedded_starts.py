@@ -46,6 +46,21 @@ async def test_valkey_answers_nobody_without_its_password(directory: Path) -> No
         assert (directory / "valkey" / name).stat().st_mode & 0o777 == 0o600
 
 
+async def test_a_valkey_from_before_there_was_a_password_gets_one_and_keeps_its_data(
+    directory: Path,
+) -> None:
+    before = Valkey(directory)
+    async with running(before), Redis.from_url(before.url, db=1) as redis:
+        await redis.xadd("order", {"body": "old"})
+    async with embedded_servers(directory, postgres=False) as servers:
+        assert servers.queues
+        async with Redis(port=servers.queues.port) as redis:
+            with pytest.raises(AuthenticationError):
+                await redis.ping()
+        async with Redis.from_url(servers.queues.url, db=1) as redis:
+            assert await redis.xlen("order") == 1
+
+
 async def test_an_error_leaves_no_values_in_the_log(directory: Path) -> None:
     async with embedded_servers(directory, cache=False, queues=False) as servers:
         assert servers.postgres

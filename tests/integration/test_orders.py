@@ -13,10 +13,11 @@ from app.container import Container
 from app.errors import IllegalStep, NotFound, OutOfStock
 from app.schemas.orders import OrderCreate, OrderStatus
 from app.schemas.products import ProductUpdate
-from harness.databases import connected
+from harness.databases import connected, waiting_for_locks
 from harness.dependencies import Dependencies
 from harness.invariants import broken_rules, check_invariants
 from harness.shop import Shop
+from harness.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +155,7 @@ async def test_orders_that_name_products_in_opposite_order_do_not_deadlock(
         lines = [(product_id, 1) for product_id in products]
         body = OrderCreate.model_validate(shop.order_body(*lines[:: 1 if number % 2 else -1]))
         for _ in range(5):
-            async with container.unit_of_work(deadline=30) as uow:  # each waits for all others
+            async with container.unit_of_work(deadline=60) as uow:  # each waits for all others
                 await uow.orders.place(body)
 
     await asyncio.gather(*(buy(containers[number % 4], number) for number in range(32)))
@@ -172,7 +173,7 @@ async def test_an_order_that_waits_for_new_stock_gets_it(shop: Shop, database_ur
             product_id,
         )
         waiting = asyncio.create_task(shop.order((product_id, 2)))
-        await asyncio.sleep(0.3)
+        await eventually(lambda: waiting_for_locks(database_url))
     await waiting
     assert await shop.stock(product_id) == 3
 
@@ -187,7 +188,7 @@ async def test_a_hundred_pieces_go_to_a_hundred_of_500_buyers(
     async def buyers(container: Container, count: int) -> None:
         for _ in range(count):
             try:
-                async with container.unit_of_work() as uow:
+                async with container.unit_of_work(deadline=60) as uow:
                     await uow.orders.place(body)
             except OutOfStock:
                 accepted[False] += 1

@@ -3,18 +3,21 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aio_pika
 import pytest
 from redis.asyncio import Redis
 
 from app.container import Container
 from app.messaging.broker import Outgoing
 from app.repositories import retention
-from app.schemas.messages import Queue
+from app.schemas.messages import DEAD_TASKS, TASKS, Queue
 from app.schemas.products import ProductUpdate
 from app.settings import Settings
 from harness.databases import connected
 from harness.invariants import broken_rules
+from harness.rabbitmq import VHOST, RabbitMQ
 from harness.shop import Shop
+from harness.waiting import eventually
 
 _KEYS = """
 INSERT INTO idempotency_keys
@@ -133,6 +136,50 @@ async def test_old_dead_letters_are_dropped_on_rabbitmq(container: Container) ->
     async with container.broker.dead_letters(Queue.ORDER) as dead:
         left = [letter.message_id async for letter in dead.letters]
     assert left == ["89 days", "1 days", "of others"]
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq"])
+async def test_old_dead_tasks_are_dropped(container: Container, rabbitmq: RabbitMQ) -> None:
+    """RabbitMQ itself moves a task there, when it expires, and says since when it is dead."""
+    async with await aio_pika.connect(rabbitmq.url) as connection:
+        channel = await connection.channel()
+        dead = await channel.declare_queue(DEAD_TASKS, durable=True)
+        arguments: dict[str, Any] = {
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": DEAD_TASKS,
+        }
+        await channel.declare_queue(TASKS, durable=True, arguments=arguments)
+        task = aio_pika.Message(b"expired", expiration=timedelta())
+        await channel.default_exchange.publish(task, routing_key=TASKS)
+        await channel.default_exchange.publish(aio_pika.Message(b"of others"), DEAD_TASKS)
+        await eventually(lambda: _count(channel, DEAD_TASKS, 2))
+        now = datetime.now(UTC)
+        await container.broker.drop_dead(now - timedelta(days=1))
+        assert await _count(channel, DEAD_TASKS, 2)
+        await container.broker.drop_dead(now + timedelta(days=1))
+        left = await dead.get(no_ack=True)
+        assert left.body == b"of others" and await _count(channel, DEAD_TASKS, 0)
+
+
+async def _count(channel: aio_pika.abc.AbstractChannel, name: str, count: int) -> bool:
+    declared = await channel.declare_queue(name, passive=True)
+    return declared.declaration_result.message_count == count
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq"])
+async def test_a_dead_queue_that_is_refused_keeps_no_other_from_its_cleaning(
+    container: Container, rabbitmq: RabbitMQ
+) -> None:
+    old = {"x-first-seen": (datetime.now(UTC) - timedelta(days=91)).isoformat()}
+    await container.broker.publish(Outgoing(Queue.ORDER_UPDATE.dead, b"x", "old", old))
+    allowed = ("set_permissions", "-p", VHOST, container.settings.rabbitmq_user, ".*", ".*")
+    await rabbitmq.control(*allowed, f"^(?!{Queue.PRODUCT}).*")
+    try:
+        await container.retention.tick()
+    finally:
+        await rabbitmq.control(*allowed, ".*")
+    async with container.broker.dead_letters(Queue.ORDER_UPDATE) as dead:
+        assert not [letter async for letter in dead.letters]
 
 
 async def test_old_dead_letters_and_reports_are_dropped_from_streams(

@@ -196,6 +196,32 @@ def test_the_process_ends_though_nobody_reads_its_log() -> None:
     os.close(writer)
 
 
+FORKED = f"""
+import multiprocessing, sys
+def work():
+    {_CONFIGURE}
+    for n in range(int(sys.argv[1])):
+        structlog.get_logger('x').info('line', n=n)
+child = multiprocessing.get_context('fork').Process(target=work)
+child.start(); child.join()
+print(child.exitcode)
+"""
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_child_process_writes_its_last_lines_but_waits_for_no_reader(read: bool) -> None:
+    """As the worker is that TaskIQ forks: not every Python runs atexit functions in such a one."""
+    reader, writer = os.pipe()
+    command = [sys.executable, "-c", FORKED, "3000" if read else "20000"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=writer) as process:
+        os.close(writer)
+        with os.fdopen(reader, "rb") as log:
+            lines = log.read().splitlines() if read else []
+            out, _ = process.communicate(timeout=30)
+    assert out == b"0\n"
+    assert [json.loads(line)["n"] for line in lines] == list(range(3000 if read else 0))
+
+
 def test_the_banner_waits_for_nobody_and_a_full_disk_does_not_stop_the_start() -> None:
     reader, writer = os.pipe()
     say = "from app.output import say\nsay('x' * 300_000)\nlog.info('alive')"

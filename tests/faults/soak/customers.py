@@ -17,6 +17,8 @@ from tests.faults.soak.senders import Senders
 _LIMIT = 6.0  # a response that takes longer counts as lost
 _AGAIN_SECONDS = 0.2
 _REPEATED = 0.2
+_REUSED = 0.5
+REUSED_ID = "a product that a reused message id has renamed"
 
 Act = Callable[[KeepAlive], Awaitable[None]]
 
@@ -78,6 +80,8 @@ class Customers:
         while (await self._insist(client, "GET", path, None, {200, 404})).status == 404:
             await asyncio.sleep(_AGAIN_SECONDS)
         key.described.lose(version)
+        if random.random() < _REUSED:
+            senders.reuse(Queue.PRODUCT_UPDATE, message_id, body | {"name": REUSED_ID})
 
     async def buy(self, client: KeepAlive) -> None:
         """Repeats the POST under one key until it succeeds, and sometimes once more after that."""

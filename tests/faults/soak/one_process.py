@@ -4,6 +4,7 @@ import asyncio
 import signal
 from pathlib import Path
 
+from app import state_file
 from app.embedded import CacheValkey, Postgres, Valkey
 from app.embedded.processes import processes_in, signal_all
 from harness.dependencies import Dependencies
@@ -17,23 +18,27 @@ _PROGRAMS = {
 
 class OneProcess(Deployment):
     exclusive = "service"
+    cache = CacheValkey.name
 
     def __init__(self, tree: Path, directory: Path) -> None:
         self._data = directory / "data"
         variables = {"DATA_DIR": str(self._data), "LOG_FORMAT": "json"}
         super().__init__(Service(tree, directory, variables))
-        self.strikes = [
+        self.strikes += [
             Strike("kill -9 service", self.exclusive, self._kill),
             Strike("freeze service", self.exclusive, self._freeze),
             *(self._killing(name, signal.SIGKILL, f"kill -9 {name}") for name in _PROGRAMS),
             *(self._freezing(name) for name in _PROGRAMS),
             self._killing(Postgres.name, signal.SIGQUIT, "immediate stop of PostgreSQL"),
-            Strike("FLUSHDB", CacheValkey.name, self.flush),
         ]
 
     @property
     def dependencies(self) -> Dependencies:
         return Dependencies.of_one_process(self._data)
+
+    @property
+    def admin_url(self) -> str:
+        return Postgres(self._data, state_file.read(self._data)["postgres_port"]).admin_url
 
     @property
     def postgres_log(self) -> Path:

@@ -3,23 +3,23 @@
 import asyncio
 from pathlib import Path
 
-from sqlalchemy import make_url
+import aio_pika
 
 from app.embedded import Postgres, Valkey
 from app.embedded.server import Server
 from app.schemas.messages import Queue
-from harness.databases import alembic, connected
+from harness.databases import alembic
 from harness.dependencies import Dependencies
 from harness.processes import Process
 from harness.rabbitmq import USER, VHOST, RabbitMQ
 from harness.service import Service
+from harness.waiting import eventually
 from tests.faults.soak.deployment import Deployment, Strike
 
 # The machine stays up, so the kernel's page cache survives every kill: no fsync is needed. Commits
 # stay synchronous, though, because an acknowledged one must not be lost.
 _OPTIONS = {"fsync": "off", "shared_buffers": "32MB"}
-_READ_ONLY = "ALTER SYSTEM {} default_transaction_read_only"
-_LOG_OUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+_ODD = Queue.ORDER_UPDATE
 
 
 class Processes(Deployment):
@@ -32,7 +32,7 @@ class Processes(Deployment):
         self._valkey = dependencies.valkey
         self._rabbitmq = rabbitmq
         self._down: set[str] = set()
-        self.strikes = [
+        self.strikes += [
             *(self._killing(name, process) for name, process in service.processes.items()),
             *(_freezing(name, service.processes[name]) for name in ("web", "worker")),
             *(self._server_killing(server) for server in (postgres, self._valkey)),
@@ -40,10 +40,8 @@ class Processes(Deployment):
             Strike("immediate stop of PostgreSQL", postgres.name, self._stop_postgres),
             Strike("kill -9 RabbitMQ", "RabbitMQ", self._kill_rabbitmq),
             _freezing("RabbitMQ", rabbitmq.node),
-            Strike("FLUSHDB", self._valkey.name, self.flush),
-            Strike("read-only PostgreSQL", postgres.name, self._read_only),
-            Strike("another password", postgres.name, self._another_password),
             Strike("a refused queue", "RabbitMQ", self._refused_queue),
+            Strike("a redeclared queue", "RabbitMQ", self._redeclared_queue),
         ]
 
     @classmethod
@@ -60,6 +58,10 @@ class Processes(Deployment):
     @property
     def dependencies(self) -> Dependencies:
         return self._dependencies
+
+    @property
+    def admin_url(self) -> str:
+        return self._postgres.admin_url
 
     @property
     def postgres_log(self) -> Path:
@@ -123,34 +125,27 @@ class Processes(Deployment):
         await asyncio.sleep(seconds)
         await self._rabbitmq.start()
 
-    async def _read_only(self, seconds: float) -> None:
-        """As after a failover to a standby; open connections too."""
-        async with connected(self._postgres.admin_url) as operator:
-            await operator.execute("SET default_transaction_read_only = off")
-            await operator.execute(_READ_ONLY.format("SET") + " = on")
-            await operator.execute("SELECT pg_reload_conf()")
+    async def _redeclared_queue(self, seconds: float) -> None:
+        """Deleted and declared with other arguments, while it is empty: so no message is lost."""
+        async with self.sending[_ODD], await aio_pika.connect(self._rabbitmq.url) as connection:
+            await eventually(self._is_empty, 30)
+            channel = await connection.channel()
+            await channel.queue_delete(_ODD)
+            await channel.declare_queue(_ODD, durable=True, arguments={"x-max-length": 9})
             try:
                 await asyncio.sleep(seconds)
             finally:
-                await operator.execute(_READ_ONLY.format("RESET"))
-                await operator.execute("SELECT pg_reload_conf()")
+                await channel.queue_delete(_ODD)
 
-    async def _another_password(self, seconds: float) -> None:
-        """And back. Everybody must log in again."""
-        url = make_url(self._postgres.url)
-        async with connected(self._postgres.admin_url) as operator:
-            change = f"ALTER ROLE {url.username} PASSWORD "
-            await operator.execute(f"{change} 'another'")
-            await operator.execute(_LOG_OUT)
-            try:
-                await asyncio.sleep(seconds)
-            finally:
-                await operator.execute(f"{change} '{url.password}'")
+    async def _is_empty(self) -> bool:
+        """Unlike AMQP, rabbitmqctl counts what a consumer holds too."""
+        listed = await self._rabbitmq.control("list_queues", "-p", VHOST, "name", "messages")
+        return f"{_ODD}\t0" in listed.splitlines()
 
     async def _refused_queue(self, seconds: float) -> None:
-        """For all who must log in again. To redeclare it would lose what lies in it."""
+        """For all who must log in again."""
         allowed = ("set_permissions", "-p", VHOST, USER)
-        others = f"^(?!{Queue.ORDER_UPDATE}$).*"
+        others = f"^(?!{_ODD}$).*"
         await self._rabbitmq.control(*allowed, others, ".*", others)
         try:
             await self._rabbitmq.control("close_all_connections", "a strike")

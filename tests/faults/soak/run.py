@@ -110,7 +110,8 @@ def _counts(market: Market, verdict: Verdict, faults: Counter[str]) -> dict[str,
         "requests": f"{customers.statuses.total()}  {_listed(customers.statuses)}",
         "reads": f"{tally.reads} judged, {tally.stale} stale, hidden {tally.longest_hidden:.3f} s",
         "messages": f"{verdict.outcomes.total()}  {_listed(verdict.outcomes)}, "
-        f"{market.senders.repeats} sent twice",
+        f"{market.senders.repeats} sent twice, "
+        f"{sum(map(len, market.senders.reused.values()))} ids reused",
         "faults": f"{faults.total()}  {_listed(faults)}",
     }
 

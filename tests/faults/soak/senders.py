@@ -20,6 +20,7 @@ class Message:
     queue: Queue
     id: str
     body: Any
+    reused: bool = False
 
 
 class Senders:
@@ -27,6 +28,7 @@ class Senders:
 
     def __init__(self, deployment: Deployment) -> None:
         self.published: dict[Queue, set[str]] = defaultdict(set)
+        self.reused: dict[Queue, set[str]] = defaultdict(set)
         self.expected: dict[str, set[str]] = {}
         self.repeats = 0
         self._deployment = deployment
@@ -37,6 +39,10 @@ class Senders:
         """`expected` holds the outcomes that are allowed."""
         self.expected[message_id] = expected
         self._waiting.append(Message(queue, message_id, body))
+
+    def reuse(self, queue: Queue, message_id: str, body: Any) -> None:
+        """Another body under the id of a message that has its outcome."""
+        self._waiting.append(Message(queue, message_id, body, reused=True))
 
     async def send(self) -> None:
         """Sends until `finish` is called and every submitted message is sent."""
@@ -53,8 +59,13 @@ class Senders:
                 await asyncio.sleep(0.02)
                 continue
             message = self._waiting.popleft()
+            sending = self._deployment.sending[message.queue]
+            if sending.locked():
+                self._waiting.append(message)
+                await asyncio.sleep(0.02)
+                continue
             try:
-                async with asyncio.timeout(_SEND_SECONDS):
+                async with asyncio.timeout(_SEND_SECONDS), sending:
                     await client.send(message.queue, message.body, message.id)
             except BaseException:
                 self._waiting.append(message)
@@ -62,7 +73,7 @@ class Senders:
             self._confirmed(message)
 
     def _confirmed(self, message: Message) -> None:
-        self.published[message.queue].add(message.id)
+        (self.reused if message.reused else self.published)[message.queue].add(message.id)
         if random.random() < _TWICE and not self._closing:
             self.repeats += 1
             self._waiting.append(message)

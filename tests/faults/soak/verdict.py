@@ -18,6 +18,7 @@ from tests.faults.invariants import (
 )
 from tests.faults.keepalive import KeepAlive
 from tests.faults.ledger import MOST_HIDDEN_SECONDS
+from tests.faults.soak.customers import REUSED_ID
 from tests.faults.soak.deployment import Deployment
 from tests.faults.soak.market import BY_MESSAGE, Market
 from tests.faults.soak.senders import Senders
@@ -30,6 +31,7 @@ _EFFECTS = {
     Queue.ORDER: "SELECT count(*) FROM orders WHERE external_id IS NULL",
     Queue.PRODUCT: f"SELECT count(*) FROM products WHERE name = '{BY_MESSAGE}'",
 }
+_RENAMED = "SELECT count(*) FROM products WHERE name = $1"
 
 
 @dataclass
@@ -94,7 +96,7 @@ async def _check_versions(market: Market) -> None:
 
 async def _check_messages(verdict: Verdict, url: str, market: Market, queues: QueueClient) -> None:
     senders = market.senders
-    outcomes = await check_exactly_once(url, queues, senders.published)
+    outcomes = await check_exactly_once(url, queues, senders.published, senders.reused)
     verdict.outcomes.update(outcomes.values())
     await _check_effects(url, senders, outcomes)
     wrong = {id: it for id, it in outcomes.items() if it not in senders.expected[id]}
@@ -109,6 +111,8 @@ async def _check_effects(url: str, senders: Senders, outcomes: Mapping[str, str]
             applied = sum(outcomes[id] == "applied" for id in senders.published[queue])
             found = await connection.fetchval(query)
             assert found == applied, f"{queue}: {applied} applied, {found} made"
+        renamed = await connection.fetchval(_RENAMED, REUSED_ID)
+        assert not renamed, f"{renamed} products renamed by messages with reused ids"
 
 
 async def _check_writes(url: str, market: Market) -> None:
