@@ -65,9 +65,6 @@ class Settings(BaseSettings):
     redis_password: SecretStr | None = None
     redis_db: Annotated[int, Field(ge=0, le=12)] = 0
     redis_decode_responses: bool = True
-    # Redis with the streams, if it is not database REDIS_DB + 1 of the cache's: the bundled servers
-    # are two.
-    streams_url: str | None = None
 
     # For producer.py and test_redis_cache.py.
     api_url: str = "http://localhost:8000"
@@ -144,8 +141,8 @@ class Settings(BaseSettings):
         return self.redis_url(self.redis_db)
 
     @property
-    def queues_url(self) -> str:
-        return self.streams_url or self.redis_url(self.redis_db + 1)
+    def streams_url(self) -> str:
+        return self.redis_url(self.redis_db + 1)
 
     @property
     def results_url(self) -> str:

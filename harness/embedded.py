@@ -23,8 +23,7 @@ from app.embedded import embedded_servers
 
 async def main():
     async with embedded_servers(Path(sys.argv[1])) as servers:
-        pids = [server.pid for server in (servers.postgres, servers.cache, servers.queues)]
-        print(json.dumps(pids), flush=True)
+        print(json.dumps([servers.postgres.pid, servers.valkey.pid]), flush=True)
         await asyncio.sleep(600)
 
 asyncio.run(main())
@@ -67,7 +66,7 @@ async def is_kept(server: Server) -> bool:
 
 @contextmanager
 def parent_of(directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that starts the servers and prints their pids once they are ready."""
+    """A process that starts both servers and prints their pids once they are ready."""
     command = [sys.executable, "-c", _PARENT, str(directory)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -78,8 +77,6 @@ def parent_of(directory: Path) -> Iterator[subprocess.Popen[str]]:
 
 def left_over(directory: Path) -> list[int]:
     """The pids of the servers that still run on these data."""
-    return [
-        *processes_in(directory / "postgres", "postgres"),
-        *processes_in(directory / "valkey", "valkey-server"),
-        *processes_in(directory / "valkey-cache", "valkey-server"),
-    ]
+    return processes_in(directory / "postgres", "postgres") + processes_in(
+        directory / "valkey", "valkey-server"
+    )

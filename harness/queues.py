@@ -215,7 +215,7 @@ async def queue_client(dependencies: Dependencies) -> AsyncIterator[QueueClient]
         async with await aio_pika.connect(dependencies.rabbitmq.url) as connection:
             yield RabbitMQClient(dependencies.rabbitmq.url, await connection.channel())
     else:
-        async with Redis.from_url(dependencies.streams_url) as redis:
+        async with Redis.from_url(f"{dependencies.valkey.url}/1") as redis:
             client = StreamsClient(redis)
             yield client
             await client.close()

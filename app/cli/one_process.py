@@ -13,17 +13,13 @@ from app.output import say
 from app.runtime.loops import running
 from app.settings import Settings
 
-# Of the server for the queues. The first one was the cache's when both shared a server.
-_QUEUES_DB = 1
-
 
 async def run(settings: Settings) -> None:
     """The API, the consumers, the relay, the scheduler and its tasks."""
     listening = web.listen(settings)
-    cache = settings.redis_host is None
-    queues = cache and settings.streams_url is None and settings.rabbitmq_host is None
+    wants_redis = settings.redis_host is None
     try:
-        async with embedded_servers(settings.data_dir, cache=cache, queues=queues) as servers:
+        async with embedded_servers(settings.data_dir, valkey=wants_redis) as servers:
             settings = _settings_for(servers, settings)
             await asyncio.to_thread(migrate, settings.postgresql_url)
             async with (
@@ -33,11 +29,9 @@ async def run(settings: Settings) -> None:
                 scheduler.in_process(container),
             ):
                 servers.write_state(
-                    api_url=_api_url(settings),
-                    queue_transport=settings.queue_transport,
-                    streams_url=settings.streams_url,
+                    api_url=_api_url(settings), queue_transport=settings.queue_transport
                 )
-                say(_banner(servers, container))
+                say(_banner(servers, settings))
                 await web.serve(container, listening)
     except EmbeddedServerError as error:
         raise SystemExit(str(error)) from None
@@ -47,14 +41,12 @@ def _settings_for(servers: EmbeddedServers, settings: Settings) -> Settings:
     """The bundled servers fill in what is not configured; what is configured stays."""
     assert servers.postgres is not None
     found: dict[str, Any] = {"database_url": servers.postgres.url}
-    if servers.cache:
+    if servers.valkey:
         found |= {
-            "redis_host": servers.cache.host,
-            "redis_port": servers.cache.port,
-            "redis_password": SecretStr(servers.cache.password),
+            "redis_host": servers.valkey.host,
+            "redis_port": servers.valkey.port,
+            "redis_password": SecretStr(servers.valkey.password),
         }
-    if servers.queues:
-        found["streams_url"] = f"{servers.queues.url}/{_QUEUES_DB}"
     if settings.rabbitmq_host is None:
         found["queue_transport"] = "streams"
     return settings.model_copy(update=found)
@@ -65,26 +57,26 @@ def _api_url(settings: Settings) -> str:
     return f"http://{host}:{settings.port}"
 
 
-def _banner(servers: EmbeddedServers, container: Container) -> str:
-    settings = container.settings
+def _redis_cli(servers: EmbeddedServers, settings: Settings, database: int) -> str:
+    if servers.valkey:
+        return servers.valkey.cli(database)
+    return f"redis-cli -h {settings.redis_host} -p {settings.redis_port} -n {database}"
+
+
+def _banner(servers: EmbeddedServers, settings: Settings) -> str:
     api = _api_url(settings)
-    cache = (
-        servers.cache.cli(settings.redis_db)
-        if servers.cache
-        else f"redis-cli -h {settings.redis_host} -p {settings.redis_port} -n {settings.redis_db}"
-    )
-    queues = (
-        f"{servers.queues.cli(_QUEUES_DB)} XLEN report"
-        if servers.queues
-        else container.broker.place
-    )
     assert servers.postgres is not None
+    queues = (
+        f"{_redis_cli(servers, settings, settings.redis_db + 1)} XLEN report"
+        if settings.queue_transport == "streams"
+        else f"RabbitMQ at {settings.rabbitmq_host}:{settings.rabbitmq_port}"
+    )
     return f"""
   Order service: everything in one process
 
   API        {api}
   API docs   {api}/docs
-  Cache      {cache}
+  Cache      {_redis_cli(servers, settings, settings.redis_db)}
              (redis-cli: apt install redis-tools, or brew install redis)
   Queues     {queues}
   Database   {servers.postgres.psql}

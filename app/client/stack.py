@@ -19,8 +19,8 @@ def running_stack(settings: Settings) -> Settings:
     if "api_url" not in state:
         raise CliError("the service is still starting: try again in a moment")
     chosen = settings.model_fields_set | ({"queue_transport"} if settings.rabbitmq_host else set())
-    names = {"api_url", "redis_host", "redis_port", "queue_transport", "streams_url"} & set(state)
-    found = {name: state[name] for name in names - chosen}
+    names = {"api_url", "redis_host", "redis_port", "queue_transport"} & set(state) - chosen
+    found = {name: state[name] for name in names}
     if "redis_host" in found and state.get("redis_password"):
         found["redis_password"] = SecretStr(state["redis_password"])
     return settings.model_copy(update=found)

@@ -106,7 +106,7 @@ class Server(ABC):
             raise
 
     async def _ready(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for the line in the log that all servers write, in the same words. A connection
+        """Wait for the line in the log that both servers write, in the same words. A connection
         would prove less: another program may be listening on the port."""
         clock = asyncio.get_running_loop().time
         text, changed = "", clock()

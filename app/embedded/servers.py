@@ -1,4 +1,4 @@
-"""The bundled servers on one data directory, for one process at a time."""
+"""Both bundled servers on one data directory, for one process at a time."""
 
 import asyncio
 import os
@@ -12,28 +12,25 @@ from app import state_file
 from app.embedded.errors import EmbeddedServerError
 from app.embedded.postgres import Postgres
 from app.embedded.server import Server
-from app.embedded.valkey import CacheValkey, Valkey
+from app.embedded.valkey import Valkey
 
 if sys.platform != "win32":
     import fcntl
 
 
 class EmbeddedServers:
-    """A server that was not asked for is None."""
+    """`postgres` or `valkey` is None if it was not asked for."""
 
-    def __init__(self, data_dir: Path, *, postgres: bool, cache: bool, queues: bool) -> None:
+    def __init__(self, data_dir: Path, *, postgres: bool, valkey: bool) -> None:
         state = state_file.read(data_dir)
         self._data_dir = data_dir
         self.postgres = Postgres(data_dir, _port(state, "postgres_port")) if postgres else None
         port = _port(state, "redis_port")
-        self.cache = CacheValkey(data_dir, port, protected=True) if cache else None
-        port = _port(state, "queues_port")
-        self.queues = Valkey(data_dir, port, protected=True) if queues else None
+        self.valkey = Valkey(data_dir, port, protected=True) if valkey else None
 
     @property
     def _servers(self) -> list[Server]:
-        servers = (self.postgres, self.cache, self.queues)
-        return [server for server in servers if server is not None]
+        return [server for server in (self.postgres, self.valkey) if server is not None]
 
     async def start(self) -> None:
         starts = [server.start() for server in self._servers]
@@ -64,20 +61,18 @@ class EmbeddedServers:
         state: dict[str, Any] = {"pid": os.getpid()}
         if self.postgres:
             state |= {"postgres_port": self.postgres.port, "database_url": self.postgres.url}
-        if self.cache:
+        if self.valkey:
             state |= {
-                "redis_host": self.cache.host,
-                "redis_port": self.cache.port,
-                "redis_password": self.cache.password,
+                "redis_host": self.valkey.host,
+                "redis_port": self.valkey.port,
+                "redis_password": self.valkey.password,
             }
-        if self.queues:
-            state["queues_port"] = self.queues.port
         state_file.write(self._data_dir, state | extra)
 
 
 @asynccontextmanager
 async def embedded_servers(
-    data_dir: Path, *, postgres: bool = True, cache: bool = True, queues: bool = True
+    data_dir: Path, *, postgres: bool = True, valkey: bool = True
 ) -> AsyncIterator[EmbeddedServers]:
     """Run the bundled servers with their data in `data_dir`, and stop them at the end. Call this
     from the main thread (see Launcher.launch). Raises EmbeddedServerError."""
@@ -87,7 +82,7 @@ async def embedded_servers(
             "or set DATABASE_URL and REDIS_HOST to servers of your own"
         )
     with _sole_use(data_dir.resolve()):
-        servers = EmbeddedServers(data_dir.resolve(), postgres=postgres, cache=cache, queues=queues)
+        servers = EmbeddedServers(data_dir.resolve(), postgres=postgres, valkey=valkey)
         try:
             await servers.start()
             yield servers

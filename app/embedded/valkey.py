@@ -9,11 +9,17 @@ from app.embedded.ports import LOOPBACK
 from app.embedded.secret_files import write_private
 from app.embedded.server import Server
 
-_COMMON = {
+# The queues of the one-process mode are in here too, so nothing may be evicted, and what was
+# acknowledged is kept on disk.
+_CONFIG = {
     "bind": LOOPBACK,
     "protected-mode": "yes",
     "daemonize": "no",
+    "appendonly": "yes",
+    "appendfsync": "everysec",
     "save": "",
+    "maxmemory": "256mb",
+    "maxmemory-policy": "noeviction",
     "set-proc-title": "no",  # on macOS, processes.py finds the server by its arguments
 }
 
@@ -23,9 +29,7 @@ _CONFIG_FILE = "valkey.conf"
 
 
 class Valkey(Server):
-    """For the queues: nothing is evicted, and what was acknowledged is kept on disk.
-
-    `protected` gives it a password at its first start, which stays the same. `config` holds
+    """`protected` gives it a password at its first start, which stays the same. `config` holds
     directives of valkey.conf, such as {"maxmemory": "8mb"}."""
 
     name = "Valkey"
@@ -33,12 +37,6 @@ class Valkey(Server):
     program = "valkey-server"
     stop_signal = signal.SIGTERM
     host = LOOPBACK
-    purpose: Mapping[str, str] = {
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "maxmemory": "256mb",
-        "maxmemory-policy": "noeviction",
-    }
 
     def __init__(
         self,
@@ -49,7 +47,7 @@ class Valkey(Server):
         protected: bool = False,
     ) -> None:
         super().__init__(directory, port)
-        self._config = {**_COMMON, **self.purpose, **(config or {})}
+        self._config = _CONFIG | dict(config or {})
         self._protected = protected
         self._binary = Path()
 
@@ -96,17 +94,3 @@ class Valkey(Server):
         password = shlex.quote(str(self.password_file))
         options = f"-h {self.host} -p {self.port} -n {database}"
         return f'REDISCLI_AUTH="$(cat {password})" redis-cli {options}'
-
-
-class CacheValkey(Valkey):
-    """For the cache, apart from the queues: however much is read over HTTP, they have room."""
-
-    name = "Valkey of the cache"
-    key = "valkey-cache"
-    purpose = {
-        "appendonly": "no",
-        "maxmemory": "128mb",
-        # Values and leases expire, so they may go early. The run id stays: without it, every new
-        # connection would purge the cache.
-        "maxmemory-policy": "volatile-lru",
-    }

@@ -50,9 +50,6 @@ _GRACE = 8
 _PAGE = 100
 # What are properties in RabbitMQ are headers here.
 _PROPERTIES = ("message_id", "content-type", "correlation_id", "reply_to")
-_PROBE_KEY = "queues:probe"
-# Half of what the bundled server has.
-_MOST_REPORT_BYTES = 128 * 1024 * 1024
 # The bytes of a header's name or value: their number is written in two bytes.
 _MOST = 65_535
 
@@ -62,8 +59,6 @@ async def _within(seconds: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield
-    except ResponseError as error:  # it is full, say, or cannot write to its disk
-        raise Unavailable(f"the queues refuse: {error}") from error
     except (RedisError, OSError) as error:
         raise Unavailable(f"the queues do not answer: {error!r}") from error
 
@@ -126,8 +121,6 @@ class Streams(Broker):
             await self._create_group(queue)
             await self._claim(queue)
             self._subscribe(consumer, queue, receiver, most)
-        client: Any = await consumer.connect()
-        client.xgroup_create = _refuse_to_create
         await consumer.start()
 
         async def revive() -> None:
@@ -153,13 +146,12 @@ class Streams(Broker):
         )
 
     async def _create_group(self, queue: Queue) -> None:
-        # Looked for first: a full server refuses to create even what is there.
-        if await self._client.exists(queue.value):
-            groups: Any = await self._client.xinfo_groups(queue.value)
-            if any(group["name"] == _GROUP.encode() for group in groups):
-                return
-        # From 0: a group from "$" would skip what was sent before the first start.
-        await self._client.xgroup_create(queue.value, _GROUP, id="0", mkstream=True)
+        try:
+            # From 0: a group from "$" would skip what was sent before the first start.
+            await self._client.xgroup_create(queue.value, _GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
 
     async def _claim(self, queue: Queue) -> None:
         """Make the reclaimer take at once what an earlier process has left pending."""
@@ -214,8 +206,6 @@ class Streams(Broker):
         own = {"message_id": message.message_id, "content-type": message.content_type}
         headers = {**message.headers, **own}
         await self._publish(message.queue, message.body, headers, message.reply_to or "")
-        if message.queue == Queue.REPORT:
-            await self._bound_reports()
 
     async def _publish(
         self, stream: str, body: bytes, headers: Mapping[str, object], reply_to: str = ""
@@ -312,30 +302,13 @@ class Streams(Broker):
         async with _within(PUBLISH_SECONDS):
             await self._client.xtrim(stream, minid=oldest, approximate=False)
 
-    async def _bound_reports(self) -> None:
-        """Nobody may be consuming them, and a full server would refuse orders."""
-        async with _within(PUBLISH_SECONDS):
-            stream = Queue.REPORT.value
-            used = await self._client.memory_usage(stream, samples=0) or 0
-            if used > _MOST_REPORT_BYTES:
-                most = await self._client.xlen(stream) * _MOST_REPORT_BYTES // used
-                dropped = await self._client.xtrim(stream, maxlen=most, approximate=False)
-                log.warning("the queue `report` was full: the oldest are dropped", dropped=dropped)
-
     async def ping(self) -> None:
-        """A server that is full or cannot write to its disk would answer a PING."""
         async with _within(1):
-            await self._client.set(_PROBE_KEY, 1, px=1000)
+            await self._client.ping()
 
     async def close(self) -> None:
         await self._publisher.stop()
         await self._client.aclose()
-
-
-async def _refuse_to_create(**_: object) -> bool:
-    """FastStream creates each group once more, which a full server would refuse with another error:
-    then nobody could empty it."""
-    raise ResponseError("the group already exists")
 
 
 def _name(name: str) -> str | bytes:

@@ -88,11 +88,10 @@ async def check_resource(api: httpx.AsyncClient, cache: Redis) -> None:
 
 async def test_the_examples_in_one_process(contributed: Path, tmp_path: Path) -> None:
     async with one_command(contributed, tmp_path, LOG_FORMAT="json") as service:
-        dependencies = Dependencies.of_one_process(tmp_path / "data")
-        async with (
-            queue_client(dependencies) as queues,
-            Redis.from_url(dependencies.valkey.url) as cache,
-        ):
+        state: dict[str, Any] = state_file.read(tmp_path / "data")
+        valkey = Valkey(tmp_path / "data", state["redis_port"])
+        dependencies = Dependencies(state["database_url"], valkey)
+        async with queue_client(dependencies) as queues, Redis.from_url(valkey.url) as cache:
             await check_examples(service, "web", queues, cache)
 
 

@@ -80,25 +80,25 @@ async def test_a_server_that_ends_by_itself_is_started_again(
     directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with embedded_servers(directory) as servers:
-        assert servers.postgres and servers.cache and servers.queues
+        assert servers.postgres and servers.valkey
         supervisor = asyncio.create_task(servers.supervise())
-        for server in (servers.postgres, servers.cache, servers.queues):
+        for server in (servers.postgres, servers.valkey):
             pid, port = server.pid, server.port
             await write(server)
             os.kill(pid, signal.SIGKILL)
             await eventually(lambda: f"{server.name} runs again" in caplog.text)
             assert server.pid != pid and server.port == port
-            assert await is_kept(server) is (server is not servers.cache)
+            assert await is_kept(server)
         supervisor.cancel()
         await asyncio.wait([supervisor])
 
 
 async def test_wait_failed_names_the_server(directory: Path) -> None:
     async with embedded_servers(directory, postgres=False) as servers:
-        assert servers.queues
+        assert servers.valkey
         waiting = asyncio.create_task(servers.wait_failed())
-        os.kill(servers.queues.pid, signal.SIGTERM)
-        assert await asyncio.wait_for(waiting, 5) is servers.queues
+        os.kill(servers.valkey.pid, signal.SIGTERM)
+        assert await asyncio.wait_for(waiting, 5) is servers.valkey
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -117,10 +117,10 @@ async def test_start_after_the_parent_was_killed(directory: Path, frozen: bool) 
             await eventually(lambda: not left_over(directory))
             assert "database system is shut down" in (directory / "postgres.log").read_text()
         async with embedded_servers(directory) as servers:
-            assert servers.postgres and servers.queues
+            assert servers.postgres and servers.valkey
             assert await is_kept(servers.postgres)
             assert servers.postgres.port == before["postgres_port"]
-            assert servers.queues.port == before["queues_port"]
+            assert servers.valkey.port == before["redis_port"]
     assert not left_over(directory)
 
 

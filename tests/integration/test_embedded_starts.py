@@ -32,15 +32,15 @@ async def test_valkey_answers_nobody_without_its_password(directory: Path) -> No
     passwords = set()
     for _ in range(2):
         async with embedded_servers(directory, postgres=False) as servers:
-            assert servers.queues
-            passwords.add(servers.queues.password)
-            async with Redis(port=servers.queues.port) as redis:
+            assert servers.valkey
+            passwords.add(servers.valkey.password)
+            async with Redis(port=servers.valkey.port) as redis:
                 with pytest.raises(AuthenticationError):
                     await redis.ping()
-            async with Redis.from_url(servers.queues.url) as redis:
+            async with Redis.from_url(servers.valkey.url) as redis:
                 assert await redis.ping()
-            shown = Path(f"/proc/{servers.queues.pid}/cmdline").read_text()
-            assert servers.queues.password not in shown
+            shown = Path(f"/proc/{servers.valkey.pid}/cmdline").read_text()
+            assert servers.valkey.password not in shown
     assert len(passwords) == 1
     for name in ("app.password", "valkey.conf"):
         assert (directory / "valkey" / name).stat().st_mode & 0o777 == 0o600
@@ -53,16 +53,16 @@ async def test_a_valkey_from_before_there_was_a_password_gets_one_and_keeps_its_
     async with running(before), Redis.from_url(before.url, db=1) as redis:
         await redis.xadd("order", {"body": "old"})
     async with embedded_servers(directory, postgres=False) as servers:
-        assert servers.queues
-        async with Redis(port=servers.queues.port) as redis:
+        assert servers.valkey
+        async with Redis(port=servers.valkey.port) as redis:
             with pytest.raises(AuthenticationError):
                 await redis.ping()
-        async with Redis.from_url(servers.queues.url, db=1) as redis:
+        async with Redis.from_url(servers.valkey.url, db=1) as redis:
             assert await redis.xlen("order") == 1
 
 
 async def test_an_error_leaves_no_values_in_the_log(directory: Path) -> None:
-    async with embedded_servers(directory, cache=False, queues=False) as servers:
+    async with embedded_servers(directory, valkey=False) as servers:
         assert servers.postgres
         url = servers.postgres.url
         await sql(url, "CREATE TABLE people (email text UNIQUE)")
@@ -73,9 +73,9 @@ async def test_an_error_leaves_no_values_in_the_log(directory: Path) -> None:
     assert "duplicate key" in written and "secret.person" not in written
 
 
-async def test_all_start_and_write_down_where_they_are(directory: Path) -> None:
+async def test_both_start_and_write_down_where_they_are(directory: Path) -> None:
     async with embedded_servers(directory) as servers:
-        assert servers.postgres and servers.cache and servers.queues
+        assert servers.postgres and servers.valkey
         assert await sql(servers.postgres.url, "SHOW server_encoding") == "UTF8"
         assert await sql(servers.postgres.url, "SHOW timezone") == "UTC"
         assert await sql(servers.postgres.url, "SELECT upper('ж') = 'Ж'")
@@ -96,31 +96,30 @@ async def test_all_start_and_write_down_where_they_are(directory: Path) -> None:
             "postgres_port": servers.postgres.port,
             "database_url": servers.postgres.url,
             "redis_host": "127.0.0.1",
-            "redis_port": servers.cache.port,
-            "redis_password": servers.cache.password,
-            "queues_port": servers.queues.port,
+            "redis_port": servers.valkey.port,
+            "redis_password": servers.valkey.password,
             "api_url": "http://127.0.0.1:8000",
         }
-        for pid in (servers.postgres.pid, servers.cache.pid, servers.queues.pid):
+        for pid in (servers.postgres.pid, servers.valkey.pid):
             assert os.getsid(pid) == pid  # out of reach of the terminal's Ctrl-C
     modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
     assert directory.stat().st_mode & 0o777 == 0o700
     assert modes["state.json"] == modes["lock"] == modes["postgres.log"] == 0o600
-    assert modes["postgres"] == modes["valkey"] == modes["valkey-cache"] == 0o700
+    assert modes["postgres"] == modes["valkey"] == 0o700
     assert (directory / "postgres/app.password").stat().st_mode & 0o777 == 0o600
 
 
 async def test_ports_stay_the_same_while_they_are_free(directory: Path) -> None:
     async def ports() -> list[int]:
         async with embedded_servers(directory) as servers:
-            assert servers.postgres and servers.queues and servers.cache
-            return [servers.postgres.port, servers.queues.port, servers.cache.port]
+            assert servers.postgres and servers.valkey
+            return [servers.postgres.port, servers.valkey.port]
 
     first = await ports()
     assert await ports() == first
     with socket.create_server(("127.0.0.1", first[0])):
         second = await ports()
-    assert second[0] != first[0] and second[1:] == first[1:]
+    assert second[0] != first[0] and second[1] == first[1]
     assert await ports() == second
 
 
@@ -136,7 +135,7 @@ async def test_a_restart_keeps_the_port_that_clients_know(directory: Path) -> No
 
 async def test_one_server_alone(directory: Path) -> None:
     async with embedded_servers(directory, postgres=False) as servers:
-        assert servers.postgres is None and servers.queues is not None
+        assert servers.postgres is None and servers.valkey is not None
         assert "database_url" not in state_file.read(directory)
 
 
@@ -171,9 +170,9 @@ async def test_programs_that_the_servers_account_cannot_reach_are_copied(
     try:
         for _ in range(2):
             async with embedded_servers(directory) as servers:
-                assert servers.postgres and servers.queues
+                assert servers.postgres and servers.valkey
                 assert await sql(servers.postgres.url, "SELECT 1") == 1
-                assert Path(f"/proc/{servers.queues.pid}/exe").resolve().is_relative_to(copies)
+                assert Path(f"/proc/{servers.valkey.pid}/exe").resolve().is_relative_to(copies)
                 assert str(copies) in servers.postgres.psql
         assert tmp_path.stat().st_mode & 0o777 == 0o700
     finally:

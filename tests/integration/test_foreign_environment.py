@@ -38,7 +38,7 @@ async def test_what_is_meant_for_other_servers_does_not_reach_in(
     for name in ("root.crt", "root.crl", "postgresql.crt", "postgresql.key"):
         (home / ".postgresql" / name).write_text("not a certificate")
     monkeypatch.setenv("HOME", str(home))
-    async with embedded_servers(tmp_path / "data dir", cache=False, queues=False) as servers:
+    async with embedded_servers(tmp_path / "data dir", valkey=False) as servers:
         assert servers.postgres
         database = Database(servers.postgres.url, pool_size=1)
         async with database.autocommit() as connection:

@@ -154,7 +154,7 @@ async def test_dead_wants_a_configuration_or_a_running_service(
 
 
 async def test_a_broker_that_is_away_is_one_line(transport: str, settings: Settings) -> None:
-    gone = settings.model_copy(update={"rabbitmq_port": 1, "streams_url": "redis://127.0.0.1:1/1"})
+    gone = settings.model_copy(update={"rabbitmq_port": 1, "redis_port": 1})
     with pytest.raises(SystemExit) as caught:
         await dead.run(gone, "list", Queue.ORDER, None)
     assert str(caught.value).startswith("dead: ") and "\n" not in str(caught.value)

@@ -186,7 +186,7 @@ async def test_old_dead_letters_and_reports_are_dropped_from_streams(
     container: Container, settings: Settings
 ) -> None:
     kept = {"order.dead": 90, "report": 30}
-    async with Redis.from_url(settings.queues_url) as client:
+    async with Redis.from_url(settings.streams_url) as client:
         for stream, days in kept.items():
             for age in (days + 30, days + 1, days - 1):
                 at = datetime.now(UTC) - timedelta(days=age)

@@ -55,7 +55,7 @@ def test_database_url_is_taken_as_it_is() -> None:
 
 def test_every_use_of_redis_has_a_database_of_its_own() -> None:
     found = settings(redis_host="redis", redis_db=4)
-    urls = [found.cache_url, found.queues_url, found.results_url, found.schedules_url]
+    urls = [found.cache_url, found.streams_url, found.results_url, found.schedules_url]
     assert urls == [f"redis://redis:6379/{number}" for number in (4, 5, 6, 7)]
 
 

@@ -37,16 +37,14 @@ class Strike:
 
 
 class Deployment(ABC):
-    """`exclusive` names the victim that can start only while all others are healthy, `cache` the
-    server of the cache."""
+    """`exclusive` names the victim that can start only while all others are healthy."""
 
     exclusive = ""
-    cache = Valkey.name
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.strikes = [
-            Strike("FLUSHDB", self.cache, self._flush),
+            Strike("FLUSHDB", Valkey.name, self._flush),
             Strike("read-only PostgreSQL", Postgres.name, self._read_only),
             Strike("another password", Postgres.name, self._another_password),
             Strike("silent connections", "clients", self._silent_connections),

@@ -1,24 +1,21 @@
-"""The one-process mode, `python main.py` with nothing configured, and its bundled servers."""
+"""The one-process mode, `python main.py` with nothing configured, and its two bundled servers."""
 
 import asyncio
 import signal
 from pathlib import Path
 
 from app import state_file
-from app.embedded import CacheValkey, Postgres, Valkey
+from app.embedded import Postgres, Valkey
 from app.embedded.processes import processes_in, signal_all
 from harness.dependencies import Dependencies
 from harness.service import Service
 from tests.faults.soak.deployment import Deployment, Strike
 
-_PROGRAMS = {
-    server.name: (server.key, server.program) for server in (Postgres, CacheValkey, Valkey)
-}
+_PROGRAMS = {Postgres.name: ("postgres", "postgres"), Valkey.name: ("valkey", "valkey-server")}
 
 
 class OneProcess(Deployment):
     exclusive = "service"
-    cache = CacheValkey.name
 
     def __init__(self, tree: Path, directory: Path) -> None:
         self._data = directory / "data"
@@ -34,7 +31,8 @@ class OneProcess(Deployment):
 
     @property
     def dependencies(self) -> Dependencies:
-        return Dependencies.of_one_process(self._data)
+        state = state_file.read(self._data)
+        return Dependencies(state["database_url"], Valkey(self._data, state["redis_port"]))
 
     @property
     def admin_url(self) -> str:
