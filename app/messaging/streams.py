@@ -48,6 +48,10 @@ _RECLAIM_AFTER_MS = 15_000
 _POLL_MS = 1000
 _GRACE = 8
 _PAGE = 100
+# Of the stream `report`, which nobody has to consume. The server has 256 MB for all queues.
+_REPORT_BYTES = 32 * 1024 * 1024
+# A stream that does not exist.
+_PROBE = "order-service.probe"
 # What are properties in RabbitMQ are headers here.
 _PROPERTIES = ("message_id", "content-type", "correlation_id", "reply_to")
 # The bytes of a header's name or value: their number is written in two bytes.
@@ -59,6 +63,8 @@ async def _within(seconds: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield
+    except ResponseError as error:  # full, read-only, or its disk is full
+        raise Unavailable(f"the queues refuse: {error}") from error
     except (RedisError, OSError) as error:
         raise Unavailable(f"the queues do not answer: {error!r}") from error
 
@@ -205,6 +211,8 @@ class Streams(Broker):
     async def publish(self, message: Outgoing) -> None:
         own = {"message_id": message.message_id, "content-type": message.content_type}
         headers = {**message.headers, **own}
+        if message.queue == Queue.REPORT:
+            await self._make_room_for_reports()
         await self._publish(message.queue, message.body, headers, message.reply_to or "")
 
     async def _publish(
@@ -301,9 +309,23 @@ class Streams(Broker):
         async with _within(PUBLISH_SECONDS):
             await self._client.xtrim(stream, minid=oldest, approximate=False)
 
+    async def _make_room_for_reports(self) -> None:
+        """Drop the older half of them when they are too large. Before adding one: a server that is
+        full takes no more, but deletes."""
+        async with _within(PUBLISH_SECONDS):
+            size = await self._client.memory_usage(Queue.REPORT) or 0
+            if size <= _REPORT_BYTES:
+                return
+            count = await self._client.xlen(Queue.REPORT)
+            dropped = await self._client.xtrim(Queue.REPORT, maxlen=count // 2, approximate=False)
+        log.warning(
+            "dropped the oldest report messages: nobody takes them", dropped=dropped, bytes=size
+        )
+
     async def ping(self) -> None:
+        """By a write that changes nothing: a server that is full or read-only still answers."""
         async with _within(1):
-            await self._client.ping()
+            await self._client.xadd(_PROBE, {"": ""}, nomkstream=True)
 
     async def close(self) -> None:
         await self._publisher.stop()
