@@ -9,8 +9,9 @@ from app.embedded.ports import LOOPBACK
 from app.embedded.secret_files import write_private
 from app.embedded.server import Server
 
-# The queues of the one-process mode are in here too, so nothing may be evicted, and what was
-# acknowledged is kept on disk.
+# The queues of the one-process mode are in here too, so what was acknowledged is kept on disk.
+# Only what has a time to live may be evicted, which is the cache: a full cache forgets its oldest
+# values, and the queues take its place when they need it. A stream never gets a time to live.
 _CONFIG = {
     "bind": LOOPBACK,
     "protected-mode": "yes",
@@ -19,7 +20,7 @@ _CONFIG = {
     "appendfsync": "everysec",
     "save": "",
     "maxmemory": "256mb",
-    "maxmemory-policy": "noeviction",
+    "maxmemory-policy": "volatile-lru",
     "set-proc-title": "no",  # on macOS, processes.py finds the server by its arguments
 }
 

@@ -136,7 +136,7 @@ class Broker(ABC):
 
     @abstractmethod
     async def ping(self) -> None:
-        """Raises Unavailable unless the broker answers within 1 s."""
+        """Raises Unavailable unless the broker answers within 1 s that it takes messages."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -48,6 +48,11 @@ _RECLAIM_AFTER_MS = 15_000
 _POLL_MS = 1000
 _GRACE = 8
 _PAGE = 100
+# Of the stream `report`, which nobody has to consume: half of what the server has for all queues,
+# and the rows of a million orders.
+_REPORT_BYTES = 128 * 1024 * 1024
+# A stream that does not exist.
+_PROBE = "order-service.probe"
 # What are properties in RabbitMQ are headers here.
 _PROPERTIES = ("message_id", "content-type", "correlation_id", "reply_to")
 # The bytes of a header's name or value: their number is written in two bytes.
@@ -59,6 +64,8 @@ async def _within(seconds: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield
+    except ResponseError as error:  # full, read-only, or its disk is full
+        raise Unavailable(f"the queues refuse: {error}") from error
     except (RedisError, OSError) as error:
         raise Unavailable(f"the queues do not answer: {error!r}") from error
 
@@ -121,6 +128,8 @@ class Streams(Broker):
             await self._create_group(queue)
             await self._claim(queue)
             self._subscribe(consumer, queue, receiver, most)
+        client: Any = await consumer.connect()
+        client.xgroup_create = _refuse_to_create
         await consumer.start()
 
         async def revive() -> None:
@@ -146,12 +155,13 @@ class Streams(Broker):
         )
 
     async def _create_group(self, queue: Queue) -> None:
-        try:
-            # From 0: a group from "$" would skip what was sent before the first start.
-            await self._client.xgroup_create(queue.value, _GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
+        # Looked for first: a full server refuses to create even what is there.
+        if await self._client.exists(queue.value):
+            groups: Any = await self._client.xinfo_groups(queue.value)
+            if any(group["name"] == _GROUP.encode() for group in groups):
+                return
+        # From 0: a group from "$" would skip what was sent before the first start.
+        await self._client.xgroup_create(queue.value, _GROUP, id="0", mkstream=True)
 
     async def _claim(self, queue: Queue) -> None:
         """Make the reclaimer take at once what an earlier process has left pending."""
@@ -205,6 +215,8 @@ class Streams(Broker):
     async def publish(self, message: Outgoing) -> None:
         own = {"message_id": message.message_id, "content-type": message.content_type}
         headers = {**message.headers, **own}
+        if message.queue == Queue.REPORT:
+            await self._make_room_for_reports()
         await self._publish(message.queue, message.body, headers, message.reply_to or "")
 
     async def _publish(
@@ -302,13 +314,33 @@ class Streams(Broker):
         async with _within(PUBLISH_SECONDS):
             await self._client.xtrim(stream, minid=oldest, approximate=False)
 
+    async def _make_room_for_reports(self) -> None:
+        """Drop the older half of them when they are too large. Before adding one: a server that is
+        full takes no more, but deletes."""
+        async with _within(PUBLISH_SECONDS):
+            size = await self._client.memory_usage(Queue.REPORT) or 0
+            if size <= _REPORT_BYTES:
+                return
+            count = await self._client.xlen(Queue.REPORT)
+            dropped = await self._client.xtrim(Queue.REPORT, maxlen=count // 2, approximate=False)
+        log.warning(
+            "dropped the oldest report messages: nobody takes them", dropped=dropped, bytes=size
+        )
+
     async def ping(self) -> None:
+        """By a write that changes nothing: a server that is full or read-only still answers."""
         async with _within(1):
-            await self._client.ping()
+            await self._client.xadd(_PROBE, {"": ""}, nomkstream=True)
 
     async def close(self) -> None:
         await self._publisher.stop()
         await self._client.aclose()
+
+
+async def _refuse_to_create(**_: object) -> bool:
+    """FastStream creates each group once more, which a full server would refuse with another error:
+    then nobody could empty it."""
+    raise ResponseError("the group already exists")
 
 
 def _name(name: str) -> str | bytes:

@@ -106,6 +106,11 @@ async def _memory_alarm(rabbitmq: RabbitMQ) -> AsyncIterator[None]:
         await rabbitmq.control("set_vm_memory_high_watermark", "0.4")
 
 
+async def _is_ready(client: httpx.AsyncClient) -> bool:
+    ready = await client.get("/health/ready")
+    return bool(ready.json()["parts"]["rabbitmq"] == "ok")
+
+
 @pytest.mark.long
 @on_rabbitmq
 async def test_a_memory_alarm(system: System, rabbitmq: RabbitMQ) -> None:
@@ -123,6 +128,9 @@ async def test_a_memory_alarm(system: System, rabbitmq: RabbitMQ) -> None:
                 await _http_goes_on(client, product_id)
                 await asyncio.sleep(1)
             assert await system.value("SELECT count(*) FROM outbox") == 1
+            ready = await client.get("/health/ready")
+            assert (ready.status_code, ready.json()["parts"]["rabbitmq"]) == (200, "degraded")
+        await eventually(lambda: _is_ready(client), 20)
         await _outbox_is_drained(system, 20)
         published = {Queue.ORDER: list(orders), Queue.PRODUCT: ["poison"]}
         outcomes = await system.outcomes(queues, published)
