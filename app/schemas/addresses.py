@@ -2,6 +2,7 @@ from typing import Annotated
 
 from pydantic import Field, SkipValidation
 
+from app.schemas.pages import ListView
 from app.schemas.types import ABSENT, Body, DateTimeOutput, IdOutput, SingleLine, Total, View
 
 Street = Annotated[SingleLine, Field(max_length=200, examples=["Obere Str. 57"])]
@@ -51,6 +52,6 @@ class DeliveryAddress(View):
     country: SkipValidation[Country]
 
 
-class AddressList(View):
+class AddressList(ListView):
     addresses: list[AddressRead]
     total: Total

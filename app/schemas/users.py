@@ -2,6 +2,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, SkipValidation
 
+from app.schemas.pages import ListView
 from app.schemas.types import (
     ABSENT,
     Body,
@@ -44,6 +45,6 @@ class UserRead(View):
     updated_at: DateTimeOutput | None
 
 
-class UserList(View):
+class UserList(ListView):
     users: list[UserRead]
     total: Total
