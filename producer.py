@@ -12,7 +12,7 @@ import re
 import secrets
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Set
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -22,9 +22,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from app.client.api import Api
+from app.client.api import CONNECTIONS, AddressBook, Api
 from app.client.errors import CliError
 from app.client.files import SCHEMAS, AddressRow, OrderRow, ProductRow, Survey, rows_of
+from app.client.in_order import in_order
 from app.client.sender import Sender
 from app.client.stack import running_stack
 from app.errors import Unavailable
@@ -82,7 +83,7 @@ class Samples:
     async def _address(self, user_id: int) -> int:
         if (await self._api.get("/addresses/1")).get("user_id") == user_id:
             return 1
-        address_id, _ = await self._api.address(user_id, SAMPLE_ADDRESS)
+        address_id, _ = await AddressBook(self._api).add(user_id, SAMPLE_ADDRESS)
         console.print(f"User {user_id} has no address 1: sample address {address_id} is used.")
         return address_id
 
@@ -127,6 +128,7 @@ class Load:
         self._api = api
         self._sender = sender
         self._began = datetime.now(UTC)
+        self._book = AddressBook(api)
         self._users: dict[str, int] = {}
         self._addresses: dict[str, int] = {}
         self._products: dict[str, int] = {}
@@ -155,24 +157,42 @@ class Load:
     async def _load_users(self) -> AsyncIterator[str]:
         names = self._survey.usernames.keys()
         self._users = await self._api.ids("users", lambda user: user["username"].lower(), names)
-        for place, row in rows_of(self._files["users"], UserCreate):
-            if (name := row.username.lower()) in self._users:
-                yield "already there"
-            else:
-                self._users[name] = await self._api.post("/users", row, place)
-                yield "created"
+        begun = set(self._users)
+
+        async def add(place: str, row: UserCreate) -> str:
+            if (name := row.username.lower()) in begun:
+                return "already there"
+            begun.add(name)  # an earlier line may differ in case alone, and be on its way
+            self._users[name] = await self._api.post("/users", row, place)
+            self._book.note_new_user(self._users[name])
+            return "created"
+
+        rows = rows_of(self._files["users"], UserCreate)
+        async for outcome in in_order(add, rows, CONNECTIONS):
+            yield outcome
         _require("user", self._survey.usernames, self._users)
 
     async def _load_addresses(self) -> AsyncIterator[str]:
-        for _, row in rows_of(self._files["addresses"], AddressRow):
+        async def add(_: str, row: AddressRow) -> tuple[str, int, bool]:
             user = row.username.lower()
             body = AddressCreate.model_validate(row.model_dump(exclude={"username"}))
-            address_id, is_new = await self._api.address(self._users[user], body)
+            return user, *await self._book.add(self._users[user], body)
+
+        rows = rows_of(self._files["addresses"], AddressRow)
+        async for user, address_id, is_new in in_order(add, rows, CONNECTIONS):
             self._addresses.setdefault(user, address_id)
             yield "created" if is_new else "already there"
-        for user in self._survey.usernames.keys() - self._addresses.keys():
-            if address := await self._api.first_address(self._users[user]):
-                self._addresses[user] = address
+        await self._find_addresses(self._survey.usernames.keys() - self._addresses.keys())
+
+    async def _find_addresses(self, users: Set[str]) -> None:
+        """For those who are in the service already, with an address that is in no file."""
+
+        async def first(user: str) -> tuple[str, int | None]:
+            return user, await self._api.first_address(self._users[user])
+
+        async for user, address_id in in_order(first, zip(users), CONNECTIONS):
+            if address_id:
+                self._addresses[user] = address_id
 
     async def _load_products(self) -> AsyncIterator[str]:
         rows = (row for _, row in rows_of(self._files["products"], ProductRow))
