@@ -7,7 +7,7 @@ from pathlib import Path
 import aio_pika
 
 from app.embedded.ports import LOOPBACK, free_port
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.processes import Process
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")

@@ -35,7 +35,7 @@ from app.messaging.rabbitmq_server import (
     stop,
 )
 from app.messaging.undecoded import UNDECODED
-from app.schemas.messages import CONSUMED, Queue
+from app.queues import CONSUMED, Queue
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.shop import Shop
 from harness.waiting import eventually
 from tests.faults.support.system import System, send_all

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from app.consumers.handlers import BATCH_PREFETCH
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.databases import connected
 from harness.processes import Process
 from harness.reports import DAY, NOON, make_building_slow

@@ -15,7 +15,7 @@ from app.consumers import handlers, retry
 from app.consumers.handlers import HANDLERS, Handler
 from app.consumers.inbox import MOST_ATTEMPTS, RecordedInbox
 from app.embedded import Postgres
-from app.schemas.messages import Queue
+from app.queues import Queue
 from app.schemas.products import ProductCreate
 from app.unit_of_work import UnitOfWork
 from harness.databases import connected

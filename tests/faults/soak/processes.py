@@ -7,7 +7,7 @@ from sqlalchemy import make_url
 
 from app.embedded import Postgres, Valkey
 from app.embedded.server import Server
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.databases import alembic, connected
 from harness.dependencies import Dependencies
 from harness.processes import Process
