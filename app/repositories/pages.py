@@ -34,7 +34,12 @@ _BY_NUMBER = """
     ORDER BY id DESC LIMIT (SELECT greatest(0, least(:limit, n - :offset)) FROM total)
     OFFSET (SELECT greatest(0, n - :offset - :limit) FROM total))
 """
-_BY_CURSOR = "SELECT id FROM {table} WHERE {condition} AND id > :after ORDER BY id LIMIT :limit"
+# The limit is in a subquery, because the planner would plan each execution anew for a number: that
+# takes longer than to read the page.
+_BY_CURSOR = """
+    SELECT id FROM {table} WHERE {condition} AND id > :after
+    ORDER BY id LIMIT (SELECT CAST(:limit AS bigint))
+"""
 
 _TOTAL = "SELECT count(*) AS n FROM {table} WHERE {condition}"
 
