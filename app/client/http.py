@@ -29,7 +29,7 @@ class Disconnected(ConnectionError):
 
 class HttpClient:
     """At most `connections` requests at a time. A request whose connection turns out to be closed
-    is sent again, so what must act once needs an Idempotency-Key. Raises OSError, TimeoutError, and
+    is sent again. Raises OSError, TimeoutError, and
     ValueError for what is no URL or no HTTP."""
 
     def __init__(self, url: str, headers: Headers, connections: int, seconds: float) -> None:

@@ -20,7 +20,7 @@ async def load_products(database: Database, ids: Sequence[int]) -> dict[int, byt
     """What the cache fills in: the committed rows as JSON. Raises Unavailable."""
     async with database.autocommit() as connection:
         products = await ProductRepository(connection).find(ids)
-    return {p.id: ProductRead.model_validate(p).model_dump_json().encode() for p in products}
+    return {p.id: ProductRead.json_of(p) for p in products}
 
 
 PRODUCT = CachedEntity(

@@ -16,7 +16,7 @@ async def load_users(database: Database, ids: Sequence[int]) -> dict[int, bytes]
     """What the cache fills in: the committed rows as JSON. Raises Unavailable."""
     async with database.autocommit() as connection:
         users = await UserRepository(connection).find(ids)
-    return {user.id: UserRead.model_validate(user).model_dump_json().encode() for user in users}
+    return {user.id: UserRead.json_of(user) for user in users}
 
 
 USER = CachedEntity(

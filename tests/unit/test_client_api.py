@@ -79,8 +79,8 @@ def key_of(head: str) -> str:
 async def test_a_busy_service_is_asked_again_under_the_same_key() -> None:
     server, asked = scripted(BUSY, BUSY, (201, {"id": 7}, {}))
     async with opened(server) as api:
-        assert await api.post("/users", USER) == 7
-        assert await api.post("/users", USER) == 7
+        assert await api.post("/users/1/addresses", ADDRESS, with_key=True) == 7
+        assert await api.post("/users/1/addresses", ADDRESS, with_key=True) == 7
     first, second, third, other = [key_of(head) for _, head in asked]
     assert first == second == third != other
     assert server.connections == 1
