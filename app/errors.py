@@ -105,6 +105,15 @@ class KeyReused(Refusal):
         )
 
 
+class BadCursor(Refusal):
+    """`after` is damaged, of another list, or stands beside `page`. 422, with the `field`."""
+
+    reason = "bad-cursor"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, field="after")
+
+
 class VersionMismatch(Refusal):
     """`If-Match` names a version that is no longer the present one; nothing is written. 412."""
 

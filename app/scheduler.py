@@ -31,8 +31,8 @@ from app.container import Container
 from app.errors import Unavailable
 from app.messaging.schedules import Schedules
 from app.messaging.task_broker import RECONNECT_SECONDS, TaskBroker
+from app.queues import DEAD_TASKS, TASKS
 from app.runtime.loops import Loop, heartbeat, running
-from app.schemas.messages import DEAD_TASKS, TASKS
 from app.settings import load_settings
 
 settings = load_settings()

@@ -1,11 +1,15 @@
 """What processes cost: CPU time, their children's included, and memory."""
 
 import contextlib
+import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
+from harness.processes import environment
 
 
 def process_tree(pid: int) -> list[psutil.Process]:
@@ -49,6 +53,23 @@ def highest_peak(pid: int) -> float:
 
 def reset_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+def run_and_meter(*command: str | Path, directory: Path, **variables: str) -> float:
+    """Run the program to its end, its output to nowhere; the CPU seconds that it has used. Raises
+    CalledProcessError."""
+    process = subprocess.Popen(  # pylint: disable=consider-using-with
+        command,
+        cwd=directory,
+        env=environment(variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return used.ru_utime + used.ru_stime
 
 
 class Meter:

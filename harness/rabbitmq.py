@@ -7,7 +7,7 @@ from pathlib import Path
 import aio_pika
 
 from app.embedded.ports import LOOPBACK, free_port
-from app.schemas.messages import DEAD_TASKS, TASKS, Queue
+from app.queues import DEAD_TASKS, TASKS, Queue
 from harness.processes import Process
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")

@@ -10,7 +10,7 @@ _PAUSE = 0.02
 
 async def eventually(
     condition: Callable[[], Any | Awaitable[Any]],
-    seconds: float = 10,
+    seconds: float = 30,
     failure: Callable[[], str] = lambda: "the condition did not come true",
 ) -> Any:
     """Return the condition's first true value; fail with `failure()` after `seconds`.

@@ -6,17 +6,23 @@ The scheduler and its worker are started with `taskiq`: see README.md.
 import argparse
 import sys
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import uvloop
+from app.queues import CONSUMED, Queue
 
-from app import logs
-from app.schemas.messages import CONSUMED, Queue
-from app.settings import Settings, load_settings
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _parser().parse_args(arguments)
+    # Nothing else is needed to show the help or an error in the arguments.
+    # pylint: disable=import-outside-toplevel
+    import uvloop
+
+    from app import logs
+    from app.settings import load_settings
+
     settings = load_settings()
     try:
         process, running = _command(chosen, settings)
@@ -44,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    chosen: argparse.Namespace, settings: Settings
+    chosen: argparse.Namespace, settings: "Settings"
 ) -> tuple[str, Coroutine[Any, Any, None]]:
     """The name of the process in its log lines, and what it runs.
 

@@ -7,7 +7,7 @@ from app.client.stack import running_stack
 from app.errors import Unavailable
 from app.messaging.broker import Broker, DeadLetter
 from app.messaging.opening import open_broker
-from app.schemas.messages import Queue
+from app.queues import Queue
 from app.settings import Settings
 
 _DONE = {"list": "listed", "show": "shown", "retry": "sent again", "drop": "dropped"}

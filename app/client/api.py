@@ -1,71 +1,84 @@
 """The HTTP API of the running service."""
 
+import asyncio
+import json
+import random
+import re
+import secrets
+import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, cast
+from urllib.parse import urlencode
 
-import httpx
 from pydantic import BaseModel
 
 from app.client.errors import CliError
+from app.client.http import Headers, HttpClient, HttpResponse
 from app.schemas.addresses import AddressCreate
 from app.settings import Settings
 
+CONNECTIONS = 8
+# A service that is busy or has no database is asked again for so long.
+PATIENCE_SECONDS = 30.0
+_MOST_PAUSE = 8.0
+_TIMEOUT = 5.0
+_NEXT = re.compile(r'<([^>]*)>; *rel="?next"?')
+
 
 class Api:
-    """Raises CliError for every failure but a 404 to a GET."""
+    """Raises CliError for every failure but a 404 to a GET. At most CONNECTIONS requests are on
+    their way at a time."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, url: str, client: HttpClient) -> None:
+        self._url = url
         self._client = client
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings) -> AsyncIterator["Api"]:
-        key = settings.api_key
-        async with httpx.AsyncClient(
-            base_url=settings.api_url,
-            headers={"X-API-Key": key.get_secret_value()} if key else None,
-            timeout=5,
-            trust_env=False,  # a proxy in the environment is not for our own service
-        ) as client:
-            yield cls(client)
-
-    async def get(self, path: str, **query: int) -> dict[str, Any]:
-        """The response's object; {} for a 404."""
-        return await self._call("GET", path, params=query)
-
-    async def post(self, path: str, body: BaseModel, place: str | None = None) -> int:
-        """The id of the created resource. `place`, where the body comes from, begins the text of
-        an error."""
+        key, url = settings.api_key, settings.api_url.rstrip("/")
+        headers = [(b"x-api-key", key.get_secret_value().encode())] if key else []
         try:
-            content = await self._call("POST", path, json=body.model_dump(mode="json"))
+            client = HttpClient(url, headers, CONNECTIONS, _TIMEOUT)
+        except ValueError as error:
+            raise _unusable(url, error) from error
+        try:
+            yield cls(url, client)
+        finally:
+            client.close()
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """The response's object; {} for a 404."""
+        content, _ = await self._call("GET", path)
+        return content
+
+    async def post(
+        self, path: str, body: BaseModel, place: str | None = None, *, with_key: bool = False
+    ) -> int:
+        """The id of the created resource. `place`, where the body comes from, begins the text of
+        an error.
+
+        It may be sent again after it has acted: neither a 503 nor a lost connection says that
+        nothing was done. What could then be there twice needs an Idempotency-Key, which makes a
+        POST half as fast. What is unique is refused, and the next run finds it."""
+        headers = [(b"idempotency-key", secrets.token_hex(16).encode())] if with_key else []
+        try:
+            content, _ = await self._call("POST", path, body.model_dump_json().encode(), headers)
         except CliError as error:
             raise CliError(f"{place}: {error}" if place else str(error)) from error
         return cast(int, content["id"])
 
-    async def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        url = f"{self._client.base_url}".rstrip("/")
-        try:
-            response = await self._client.request(method, path, **options)
-            content = response.json()
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise CliError(
-                f"no usable response from {url}: is the API running there? See API_URL ({error!r})"
-            ) from error
-        if response.status_code == 404 and method == "GET":
-            return {}
-        if response.is_error or not isinstance(content, dict):
-            detail = content.get("detail") if isinstance(content, dict) else None
-            raise CliError(f"{method} {url}{path}: {response.status_code} {detail or ''}")
-        return content
-
     async def rows(self, path: str, name: str) -> AsyncIterator[dict[str, Any]]:
-        """Every row of a paged list, which the response holds under `name`."""
-        page = 1
-        while found := (await self.get(path, count=100, page=page)).get(name):
-            for row in found:
+        """Every row of a list, which the response holds under `name`."""
+        following: str | None = f"{path}?{urlencode({'count': 100})}"
+        while following:
+            found, headers = await self._call("GET", following)
+            for row in found.get(name, ()):
                 yield row
-            page += 1
+            link = _NEXT.search(headers.get("link", ""))
+            following = link[1] if link else None
 
     async def ids(
         self, name: str, key: Callable[[Any], str], wanted: Collection[str]
@@ -81,15 +94,71 @@ class Api:
                     break
         return found
 
-    async def address(self, user_id: int, body: AddressCreate) -> tuple[int, bool]:
+    async def first_address(self, user_id: int) -> int | None:
+        found = (await self.get(f"/users/{user_id}/addresses?count=1")).get("addresses")
+        return cast(int, found[0]["id"]) if found else None
+
+    async def _call(
+        self, method: str, path: str, body: bytes = b"", headers: Headers = ()
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        try:
+            response = await self._patiently(method, path, body, headers)
+            content = json.loads(response.body)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise _unusable(self._url, error) from error
+        if response.status == 404 and method == "GET":
+            return {}, {}
+        if response.status >= 300 or not isinstance(content, dict):
+            detail = content.get("detail") if isinstance(content, dict) else None
+            path = path.partition("?")[0]
+            raise CliError(f"{method} {self._url}{path}: {response.status} {detail or ''}")
+        return content, response.headers
+
+    async def _patiently(
+        self, method: str, path: str, body: bytes, headers: Headers
+    ) -> HttpResponse:
+        """A 503 that says when to come back is tried again, later and later."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        factor = 1.0
+        while True:
+            response = await self._client.send(method, path, body, headers)
+            after = response.headers.get("retry-after", "")
+            if response.status != 503 or not after.isdecimal() or time.monotonic() > deadline:
+                return response
+            # At random, so that those who were refused together do not come back together.
+            pause = min(int(after) * factor, _MOST_PAUSE)
+            await asyncio.sleep(pause * random.uniform(1, 1.5))
+            factor *= 2
+
+
+class AddressBook:
+    """Adds addresses to users, none of them twice."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._known: dict[int, list[dict[str, Any]]] = {}
+        self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def note_new_user(self, user_id: int) -> None:
+        """A new user has no addresses that would have to be asked for."""
+        self._known[user_id] = []
+
+    async def add(self, user_id: int, body: AddressCreate) -> tuple[int, bool]:
         """The id of the user's address with exactly these fields, and whether it had to be
         created."""
-        path = f"/users/{user_id}/addresses"
-        async for row in self.rows(path, "addresses"):
-            if body.model_dump().items() <= row.items():
-                return row["id"], False
-        return await self.post(path, body), True
+        fields, path = body.model_dump(), f"/users/{user_id}/addresses"
+        async with self._locks[user_id]:
+            if user_id not in self._known:
+                self._known[user_id] = [row async for row in self._api.rows(path, "addresses")]
+            for row in self._known[user_id]:
+                if fields.items() <= row.items():
+                    return row["id"], False
+            address_id = await self._api.post(path, body, with_key=True)
+            self._known[user_id].append({**fields, "id": address_id})
+            return address_id, True
 
-    async def first_address(self, user_id: int) -> int | None:
-        found = (await self.get(f"/users/{user_id}/addresses", count=1)).get("addresses")
-        return cast(int, found[0]["id"]) if found else None
+
+def _unusable(url: str, error: Exception) -> CliError:
+    return CliError(
+        f"no usable response from {url}: is the API running there? See API_URL ({error!r})"
+    )

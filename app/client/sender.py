@@ -8,11 +8,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from urllib.parse import quote
 
+from pydantic import BaseModel
+
 from app.client.api import Api
 from app.client.errors import CliError
 from app.errors import Unavailable
 from app.messaging.broker import Broker, Outgoing
 from app.messaging.opening import open_broker
+from app.queues import Queue
 from app.schemas.messages import MessageRead, MessageStatus
 from app.settings import Settings
 
@@ -23,6 +26,10 @@ WINDOW = 256
 ASK_SECONDS = 3.0
 PATIENCE_SECONDS = 30.0
 RETRY_SECONDS = 1.0
+
+
+def outgoing(queue: Queue, message_id: str, body: BaseModel) -> Outgoing:
+    return Outgoing(queue, body.model_dump_json(exclude_none=True).encode(), message_id)
 
 
 class Sender:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.errors import Refusal
-from app.schemas.messages import Queue
+from app.queues import Queue
 from app.schemas.orders import OrderCreate, OrderUpdateMessage
 from app.schemas.products import ProductCreate, ProductUpdateMessage
 from app.unit_of_work import UnitOfWork

@@ -21,8 +21,9 @@ from app.container import Container
 from app.errors import Poison, Refusal, Unavailable
 from app.messaging.broker import Delivery
 from app.metrics import MESSAGES
+from app.queues import OWN_QUEUES
 from app.runtime.micro_batcher import MicroBatcher
-from app.schemas.messages import OWN_QUEUES, MessageKey, MessageRead, MessageStatus
+from app.schemas.messages import MessageKey, MessageRead, MessageStatus
 from app.unit_of_work import UnitOfWork
 
 log = structlog.get_logger(__name__)

@@ -10,8 +10,8 @@ import structlog
 
 from app.errors import Poison, Unavailable
 from app.metrics import MESSAGE_HOLDS
+from app.queues import Queue
 from app.runtime.cancellation import is_our_end
-from app.schemas.messages import Queue
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -5,9 +5,11 @@ from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import idempotent
-from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId
-from app.rest.responses import json_response, not_modified_or, to_json
+from app.rest.parameters import After, Count, IfMatch, IfNoneMatch, Page, PathId
+from app.rest.requests import JsonRequest
+from app.rest.responses import NEXT_LINK, json_response, not_modified_or, page_response, to_json
 from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
+from app.schemas.pages import PageRequest
 from app.services.addresses import AddressService
 
 
@@ -20,15 +22,20 @@ class AddressController(Controller):
         "/users/{user_id:int}/addresses",
         summary="A page of a user's addresses",
         responses=error_responses(404, 422),
+        response_headers=[NEXT_LINK],
     )
     async def list(
         self,
+        request: JsonRequest,
         addresses: Injected[AddressService],
         user_id: PathId,
         count: Count = 10,
-        page: Page = 1,
-    ) -> AddressList:
-        return await addresses.list(user_id, count, page)
+        page: Page = None,
+        after: After = None,
+    ) -> Response[AddressList]:
+        return page_response(
+            request, await addresses.list(user_id, PageRequest(count, page, after))
+        )
 
     @post(
         "/users/{user_id:int}/addresses",

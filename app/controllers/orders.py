@@ -6,6 +6,7 @@ from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import idempotent
 from app.rest.parameters import (
+    After,
     Count,
     IfMatch,
     IfNoneMatch,
@@ -14,8 +15,10 @@ from app.rest.parameters import (
     QueryId,
     StatusFilter,
 )
-from app.rest.responses import json_response, not_modified_or, to_json
+from app.rest.requests import JsonRequest
+from app.rest.responses import NEXT_LINK, json_response, not_modified_or, page_response, to_json
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderUpdate
+from app.schemas.pages import PageRequest
 from app.services.orders import OrderService
 
 
@@ -25,16 +28,20 @@ class OrderController(Controller):
     path = "/orders"
     tags = ["orders"]
 
-    @get(summary="A page of orders", responses=error_responses(422))
+    @get(summary="A page of orders", responses=error_responses(422), response_headers=[NEXT_LINK])
     async def list(
         self,
+        request: JsonRequest,
         orders: Injected[OrderService],
         user_id: QueryId = None,
         status: StatusFilter = None,
         count: Count = 10,
-        page: Page = 1,
-    ) -> OrderList:
-        return await orders.list(user_id, status, count, page)
+        page: Page = None,
+        after: After = None,
+    ) -> Response[OrderList]:
+        return page_response(
+            request, await orders.list(user_id, status, PageRequest(count, page, after))
+        )
 
     @get(
         "/{order_id:int}",

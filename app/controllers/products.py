@@ -5,8 +5,10 @@ from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import idempotent
-from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId
-from app.rest.responses import json_response, not_modified_or
+from app.rest.parameters import After, Count, IfMatch, IfNoneMatch, Page, PathId
+from app.rest.requests import JsonRequest
+from app.rest.responses import NEXT_LINK, json_response, not_modified_or, page_response
+from app.schemas.pages import PageRequest
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
 from app.services.products import ProductService
 
@@ -17,11 +19,16 @@ class ProductController(Controller):
     path = "/products"
     tags = ["products"]
 
-    @get(summary="A page of products", responses=error_responses(422))
+    @get(summary="A page of products", responses=error_responses(422), response_headers=[NEXT_LINK])
     async def list(
-        self, products: Injected[ProductService], count: Count = 10, page: Page = 1
-    ) -> ProductList:
-        return await products.list(count, page)
+        self,
+        request: JsonRequest,
+        products: Injected[ProductService],
+        count: Count = 10,
+        page: Page = None,
+        after: After = None,
+    ) -> Response[ProductList]:
+        return page_response(request, await products.list(PageRequest(count, page, after)))
 
     @get("/{product_id:int}", summary="One product", responses=error_responses(304, 404, 422))
     async def read(

@@ -5,8 +5,10 @@ from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import idempotent
-from app.rest.parameters import Count, IfMatch, IfNoneMatch, Page, PathId
-from app.rest.responses import json_response, not_modified_or
+from app.rest.parameters import After, Count, IfMatch, IfNoneMatch, Page, PathId
+from app.rest.requests import JsonRequest
+from app.rest.responses import NEXT_LINK, json_response, not_modified_or, page_response
+from app.schemas.pages import PageRequest
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
 from app.services.users import UserService
 
@@ -17,11 +19,16 @@ class UserController(Controller):
     path = "/users"
     tags = ["users"]
 
-    @get(summary="A page of users", responses=error_responses(422))
+    @get(summary="A page of users", responses=error_responses(422), response_headers=[NEXT_LINK])
     async def list(
-        self, users: Injected[UserService], count: Count = 10, page: Page = 1
-    ) -> UserList:
-        return await users.list(count, page)
+        self,
+        request: JsonRequest,
+        users: Injected[UserService],
+        count: Count = 10,
+        page: Page = None,
+        after: After = None,
+    ) -> Response[UserList]:
+        return page_response(request, await users.list(PageRequest(count, page, after)))
 
     @get("/{user_id:int}", summary="One user", responses=error_responses(304, 404, 422))
     async def read(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 
 # The limit of one exchange: the client libraries wait for ever for a broker that is frozen or in
 # alarm.

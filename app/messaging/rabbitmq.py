@@ -34,7 +34,7 @@ from app.messaging.rabbitmq_server import (
     stop,
 )
 from app.messaging.undecoded import UNDECODED
-from app.schemas.messages import CONSUMED, DEAD_TASKS, Queue
+from app.queues import CONSUMED, DEAD_TASKS, Queue
 
 log = structlog.get_logger(__name__)
 

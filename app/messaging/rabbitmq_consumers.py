@@ -14,7 +14,7 @@ from app.errors import Unavailable
 from app.messaging.broker import PUBLISH_SECONDS, Delivery, Receiver
 from app.messaging.rabbitmq_server import QueueRefused, RabbitMQServer, declare, stop
 from app.messaging.undecoded import UNDECODED
-from app.schemas.messages import Queue
+from app.queues import Queue
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,8 @@ import structlog
 from app.messaging.broker import Broker, Outgoing
 from app.metrics import PUBLISHED
 from app.models.messages import OutboxMessage
+from app.queues import Queue
 from app.runtime.failpoints import Failpoints
-from app.schemas.messages import Queue
 
 log = structlog.get_logger(__name__)
 

@@ -33,9 +33,9 @@ from app.messaging.broker import (
 )
 from app.messaging.originals import kept, restored
 from app.messaging.undecoded import UNDECODED
+from app.queues import CONSUMED, Queue
 from app.runtime.loops import running
 from app.runtime.micro_batcher import MicroBatcher
-from app.schemas.messages import CONSUMED, Queue
 
 log = structlog.get_logger(__name__)
 _log = logging.getLogger("faststream.redis")

@@ -21,7 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import TableValuedAlias
 
 from app.models.messages import Message
-from app.schemas.messages import MessageKey, MessageRead, MessageStatus, Queue
+from app.queues import Queue
+from app.schemas.messages import MessageKey, MessageRead, MessageStatus
 
 # For the rest of the transaction: a plan that was made while the tables were empty would be kept,
 # and would read whole tables.

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.models.orders import Order, OrderItem
 from app.repositories.pages import Page, page_of
 from app.schemas.orders import OrderCreate
+from app.schemas.pages import PageRequest
 
 # Locks the products in the order of their ids, so that two transactions cannot deadlock on them.
 # And before the orders are written, because their foreign keys take share locks on the same rows.
@@ -120,8 +121,8 @@ class OrderRepository:
         found = await self._connection.execute(query.order_by(OrderItem.product_id))
         return cast(Sequence[OrderItem], found.all())
 
-    async def page(self, filters: Mapping[str, object], limit: int, offset: int) -> Page[Order]:
-        return await page_of(self._connection, Order, filters, limit, offset)
+    async def page(self, filters: Mapping[str, object], wanted: PageRequest) -> Page[Order]:
+        return await page_of(self._connection, Order, filters, wanted)
 
     async def lock_for(self, orders: Sequence[NewOrder]) -> LockedStock:
         """Lock the products of the orders until the commit."""

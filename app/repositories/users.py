@@ -5,6 +5,7 @@ from sqlalchemy import bindparam, case, func, select, update
 from app.models.users import User
 from app.repositories.entities import EntityRepository
 from app.repositories.pages import Page, page_of
+from app.schemas.pages import PageRequest
 
 _KEY: Any = bindparam("new_key", type_=User.username_key.type)
 # A user whose name clashed with an older one when keys were introduced has a key that ends in a
@@ -26,8 +27,8 @@ class UserRepository(EntityRepository[User], model=User):
     async def exists(self, user_id: int) -> bool:
         return bool(await self._connection.scalar(select(User.id).where(User.id == user_id)))
 
-    async def page(self, limit: int, offset: int) -> Page[User]:
-        return await page_of(self._connection, User, {}, limit, offset)
+    async def page(self, wanted: PageRequest) -> Page[User]:
+        return await page_of(self._connection, User, {}, wanted)
 
     async def rename(self, id: int, key: str, fields: dict[str, Any]) -> User | None:
         """As `change`, for fields with a username, of which `key` is the key."""

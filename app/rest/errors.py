@@ -13,6 +13,7 @@ from litestar.types import ExceptionHandlersMap, HTTPScope, Receive, Send
 from litestar.typing import FieldDefinition
 
 from app.errors import (
+    BadCursor,
     Duplicate,
     IllegalStep,
     KeyReused,
@@ -40,6 +41,7 @@ STATUSES: dict[type[Refusal], HTTPStatus] = {
     StillNeeded: HTTPStatus.CONFLICT,
     NotYet: HTTPStatus.CONFLICT,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    BadCursor: HTTPStatus.UNPROCESSABLE_ENTITY,
     VersionMismatch: HTTPStatus.PRECONDITION_FAILED,
 }
 _DETAIL = {

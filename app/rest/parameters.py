@@ -30,12 +30,21 @@ Count = Annotated[
     ),
 ]
 Page = Annotated[
-    int,
+    int | None,
     QueryParameter(
         ge=1,
         le=PAGE_MAX,
         description=f"a page number from 1 to {PAGE_MAX}",
         examples=[Example(value=1)],
+        schema_extra={"default": 1},
+    ),
+]
+# It has no example: Swagger UI would send it beside `page`.
+After = Annotated[
+    str | None,
+    QueryParameter(
+        pattern="^[A-Za-z0-9_-]{1,200}$",
+        description="the cursor of a Link header of this list, in place of `page`",
     ),
 ]
 StatusFilter = Annotated[

@@ -2,14 +2,25 @@
 
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar, cast
+from urllib.parse import urlencode
 
-from litestar import Response
+from litestar import Request, Response
+from litestar.datastructures import ResponseHeader
 from litestar.response import Stream
 
 from app.rest.etags import etag, matches
+from app.schemas.pages import ListView
 from app.schemas.types import View
 
 V = TypeVar("V", bound=View)
+L = TypeVar("L", bound=ListView)
+
+NEXT_LINK = ResponseHeader(
+    "Link",
+    documentation_only=True,
+    description='the next page, if there is one: `<...>; rel="next"`. Whoever follows it misses '
+    "no row, whatever is added and deleted meanwhile",
+)
 
 
 def to_json(view: View) -> bytes:
@@ -24,6 +35,17 @@ def json_response(view: V) -> Response[V]:
 def json_bytes(body: bytes) -> Response[Any]:
     """As `json_response`, of an entity that is JSON already."""
     return Response(body, media_type="application/json", headers={"ETag": etag(body)})
+
+
+def page_response(request: Request[Any, Any, Any], view: L) -> Response[L]:
+    """A page of a list, with the Link to the next one."""
+    headers = {}
+    if view.next:
+        given = [p for p in request.query_params.multi_items() if p[0] not in ("page", "after")]
+        path = f"{request.scope['path']}?{urlencode([*given, ('after', view.next)])}"
+        headers["Link"] = f'<{path}>; rel="next"'
+    body: Any = to_json(view)
+    return Response(body, media_type="application/json", headers=headers)
 
 
 def json_stream(pieces: AsyncIterator[str]) -> Response[Any]:

@@ -2,6 +2,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from app.schemas.pages import ListView
 from app.schemas.types import (
     ABSENT,
     NFC,
@@ -61,6 +62,6 @@ class DeliveryAddress(View):
     country: Stored[Country]
 
 
-class AddressList(View):
+class AddressList(ListView):
     addresses: list[AddressRead]
     total: Total

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field, computed_field
 
 from app.schemas.addresses import DeliveryAddress
+from app.schemas.pages import ListView
 from app.schemas.types import (
     NFC,
     WHOLE,
@@ -81,6 +82,6 @@ class OrderDetail(OrderRead):
         return sum((item.unit_price * item.quantity for item in self.items), Decimal("0.00"))
 
 
-class OrderList(View):
+class OrderList(ListView):
     orders: list[OrderRead]
     total: Total

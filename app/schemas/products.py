@@ -2,6 +2,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, SkipValidation
 
+from app.schemas.pages import ListView
 from app.schemas.types import (
     ABSENT,
     ID_MAX,
@@ -71,6 +72,6 @@ class ProductRead(View):
     updated_at: DateTimeOutput | None
 
 
-class ProductList(View):
+class ProductList(ListView):
     products: list[ProductRead]
     total: Total

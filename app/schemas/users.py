@@ -2,6 +2,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
+from app.schemas.pages import ListView
 from app.schemas.types import (
     ABSENT,
     NFC,
@@ -46,6 +47,6 @@ class UserRead(View):
     updated_at: DateTimeOutput | None
 
 
-class UserList(View):
+class UserList(ListView):
     users: list[UserRead]
     total: Total

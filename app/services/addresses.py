@@ -2,6 +2,7 @@ from app.errors import NotFound
 from app.repositories.addresses import AddressRepository
 from app.repositories.users import UserRepository
 from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
+from app.schemas.pages import PageRequest
 from app.services.preconditions import Precondition
 
 
@@ -12,12 +13,12 @@ class AddressService:
         self._addresses = addresses
         self._users = users
 
-    async def list(self, user_id: int, count: int, page: int) -> AddressList:
+    async def list(self, user_id: int, wanted: PageRequest) -> AddressList:
         if not await self._users.exists(user_id):
             raise NotFound("user", user_id)
-        found = await self._addresses.page(user_id, count, (page - 1) * count)
+        found = await self._addresses.page(user_id, wanted)
         rows = [AddressRead.model_validate(row) for row in found.rows]
-        return AddressList(addresses=rows, total=found.total)
+        return AddressList(addresses=rows, total=found.total, next=found.next)
 
     async def create(self, user_id: int, body: AddressCreate) -> AddressRead:
         if not await self._users.exists(user_id):

@@ -1,8 +1,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from app.errors import NotFound, Poison, Refusal
+from app.queues import Queue
 from app.repositories.messages import Claimed, MessageRepository
-from app.schemas.messages import ID_REUSED, MessageKey, MessageRead, MessageStatus, Queue
+from app.schemas.messages import ID_REUSED, MessageKey, MessageRead, MessageStatus
 from app.services.after_commit import AfterCommit
 
 Effects = Callable[[Sequence[str]], Awaitable[Sequence[int | Refusal]]]

@@ -10,6 +10,7 @@ from app.facts import Fact
 from app.metrics import ORDERS
 from app.repositories.orders import LockedStock, NewOrder, OrderRepository
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderRead, OrderStatus
+from app.schemas.pages import PageRequest
 from app.schemas.products import STOCK_MAX
 from app.services.after_commit import AfterCommit
 from app.services.preconditions import Precondition
@@ -47,13 +48,13 @@ class OrderService:
         self._after_commit = after_commit
 
     async def list(
-        self, user_id: int | None, status: OrderStatus | None, count: int, page: int
+        self, user_id: int | None, status: OrderStatus | None, wanted: PageRequest
     ) -> OrderList:
-        wanted = {"user_id": user_id, "status": status}
-        filters = {name: value for name, value in wanted.items() if value is not None}
-        found = await self._orders.page(filters, count, (page - 1) * count)
+        given = {"user_id": user_id, "status": status}
+        filters = {name: value for name, value in given.items() if value is not None}
+        found = await self._orders.page(filters, wanted)
         rows = [OrderRead.model_validate(row) for row in found.rows]
-        return OrderList(orders=rows, total=found.total)
+        return OrderList(orders=rows, total=found.total, next=found.next)
 
     async def read(self, order_id: int) -> OrderDetail:
         order = await self._orders.find(order_id)

@@ -8,6 +8,7 @@ from app.database import Database
 from app.errors import NotFound
 from app.facts import Fact
 from app.repositories.products import ProductRepository
+from app.schemas.pages import PageRequest
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
 from app.services.after_commit import AfterCommit
 from app.services.preconditions import Precondition
@@ -19,7 +20,7 @@ async def load_products(database: Database, ids: Sequence[int]) -> dict[int, byt
     """What the cache fills in: the committed rows as JSON. Raises Unavailable."""
     async with database.autocommit() as connection:
         products = await ProductRepository(connection).find(ids)
-    return {p.id: ProductRead.model_validate(p).model_dump_json().encode() for p in products}
+    return {p.id: ProductRead.json_of(p) for p in products}
 
 
 PRODUCT = CachedEntity(
@@ -42,10 +43,10 @@ class ProductService:
         self._cache = cache
         self._after_commit = after_commit
 
-    async def list(self, count: int, page: int) -> ProductList:
-        found = await self._products.page(count, (page - 1) * count)
+    async def list(self, wanted: PageRequest) -> ProductList:
+        found = await self._products.page(wanted)
         rows = [ProductRead.model_validate(row) for row in found.rows]
-        return ProductList(products=rows, total=found.total)
+        return ProductList(products=rows, total=found.total, next=found.next)
 
     async def read(self, product_id: int) -> bytes:
         """The product as JSON, most often from the cache, and never older than the last

@@ -8,6 +8,7 @@ from app.database import Database
 from app.errors import NotFound
 from app.facts import Fact
 from app.repositories.users import UserRepository
+from app.schemas.pages import PageRequest
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
 from app.services.after_commit import AfterCommit
 from app.services.preconditions import Precondition
@@ -17,7 +18,7 @@ async def load_users(database: Database, ids: Sequence[int]) -> dict[int, bytes]
     """What the cache fills in: the committed rows as JSON. Raises Unavailable."""
     async with database.autocommit() as connection:
         users = await UserRepository(connection).find(ids)
-    return {user.id: UserRead.model_validate(user).model_dump_json().encode() for user in users}
+    return {user.id: UserRead.json_of(user) for user in users}
 
 
 USER = CachedEntity(
@@ -55,10 +56,10 @@ class UserService:
         self._cache = cache
         self._after_commit = after_commit
 
-    async def list(self, count: int, page: int) -> UserList:
-        found = await self._users.page(count, (page - 1) * count)
+    async def list(self, wanted: PageRequest) -> UserList:
+        found = await self._users.page(wanted)
         rows = [UserRead.model_validate(row) for row in found.rows]
-        return UserList(users=rows, total=found.total)
+        return UserList(users=rows, total=found.total, next=found.next)
 
     async def read(self, user_id: int) -> bytes:
         """The user as JSON, most often from the cache, and never older than the last acknowledged

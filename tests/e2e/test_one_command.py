@@ -60,8 +60,12 @@ async def test_everything_starts_works_and_ends_with_ctrl_c(embedded: Service, d
     assert (written["api_url"], written["queue_transport"]) == (embedded.url, "streams")
     assert embedded.url in embedded.web.output and "/docs" in embedded.web.output
     client = embedded.api
-    ready = (await client.get("/health/ready")).json()
-    assert ready["parts"] == {"postgresql": "ok", "redis": "ok", "rabbitmq": "ok"}
+    parts = {"postgresql": "ok", "redis": "ok", "rabbitmq": "ok"}
+
+    async def all_is_well() -> bool:
+        return bool((await client.get("/health/ready")).json()["parts"] == parts)
+
+    await eventually(all_is_well)
     assert (await client.post("/users", json=JANE)).status_code == 201
     await send_product(data, "TEA-001")
     [product] = await eventually(lambda: products(client))

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app.schemas.messages import CONSUMED, ID_REUSED, Queue
+from app.queues import CONSUMED, Queue
+from app.schemas.messages import ID_REUSED
 from harness.databases import connected
 from harness.invariants import check_invariants
 from harness.queues import QueueClient, Received

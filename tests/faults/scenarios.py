@@ -12,7 +12,7 @@ from contextlib import (
 from dataclasses import dataclass
 from uuid import uuid4
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.dependencies import Dependencies
 from harness.queues import QueueClient, queue_client
 from harness.rabbitmq import RabbitMQ

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.consumers.handlers import BATCH
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.queues import QueueClient
 from harness.shop import Shop
 from harness.waiting import eventually

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.waiting import eventually
 from tests.faults.invariants import check_report_messages, take_all
 from tests.faults.support.system import System, send_all

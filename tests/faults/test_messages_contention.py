@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 from tests.faults.support.system import System, send_all
 
 pytest_plugins = ["tests.faults.support.fixtures"]

@@ -11,7 +11,7 @@ import pytest
 from pamqp import frame
 from redis.asyncio import Redis
 
-from app.schemas.messages import CONSUMED, Queue
+from app.queues import CONSUMED, Queue
 from harness.bare_amqp import publish_bare
 from harness.queues import QueueClient
 from harness.waiting import eventually

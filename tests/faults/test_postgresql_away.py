@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.databases import connected, waiting_for_locks
 from harness.shop import Shop
 from harness.waiting import eventually

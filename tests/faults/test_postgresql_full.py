@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.schemas.messages import Queue
+from app.queues import Queue
+from harness.databases import Databases, connected
 from harness.shop import Shop
 from harness.waiting import eventually
 from tests.faults.support.system import System, send_all
@@ -34,9 +35,15 @@ def _small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
+async def _as_superuser(system: System, statement: str) -> None:
+    url = Databases(system.postgres).admin_url(system.database_url)
+    async with connected(url) as connection:
+        await connection.execute(statement)
+
+
 async def _move(system: System, tablespace: str) -> None:
     for table in _TABLES:
-        await system.execute(f"ALTER TABLE {table} SET TABLESPACE {tablespace}")
+        await _as_superuser(system, f"ALTER TABLE {table} SET TABLESPACE {tablespace}")
 
 
 def _fill(disk: Path) -> Path:
@@ -56,13 +63,13 @@ async def test_no_space_left_on_the_device(system: System, small_disk: Path) -> 
     os.chown(space, owner.st_uid, owner.st_gid)
     for directory in (small_disk, *small_disk.parents[:4]):
         directory.chmod(directory.stat().st_mode | 0o011)
-    await system.execute(f"CREATE TABLESPACE small LOCATION '{space}'")
+    await _as_superuser(system, f"CREATE TABLESPACE small LOCATION '{space}'")
     try:
         await _run_out_of_space(system, small_disk)
     finally:
         (small_disk / "ballast").unlink(missing_ok=True)
         await _move(system, "pg_default")
-        await system.execute("DROP TABLESPACE small")
+        await _as_superuser(system, "DROP TABLESPACE small")
 
 
 async def _run_out_of_space(system: System, disk: Path) -> None:

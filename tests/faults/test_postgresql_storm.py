@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.embedded.ports import LOOPBACK, free_port
-from app.schemas.messages import Queue
+from app.queues import Queue
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.support.system import System, send_all
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.rabbitmq import RabbitMQ
 from harness.waiting import eventually
 from tests.faults.invariants import check_report_messages, take_all

@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from app.container import Container
+from app.queues import Queue
 from app.scheduler import ensure_reports
-from app.schemas.messages import Queue
 from app.services import calendar
 from harness.reports import rows_of
 from harness.shop import Shop

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from app.consumers.handlers import BATCH_PREFETCH
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.databases import connected, waiting_for_locks
 from harness.processes import Process
 from harness.reports import DAY, NOON, make_building_slow, messages

@@ -19,6 +19,7 @@ from app.cache.reads import TRUST_SECONDS, TrustWindow, now
 from app.container import Container
 from app.repositories.invalidations import Pending
 from app.runtime.loops import running
+from app.schemas.pages import PageRequest
 from app.settings import Settings
 from harness.databases import connected
 from harness.waiting import eventually
@@ -167,7 +168,7 @@ async def test_the_invalidator_works_while_the_pool_is_full(settings: Settings) 
         async with reading(settings) as container:
             for _ in range(10):
                 uow = await full.enter_async_context(container.reading())
-                await uow.users.list(1, 1)
+                await uow.users.list(PageRequest())
             await database.execute("INSERT INTO cache_invalidations (key) VALUES ('user:1')")
             gone = "SELECT count(*) FROM cache_invalidations"
             await eventually(lambda: _is(database.fetchval(gone), 0), seconds=2)

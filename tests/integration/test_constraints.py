@@ -10,6 +10,7 @@ import pytest
 from app.container import Container
 from app.errors import Duplicate, NotFound, Refusal, StillNeeded
 from app.schemas.addresses import AddressCreate
+from app.schemas.pages import PageRequest
 from app.schemas.products import ProductCreate, ProductUpdate
 from app.schemas.users import UserCreate, UserUpdate
 from app.unit_of_work import UnitOfWork
@@ -193,7 +194,7 @@ async def test_pages_are_in_order_of_the_ids(container: Container, shop: Shop) -
     async with container.unit_of_work() as uow:
         await uow.products.update(first[0], ProductUpdate.model_validate({"price": 2}))
     async with container.reading() as uow:
-        pages = [await uow.products.list(count=2, page=page) for page in (1, 2, 3, 4)]
+        pages = [await uow.products.list(PageRequest(2, page)) for page in (1, 2, 3, 4)]
     assert [[product.id for product in page.products] for page in pages] == [
         first[:2],
         first[2:4],

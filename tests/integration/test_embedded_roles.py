@@ -90,7 +90,9 @@ class _Former(Postgres):
         launcher = self._launcher
         make_private(launcher.directory, launcher.account)
         initdb, postgres = self._programs / "initdb", self._programs / "postgres"
+        encoding = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
         options = ["--username=app", "--auth=scram-sha-256", "--pwfile=/dev/stdin", "--no-sync"]
+        options += [*encoding, "--builtin-locale=C.UTF-8"]
         await launcher.run([initdb, "-D", launcher.alias, *options], "known-password")
         single = ["--single", "-D", launcher.alias, "postgres"]
         await launcher.run([postgres, *single], "CREATE DATABASE app;")

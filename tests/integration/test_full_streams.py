@@ -14,7 +14,7 @@ from app import worker
 from app.container import Container
 from app.errors import Unavailable
 from app.messaging.broker import Outgoing
-from app.schemas.messages import Queue
+from app.queues import Queue
 from app.settings import Settings
 from harness.databases import connected
 from harness.shop import Shop

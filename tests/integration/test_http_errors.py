@@ -106,12 +106,16 @@ def test_ids_that_no_row_can_have(http: httpx.Client, path: str, id: int) -> Non
     [
         *(("count", value) for value in ("0", "-1", "101", "1000000000", "1.5", "5&count=6", *BAD)),
         *(("page", value) for value in ("0", "-1", BEYOND, 9 * 10**18, 10**23, "1&page=1", *BAD)),
+        *(
+            ("after", value)
+            for value in ("", "a.b", "a=", "é", "A" * 201, "A&after=A", "null", MARK)
+        ),
         *(("user_id", value) for value in ("0", "-1", BEYOND, INT8, *BAD)),
         *(("status", value) for value in ("PENDING", "pending,shipped", "0", *BAD)),
     ],
 )
 def test_invalid_parameters(http: httpx.Client, name: str, value: object) -> None:
-    for path in PAGES if name in ("count", "page") else ["/orders"]:
+    for path in PAGES if name in ("count", "page", "after") else ["/orders"]:
         assert list(wrong_fields(http.get(f"{path}?{name}={value}"))) == [name]
 
 

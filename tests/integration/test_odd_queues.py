@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from app import worker
 from app.container import Container
 from app.errors import Unavailable
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.queues import QueueClient
 from harness.rabbitmq import VHOST, RabbitMQ
 from harness.waiting import eventually

@@ -9,7 +9,7 @@ import pytest
 from app import worker
 from app.cli import dead
 from app.container import Container
-from app.schemas.messages import Queue
+from app.queues import Queue
 from app.settings import Settings
 from harness.queues import QueueClient, Received
 from harness.shop import Shop

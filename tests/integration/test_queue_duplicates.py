@@ -8,7 +8,7 @@ import pytest
 
 from app import worker
 from app.container import Container
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
 from harness.queues import QueueClient

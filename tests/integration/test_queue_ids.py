@@ -9,7 +9,7 @@ import pytest
 
 from app import worker
 from app.container import Container
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.databases import SPOILT_ORDERS_FAIL, connected
 from harness.queues import QueueClient
 from harness.shop import Shop

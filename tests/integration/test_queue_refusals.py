@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from app import worker
 from app.container import Container
-from app.schemas.messages import Queue
+from app.queues import Queue
 from app.schemas.orders import OrderStatus
 from harness.databases import connected
 from harness.dependencies import Dependencies

@@ -11,7 +11,7 @@ from app import worker
 from app.container import Container
 from app.embedded.ports import free_port
 from app.errors import Unavailable
-from app.schemas.messages import CONSUMED, Queue
+from app.queues import CONSUMED, Queue
 from harness.dependencies import Dependencies
 from harness.rabbitmq import RabbitMQ
 from harness.waiting import eventually

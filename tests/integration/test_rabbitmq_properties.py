@@ -13,7 +13,7 @@ import pytest
 
 from app import worker
 from app.container import Container
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.amqp_bytes import Bytes, long, short, some_properties
 from harness.bare_amqp import publish_properties
 from harness.queues import QueueClient, as_bytes

@@ -9,6 +9,7 @@ import pytest
 
 from app.container import Container
 from app.embedded.binaries import find_program
+from app.schemas.pages import PageRequest
 from harness.databases import Databases, alembic, connected
 from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
@@ -49,9 +50,9 @@ async def every_product(container: Container) -> tuple[int, list[int]]:
     """The total, and what all pages have together."""
     found: list[int] = []
     async with container.reading() as uow:
-        total = (await uow.products.list(1, 1)).total
+        total = (await uow.products.list(PageRequest())).total
         for page in range(1, total // 7 + 3):
-            listed = await uow.products.list(7, page)
+            listed = await uow.products.list(PageRequest(7, page))
             assert listed.total == total
             found += [product.id for product in listed.products]
     return total, found

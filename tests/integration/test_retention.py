@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 
 from app.container import Container
 from app.messaging.broker import Outgoing
+from app.queues import DEAD_TASKS, TASKS, Queue
 from app.repositories import retention
-from app.schemas.messages import DEAD_TASKS, TASKS, Queue
 from app.schemas.products import ProductUpdate
 from app.settings import Settings
 from harness.databases import connected

@@ -10,6 +10,7 @@ import pytest
 
 from app.container import Container
 from app.models.base import Base, Counted
+from app.schemas.pages import PageRequest
 from harness.databases import alembic, connected
 from harness.invariants import broken_rules, check_invariants
 
@@ -28,7 +29,7 @@ async def test_the_tables_of_counted_models_have_the_triggers(database_url: str)
 
 async def total(container: Container) -> int:
     async with container.reading() as uow:
-        return (await uow.products.list(1, 1)).total
+        return (await uow.products.list(PageRequest())).total
 
 
 @pytest.mark.parametrize(

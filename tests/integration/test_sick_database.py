@@ -17,7 +17,7 @@ from app.consumers.inbox import MOST_ATTEMPTS, RecordedInbox
 from app.container import Container
 from app.embedded import Postgres
 from app.errors import Unavailable
-from app.schemas.messages import Queue
+from app.queues import Queue
 from app.schemas.products import ProductCreate
 from app.unit_of_work import UnitOfWork
 from harness.databases import Databases, connected

@@ -10,7 +10,7 @@ from app.consumers.handlers import HANDLERS
 from app.consumers.parsing import MOST_BYTES, parse
 from app.errors import Poison
 from app.messaging.broker import Delivery
-from app.schemas.messages import CONSUMED, Queue
+from app.queues import CONSUMED, Queue
 from app.schemas.products import ProductCreate, ProductUpdateMessage
 
 PRODUCT = {"name": "Green tea", "price": "19.90", "stock_quantity": 5}

@@ -11,14 +11,14 @@ import pytest
 from app.client import sender
 from app.client.errors import CliError
 from app.client.files import OrderRow, Survey, rows_of
+from app.client.load import message_id_of
 from app.client.sender import Sender
 from app.client.stack import running_stack
 from app.errors import Unavailable
 from app.messaging.broker import Outgoing
-from app.schemas.messages import Queue
+from app.queues import Queue
 from app.schemas.users import UserCreate
 from app.settings import Settings
-from producer import message_id_of
 
 USER = '{"username": "ann", "email": "ann@example.com"}\n'
 ADDRESS = '{"username": "ann", "street": "S", "city": "C", "country": "D"}\n'

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 from tests.faults.keepalive import KeepAlive, Lost, Response
 from tests.faults.load import Key, Tally
 from tests.faults.soak.senders import Senders

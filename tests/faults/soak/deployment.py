@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 
 from app.embedded import Postgres, Valkey
 from app.embedded.ports import LOOPBACK
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.dependencies import Dependencies
 from harness.queues import QueueClient, queue_client
 from harness.service import Service

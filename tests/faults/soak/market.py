@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, closing
 from typing import Any
 from uuid import uuid4
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 from tests.faults import illnesses
 from tests.faults.keepalive import KeepAlive
 from tests.faults.load import Key, make_product, make_user

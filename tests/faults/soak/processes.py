@@ -7,7 +7,7 @@ import aio_pika
 
 from app.embedded import Postgres, Valkey
 from app.embedded.server import Server
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.databases import alembic
 from harness.dependencies import Dependencies
 from harness.processes import Process

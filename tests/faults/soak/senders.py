@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import Any
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.queues import QueueClient
 from tests.faults.soak.deployment import Deployment
 

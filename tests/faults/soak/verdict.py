@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.databases import connected
 from harness.queues import QueueClient
 from harness.waiting import eventually

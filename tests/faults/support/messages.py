@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from app.schemas.messages import Queue
+from app.queues import Queue
 
 PRODUCT = {"name": "Green tea", "price": "19.90", "stock_quantity": 5}
 _LINE = {"product_id": 1, "quantity": 1}

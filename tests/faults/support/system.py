@@ -11,7 +11,7 @@ import httpx
 
 from app.container import Container
 from app.embedded import Postgres
-from app.schemas.messages import CONSUMED, Queue
+from app.queues import CONSUMED, Queue
 from harness.databases import connected
 from harness.dependencies import Dependencies
 from harness.processes import Process, finish

@@ -1,0 +1,32 @@
+"""Which rows of a list are asked for, and what the views of lists share."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from app.errors import BadCursor
+from app.schemas.types import View
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """`count` rows: those of a page, or those after the row that a cursor names. Raises BadCursor
+    if both are given."""
+
+    count: int = 10
+    page: int | None = None
+    after: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.page is not None and self.after is not None:
+            raise BadCursor("`after` stands in place of `page`: send one of them")
+
+    @property
+    def offset(self) -> int:
+        return ((self.page or 1) - 1) * self.count
+
+
+class ListView(View):
+    # The cursor of the next page. It is not in the body: see page_response.
+    next: Annotated[str | None, Field(exclude=True)] = None
