@@ -17,13 +17,16 @@ from app.services.totals import TotalsKeeper
 from app.settings import Settings
 from app.unit_of_work import UnitsOfWork
 
+# More connections write no faster: orders of the same products wait for each other's locks.
+POOL_SIZE = 10
+
 
 class Container:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.failpoints = Failpoints(settings.fail_at)
         self.calendar = Calendar(settings.report_timezone)
-        self.database = Database(settings.postgresql_url, pool_size=10)
+        self.database = Database(settings.postgresql_url, pool_size=POOL_SIZE)
         self._monitoring = Database(settings.postgresql_url, pool_size=3)
         self.broker = open_broker(settings)
         self.caches = Caches(settings.cache_url, CACHED_ENTITIES, self.database, self._monitoring)

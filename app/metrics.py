@@ -1,7 +1,7 @@
 """All metrics. `/metrics` shows what the web process itself has counted; in the one-process mode
 that is everything."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 HTTP_REQUESTS = Counter("http_requests_total", "HTTP responses", ["method", "route", "status"])
 HTTP_SECONDS = Histogram(
@@ -10,6 +10,10 @@ HTTP_SECONDS = Histogram(
     ["route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
+HTTP_REFUSED = Counter(
+    "http_requests_refused_total", "Requests refused, and not begun, because too many others waited"
+)
+HTTP_PLACES = Gauge("http_places", "Requests that may work on the database at once, at present")
 CACHE_READS = Counter("cache_reads_total", "Reads of cached rows", ["kind", "result"])
 CACHE_INVALIDATIONS = Counter(
     "cache_invalidations_total",

@@ -113,10 +113,14 @@ class UnitsOfWork:
         await self.caches.invalidate(invalidation, now(), repeats_recent)
 
     @asynccontextmanager
-    async def reading(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[UnitOfWork]:
+    async def reading(
+        self,
+        deadline: float = REQUEST_SECONDS,
+        limiter: AbstractAsyncContextManager[Any] = nullcontext(),
+    ) -> AsyncIterator[UnitOfWork]:
         """Services to read with: no transaction, and nothing to commit. A service that changes
-        something here raises RuntimeError."""
-        async with self.database.autocommit(deadline) as connection:
+        something here raises RuntimeError. `limiter` as in `begin`."""
+        async with limiter, self.database.autocommit(deadline) as connection:
             yield UnitOfWork(self, connection, NothingFollows())
 
     @asynccontextmanager

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from litestar import Litestar
@@ -14,7 +15,7 @@ from litestar.datastructures import State
 from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ASGIApp
 
-from app.container import Container
+from app.container import POOL_SIZE, Container
 from app.controllers.addresses import AddressController
 from app.controllers.health import HealthController
 from app.controllers.messages import MessageController
@@ -22,9 +23,11 @@ from app.controllers.orders import OrderController
 from app.controllers.products import ProductController
 from app.controllers.reports import ReportController
 from app.controllers.users import UserController
+from app.rest.asgi.acceptor import Acceptor
 from app.rest.asgi.context import RequestContext
 from app.rest.asgi.fast_path import FastPath
 from app.rest.asgi.gatekeeper import Gatekeeper
+from app.rest.asgi.limiter import MOST_BODY_BYTES, Limiter
 from app.rest.asgi.protocol import Protocol, close_overdue
 from app.rest.dependencies import DEPENDENCIES
 from app.rest.errors import EXCEPTION_HANDLERS
@@ -44,14 +47,17 @@ CONTROLLERS = [
     MessageController,
     HealthController,
 ]
-MOST_BODY_BYTES = 256 * 1024
 _SHUTDOWN_SECONDS = 8
+# Of the pool, for what takes no place: loading what is not cached and, in the one-process mode, the
+# consumers.
+_FREE_CONNECTIONS = 2
 
 
 def create_app(container: Container) -> ASGIApp:
-    """Every request passes RequestContext, Gatekeeper, FastPath and Litestar, in this order."""
-    litestar = _litestar(container)
-    return RequestContext(Gatekeeper(FastPath(litestar, container), container.settings))
+    """Every request passes RequestContext, Gatekeeper, FastPath, Limiter and Litestar, in this
+    order."""
+    limiter = Limiter(_litestar(container), most=POOL_SIZE - _FREE_CONNECTIONS)
+    return RequestContext(Gatekeeper(FastPath(limiter, container), container.settings))
 
 
 def _litestar(container: Container) -> Litestar:
@@ -122,6 +128,14 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._container = container
         self._loop = asyncio.get_running_loop()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        protocol = partial(
+            Protocol, self.config, self.server_state, self.lifespan.state, _loop=self._loop
+        )
+        acceptors: Any = [Acceptor(listening, protocol) for listening in sockets or ()]
+        self.servers.extend(acceptors)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second

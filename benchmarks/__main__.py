@@ -30,6 +30,9 @@ ROWS = (
     "memory",
     "start",
     "growth",
+    "overload",
+    "newcomers",
+    "fairness",
 )
 PAGE = ROOT / "docs" / "performance.md"
 

@@ -5,10 +5,19 @@ import asyncio
 import json
 import logging
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -53,6 +62,7 @@ _PAGE = 100
 _REPORT_BYTES = 128 * 1024 * 1024
 # A stream that does not exist.
 _PROBE = "order-service.probe"
+_STARTED_PER_TURN = 32
 # What are properties in RabbitMQ are headers here.
 _PROPERTIES = ("message_id", "content-type", "correlation_id", "reply_to")
 # The bytes of a header's name or value: their number is written in two bytes.
@@ -123,11 +133,12 @@ class Streams(Broker):
     async def consuming(
         self, prefetch: Mapping[Queue, int], receiver: Receiver
     ) -> AsyncIterator[None]:
-        consumer = self._listener(parser=_parse_any, graceful_timeout=_GRACE)
+        consumer = self._listener(parser=_unparsed, graceful_timeout=_GRACE)
+        in_flight = []
         for queue, most in prefetch.items():
             await self._create_group(queue)
             await self._claim(queue)
-            self._subscribe(consumer, queue, receiver, most)
+            in_flight.append(self._subscribe(consumer, queue, receiver, most))
         client: Any = await consumer.connect()
         client.xgroup_create = _refuse_to_create
         await consumer.start()
@@ -143,7 +154,9 @@ class Streams(Broker):
             async with running((revive, 1)):
                 yield
         finally:
+            deadline = asyncio.get_running_loop().time() + _GRACE
             await consumer.stop()
+            await asyncio.gather(*(deliveries.end(deadline) for deliveries in in_flight))
 
     def _listener(self, **options: Any) -> RedisBroker:
         return RedisBroker(
@@ -175,38 +188,43 @@ class Streams(Broker):
 
     def _subscribe(
         self, consumer: RedisBroker, queue: Queue, receiver: Receiver, most: int
-    ) -> None:
+    ) -> "_InFlight":
+        in_flight = _InFlight(most)
+
         async def handle(message: RedisStreamMessage) -> None:
-            await self._receive(queue, message, receiver, redelivered=False)
+            entries = _entries(message)
+            await in_flight.start(
+                self._receive(queue, entry, receiver, redelivered=False) for entry in entries
+            )
 
         async def handle_again(message: RedisStreamMessage) -> None:
             # An entry that is only held for long gets here too. If it has a message id, the inbox
             # sees that; if it has none, it must be known to be abandoned.
-            if "message_id" in message.headers or self._abandoned.issuperset(
-                message.raw_message["message_ids"]
-            ):
-                await self._receive(queue, message, receiver, redelivered=True)
+            for entry in _entries(message):
+                if "message_id" in entry.headers or entry.id in self._abandoned:
+                    await self._receive(queue, entry, receiver, redelivered=True)
 
-        _listen(consumer, queue, handle, max_records=most)
+        _listen(consumer, queue, handle, max_records=in_flight.portion)
         # An entry that failed or was abandoned stays pending for ever unless somebody claims it.
         _listen(consumer, queue, handle_again, min_idle_time=_RECLAIM_AFTER_MS)
+        return in_flight
 
     async def _receive(
-        self, queue: Queue, message: RedisStreamMessage, receiver: Receiver, redelivered: bool
+        self, queue: Queue, entry: "_Entry", receiver: Receiver, redelivered: bool
     ) -> None:
-        entries = message.raw_message["message_ids"]
         try:
-            await receiver(_delivery(queue, message, redelivered))
-            await self._acks.submit((queue, entries))
+            await receiver(_delivery(queue, entry, redelivered))
+            await self._acks.submit((queue, entry.id))
         except BaseException:
-            self._abandoned.update(entries)
+            self._abandoned.add(entry.id)
             raise
-        self._abandoned.difference_update(entries)
+        self._abandoned.discard(entry.id)
 
-    async def _acknowledge(self, done: Sequence[tuple[Queue, list[Any]]]) -> Sequence[None]:
+    async def _acknowledge(self, done: Sequence[tuple[Queue, bytes]]) -> Sequence[None]:
         # In one transaction: an entry that is acknowledged but not deleted would stay for ever.
         async with self._client.pipeline(transaction=True) as pipe:
-            for queue, entries in done:
+            for queue in {queue for queue, _ in done}:
+                entries = [entry for of, entry in done if of == queue]
                 pipe.xack(queue.value, _GROUP, *entries)
                 pipe.xdel(queue.value, *entries)
             await pipe.execute()
@@ -353,6 +371,70 @@ def _as_bytes(value: object) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
+class _Entry(NamedTuple):
+    id: bytes
+    body: bytes
+    headers: dict[str, Any]
+
+
+class _InFlight:
+    """The deliveries of one queue that are worked on."""
+
+    def __init__(self, most: int) -> None:
+        # As many are read at a time as there is room for when half of them are done.
+        self.portion = max(1, most // 2)
+        self._kept = most - self.portion
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+
+    async def start(self, deliveries: Iterable[Coroutine[Any, Any, None]]) -> None:
+        """Returns when there is room for another portion.
+
+        FastStream's own concurrent subscriber needs several turns of the event loop for each
+        message. In one process with a busy API, that is all it would do."""
+        for number, delivery in enumerate(deliveries, 1):
+            task = asyncio.create_task(delivery)
+            self._tasks.add(task)
+            task.add_done_callback(self._end)
+            if number % _STARTED_PER_TURN == 0:
+                await asyncio.sleep(0)
+        while len(self._tasks) > self._kept:
+            self._ended.clear()
+            await self._ended.wait()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._ended.set()
+        if not task.cancelled() and (error := task.exception()):
+            log.error("delivery failed", exc_info=error)
+
+    async def end(self, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        except TimeoutError:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _entries(message: RedisStreamMessage) -> Iterator[_Entry]:
+    """Of any shape: others may have added them, and they become dead letters."""
+    raw: Any = message.raw_message
+    for id_, fields in zip(raw["message_ids"], raw["data"], strict=True):
+        yield _Entry(id_, *_parsed(fields))
+
+
+def _parsed(fields: Mapping[bytes, bytes]) -> tuple[bytes, dict[str, Any]]:
+    with suppress(Exception):
+        body, headers = _Envelope.parse(fields[bDATA_KEY])
+        # The older form of a message, which is JSON, may have anything for its parts.
+        if isinstance(body, bytes) and isinstance(headers, dict):
+            return body, headers
+    return fields.get(bDATA_KEY) or repr(fields).encode(), {}
+
+
 def _listen(
     consumer: RedisBroker,
     queue: Queue,
@@ -364,32 +446,26 @@ def _listen(
         queue.value,
         group=_GROUP,
         consumer=_CONSUMER,
+        batch=True,
         polling_interval=_POLL_MS,
         max_records=max_records,
         min_idle_time=min_idle_time,
     )
-    options: dict[str, Any] = {"max_workers": max_records} if max_records else {}
-    subscriber = consumer.subscriber(
-        stream=stream, ack_policy=AckPolicy.MANUAL, no_reply=True, **options
-    )
+    subscriber = consumer.subscriber(stream=stream, ack_policy=AckPolicy.MANUAL, no_reply=True)
     subscriber(handle)
 
 
-async def _parse_any(message: Any, parse: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Accept entries of any shape, which others may have added: they become dead letters."""
-    try:
-        return await parse(message)
-    except Exception:
-        body = message["data"].get(bDATA_KEY) or repr(message["data"]).encode()
-        return RedisStreamMessage(message, body, consumer=FAKE_CONSUMER, group=_GROUP)
+async def _unparsed(message: Any, _: Callable[[Any], Awaitable[Any]]) -> Any:
+    """FastStream would parse the entries of a batch as one message."""
+    return RedisStreamMessage(message, b"", consumer=FAKE_CONSUMER, group=_GROUP)
 
 
-def _delivery(queue: Queue, message: RedisStreamMessage, redelivered: bool) -> Delivery:
-    headers = message.headers
+def _delivery(queue: Queue, entry: _Entry, redelivered: bool) -> Delivery:
+    headers = entry.headers
     message_id = headers.get("message_id")
     return Delivery(
         queue=queue,
-        body=message.body,
+        body=entry.body,
         message_id=None if message_id is None else str(message_id),
         redelivered=redelivered,
         reply_to=str(headers.get("reply_to") or ""),

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import SkipValidation
 
 from app.container import Container
+from app.rest.asgi.limiter import PLACE
 from app.runtime.deadlines import REQUEST_SECONDS
 from app.services.health import HealthService
 from app.unit_of_work import UnitOfWork
@@ -21,11 +22,12 @@ Injected = NamedDependency[SkipValidation[T]]
 async def provide_unit_of_work(
     request: Request[None, None, State], state: State
 ) -> AsyncIterator[UnitOfWork]:
-    """Commits after the handler and before the response. A route may set `deadline` (seconds)."""
+    """Commits after the handler and before the response. A route may set `deadline` (seconds). The
+    request gives back its place when the transaction has ended."""
     container: Container = state.container
     deadline = request.route_handler.opt.get("deadline", REQUEST_SECONDS)
     opening = container.reading if request.method == "GET" else container.unit_of_work
-    async with opening(deadline) as uow:
+    async with opening(deadline, request.scope["state"][PLACE]) as uow:
         yield uow
 
 

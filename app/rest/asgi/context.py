@@ -21,6 +21,9 @@ _requests = lru_cache(HTTP_REQUESTS.labels)
 _seconds = lru_cache(HTTP_SECONDS.labels)
 log = structlog.get_logger(__name__)
 
+# In the state of a request that the limiter refuses: see limiter.py.
+REFUSED = "refused"
+
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
 _SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -101,8 +104,9 @@ class RequestContext:
         route = scope.get("path_template") or "unmatched"
         _requests(scope["method"], route, status).inc()
         _seconds(route).observe(seconds)
-        # A health check comes six times a minute, day and night.
-        write = log.debug if scope["path"].startswith("/health/") else log.info
+        # A health check comes six times a minute, day and night; refused requests by thousands.
+        is_dull = scope["path"].startswith("/health/") or REFUSED in scope["state"]
+        write = log.debug if is_dull else log.info
         write(
             "request",
             method=scope["method"],

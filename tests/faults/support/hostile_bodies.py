@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from app.web import MOST_BODY_BYTES
+from app.rest.asgi.limiter import MOST_BODY_BYTES
 from tests.faults.support.requests import Hostile, request
 
 _LINE = {"product_id": 1, "quantity": 1}
