@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from app import state_file
 from app.embedded import Valkey
-from app.schemas.messages import Queue
+from app.queues import Queue
 from benchmarks import data
 from benchmarks.lab import Lab, Web
 from benchmarks.load import Load, generate

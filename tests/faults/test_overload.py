@@ -17,7 +17,7 @@ import pytest
 
 from app.container import Container
 from app.embedded.ports import LOOPBACK
-from app.schemas.messages import Queue
+from app.queues import Queue
 from harness.databases import connected
 from harness.invariants import check_invariants
 from harness.queues import queue_client
