@@ -32,10 +32,10 @@ SELECT
 """)
 
 # Orders, lines, stock and ledger in one statement, for any number of orders. `nextval` gives each
-# order its id here, so that its lines can name it. They do so by its place among the ids: PostgreSQL
-# does not know how long the lists are, and a join of them could compare each with each. An address
-# that was deleted a moment ago breaks the foreign key. The columns are named: with `*`, one that
-# somebody adds makes prepared statements invalid.
+# order its id here, so that its lines can name it, by its number: the plan is made for lists of any
+# length, and a join of two lists could compare each line with each order. An address that was
+# deleted a moment ago breaks the foreign key. The columns are named: with `*`, one that somebody
+# adds makes prepared statements invalid.
 _COLUMNS = ", ".join(Order.__table__.columns.keys())
 _ADD = text(f"""
 WITH new AS MATERIALIZED (
