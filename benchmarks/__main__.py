@@ -25,6 +25,7 @@ ROWS = (
     "writes",
     "get_report",
     "orders",
+    "order_latency",
     "nightly_report",
     "producer",
     "memory",

@@ -26,15 +26,16 @@ async def publish(url: str, queue: str, count: int) -> None:
         exchange = channel.default_exchange
         async with channel.transaction():  # a confirmation for each would take minutes
             for number in range(count):
-                await exchange.publish(_message(f"{run}-{number}"), queue)
+                await exchange.publish(message(f"{run}-{number}"), queue)
 
 
-def _message(message_id: str) -> aio_pika.Message:
+def message(message_id: str, **properties: Any) -> aio_pika.Message:
     return aio_pika.Message(
         json.dumps(an_order()).encode(),
         message_id=message_id,
         content_type="application/json",
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        **properties,
     )
 
 

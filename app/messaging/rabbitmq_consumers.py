@@ -7,13 +7,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
+from aio_pika import IncomingMessage
+from aio_pika.abc import AbstractIncomingMessage
 from faststream import AckPolicy
-from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
+from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
 
 from app.errors import Unavailable
 from app.messaging.broker import PUBLISH_SECONDS, Delivery, Receiver
+from app.messaging.rabbitmq_acks import Acknowledgements
 from app.messaging.rabbitmq_server import QueueRefused, RabbitMQServer, declare, stop
-from app.messaging.undecoded import UNDECODED
 from app.queues import Queue
 
 log = structlog.get_logger(__name__)
@@ -21,6 +23,10 @@ log = structlog.get_logger(__name__)
 _GRACE_SECONDS = 8
 _WATCH_SECONDS = 1
 _NOT_YET = "not consumed yet"
+
+# With its own, aio_pika asks for each of the two dozen fields of a delivery whether the message is
+# locked, which takes longer than to make the message.
+IncomingMessage.__setattr__ = object.__setattr__  # type: ignore[method-assign, assignment]
 
 
 class RabbitMQConsumers:
@@ -58,7 +64,7 @@ class RabbitMQConsumers:
     ) -> None:
         """On a connection of its own: the client library restores all or nothing of a connection,
         so a queue that is refused would take the others with it."""
-        consumer = self._server.client(**UNDECODED, graceful_timeout=_GRACE_SECONDS)
+        consumer = self._server.client(graceful_timeout=_GRACE_SECONDS)
         self._subscribe(consumer, queue, most, receiver)
         try:
             await self._start(consumer, queue, tried)
@@ -71,15 +77,24 @@ class RabbitMQConsumers:
     def _subscribe(
         self, consumer: RabbitBroker, queue: Queue, most: int, receiver: Receiver
     ) -> None:
-        @consumer.subscriber(
+        subscriber = consumer.subscriber(
             _plain_queue(queue.value),
             channel=Channel(prefetch_count=most),
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
         )
-        async def handle(message: RabbitMessage) -> None:
-            await receiver(_delivery(queue, message))
-            await message.ack()
+        acknowledgements = Acknowledgements()
+
+        async def handle(message: AbstractIncomingMessage) -> None:
+            with subscriber.lock:  # FastStream waits for it when it stops
+                acknowledgements.took(message)
+                await receiver(_delivery(queue, message))
+                await acknowledgements.send(message)
+
+        # FastStream consumes only for a handler. What it does before it calls one, middlewares,
+        # decoding and injection, we have no use for, and it takes longer than to place an order.
+        subscriber(handle)
+        subscriber.process_message = handle  # type: ignore[method-assign, assignment]
 
     async def _start(self, consumer: RabbitBroker, queue: Queue, tried: asyncio.Event) -> None:
         """For as long as it takes. Later the client library reconnects by itself."""
@@ -157,14 +172,13 @@ def _gist(text: str) -> str:
     return text.partition(" (")[0]
 
 
-def _delivery(queue: Queue, message: RabbitMessage) -> Delivery:
-    raw = message.raw_message  # FastStream invents ids where the sender set none
+def _delivery(queue: Queue, message: AbstractIncomingMessage) -> Delivery:
     return Delivery(
         queue=queue,
         body=message.body,
-        message_id=raw.message_id,
-        redelivered=bool(raw.redelivered),
-        reply_to=raw.reply_to or "",
-        correlation_id=raw.correlation_id or "",
-        original=raw.headers,
+        message_id=message.message_id,
+        redelivered=bool(message.redelivered),
+        reply_to=message.reply_to or "",
+        correlation_id=message.correlation_id or "",
+        original=message.headers,
     )

@@ -33,39 +33,41 @@ SELECT
 """)
 
 # Orders, lines, stock and ledger in one statement, for any number of orders. `nextval` gives each
-# order its id here, so that its lines can name it. An address that was deleted a moment ago breaks
-# the foreign key. The columns are named: with `*`, one that somebody adds makes prepared statements
-# invalid.
+# order its id here, so that its lines can name it, by its number: the plan is made for lists of any
+# length, and a join of two lists could compare each line with each order. An address that was
+# deleted a moment ago breaks the foreign key. The columns are named: with `*`, one that somebody
+# adds makes prepared statements invalid.
 _COLUMNS = ", ".join(Order.__table__.columns.keys())
 _ADD = text(f"""
-WITH numbered AS MATERIALIZED (
-    SELECT nextval('orders_id_seq') AS id, o.* FROM unnest(
-        CAST(:user_ids AS bigint[]), CAST(:address_ids AS bigint[]),
-        CAST(:ordered_at AS timestamptz[]), CAST(:external_ids AS text[])
-    ) WITH ORDINALITY AS o (user_id, address_id, ordered_at, external_id, number)
+WITH new AS MATERIALIZED (
+    SELECT array_agg(nextval('orders_id_seq')) AS ids FROM unnest(CAST(:user_ids AS bigint[]))
 ), lines AS MATERIALIZED (
-    SELECT n.id AS order_id, l.product_id, l.quantity FROM unnest(
-        CAST(:numbers AS int[]), CAST(:product_ids AS bigint[]), CAST(:quantities AS int[])
-    ) AS l (number, product_id, quantity) JOIN numbered n USING (number)
-), added AS (
-    INSERT INTO orders
-        (id, user_id, delivery_address_id, delivery_address, ordered_at, external_id)
-    SELECT n.id, n.user_id, n.address_id, jsonb_build_object('street', a.street, 'city', a.city,
-        'state', a.state, 'zip_code', a.zip_code, 'country', a.country),
-        coalesce(n.ordered_at, now()), n.external_id
-    FROM numbered n LEFT JOIN addresses a ON a.id = n.address_id
-    RETURNING *
+    SELECT new.ids[l.number] AS order_id, l.product_id, l.quantity, l.price FROM new, unnest(
+        CAST(:numbers AS int[]), CAST(:product_ids AS bigint[]), CAST(:quantities AS int[]),
+        CAST(:prices AS numeric[])
+    ) AS l (number, product_id, quantity, price)
 ), items AS (
-    INSERT INTO order_items (order_id, product_id, quantity, unit_price)
-    SELECT l.order_id, l.product_id, l.quantity, p.price
-    FROM lines l JOIN products p ON p.id = l.product_id
+    INSERT INTO order_items (order_id, product_id, quantity, unit_price) SELECT * FROM lines
+), moved AS (
+    INSERT INTO stock_movements (product_id, order_id, reason, quantity)
+    SELECT product_id, order_id, 'order', -quantity FROM lines
 ), taken AS (
     UPDATE products p SET stock_quantity = p.stock_quantity - t.quantity
     FROM (SELECT product_id, sum(quantity) AS quantity FROM lines GROUP BY product_id) t
     WHERE p.id = t.product_id
-), moved AS (
-    INSERT INTO stock_movements (product_id, order_id, reason, quantity)
-    SELECT product_id, order_id, 'order', -quantity FROM lines
+), added AS (
+    INSERT INTO orders
+        (id, user_id, delivery_address_id, delivery_address, ordered_at, external_id)
+    SELECT new.ids[o.number], o.user_id, o.address_id, (
+        SELECT jsonb_build_object('street', a.street, 'city', a.city, 'state', a.state,
+            'zip_code', a.zip_code, 'country', a.country)
+        FROM addresses a WHERE a.id = o.address_id
+    ), coalesce(o.ordered_at, now()), o.external_id
+    FROM new, unnest(
+        CAST(:user_ids AS bigint[]), CAST(:address_ids AS bigint[]),
+        CAST(:ordered_at AS timestamptz[]), CAST(:external_ids AS text[])
+    ) WITH ORDINALITY AS o (user_id, address_id, ordered_at, external_id, number)
+    RETURNING *
 )
 SELECT {_COLUMNS} FROM added ORDER BY id
 """).columns(delivery_address=JSONB)
@@ -144,13 +146,17 @@ class OrderRepository:
             external_ids=set(row.external_ids),
         )
 
-    async def add(self, orders: Sequence[NewOrder]) -> Sequence[RowMapping]:
-        """Write the orders and take their products, which must be locked and in stock. The new rows
-        of `orders`, in the order given."""
+    async def add(
+        self, orders: Sequence[NewOrder], prices: Mapping[int, Decimal]
+    ) -> Sequence[RowMapping]:
+        """Write the orders and take their products, which must be locked and in stock, and cost
+        `prices`. The new rows of `orders`, in the order given."""
         lines = [
-            (n, *line) for n, order in enumerate(orders, 1) for line in order.quantities.items()
+            (number, product_id, quantity, prices[product_id])
+            for number, order in enumerate(orders, 1)
+            for product_id, quantity in order.quantities.items()
         ]
-        numbers, product_ids, quantities = zip(*lines, strict=True)
+        numbers, product_ids, quantities, line_prices = zip(*lines, strict=True)
         added = await self._connection.execute(
             _ADD,
             {
@@ -161,6 +167,7 @@ class OrderRepository:
                 "numbers": numbers,
                 "product_ids": product_ids,
                 "quantities": quantities,
+                "prices": line_prices,
             },
         )
         return added.mappings().all()

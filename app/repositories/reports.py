@@ -50,9 +50,9 @@ WITH next AS (
     SELECT * FROM reports WHERE report_at = :day AND order_id > :after AND id - :first_id >= 0
     ORDER BY order_id LIMIT :rows_per_message
 ), body AS (
-    SELECT count(*) AS n, max(order_id) AS last, string_agg(concat('{"report_id":', id,
-        ',"order_id":', order_id, ',"count_product":', count_product,
-        ',"report_at":"', CAST(:date AS text), '"}'), ',' ORDER BY order_id) AS rows
+    SELECT count(*) AS n, max(order_id) AS last, string_agg('{"report_id":' || id
+        || ',"order_id":' || order_id || ',"count_product":' || count_product
+        || CAST(:row_end AS text), ',' ORDER BY order_id) AS rows
     FROM next
 ), sent AS (
     INSERT INTO outbox (queue, message_id, headers, body)
@@ -159,6 +159,7 @@ class ReportRepository:
             arguments = {
                 "day": day,
                 "date": str(day),
+                "row_end": f',"report_at":"{day}"}}',
                 "after": after,
                 "first_id": part.first_id,
                 "rows_per_message": ROWS_PER_MESSAGE,

@@ -90,7 +90,7 @@ class OrderService:
     async def _add(self, orders: Sequence[NewOrder], locked: LockedStock) -> Sequence[_Placed]:
         if not orders:
             return []
-        rows = await self._orders.add(orders)
+        rows = await self._orders.add(orders, locked.prices)
         ORDERS.labels("accepted").inc(len(rows))
         taken = {product_id for order in orders for product_id in order.quantities}
         self._after_commit.record(Fact.STOCK_CHANGED, taken)
