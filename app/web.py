@@ -25,7 +25,8 @@ from app.controllers.users import UserController
 from app.rest.asgi.context import RequestContext
 from app.rest.asgi.fast_path import FastPath
 from app.rest.asgi.gatekeeper import Gatekeeper
-from app.rest.asgi.protocol import Protocol, close_overdue
+from app.rest.asgi.hot_reads import HotProtocol, HotReads
+from app.rest.asgi.protocol import close_overdue
 from app.rest.dependencies import DEPENDENCIES
 from app.rest.errors import EXCEPTION_HANDLERS
 from app.rest.openapi.config import openapi_config
@@ -102,7 +103,7 @@ async def serve(container: Container, listening: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(container),
         loop="uvloop",
-        http=Protocol,
+        http=partial(HotProtocol, HotReads(container)),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here uses the client's address
