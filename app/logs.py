@@ -6,7 +6,9 @@ import logging
 import re
 import sys
 from contextlib import suppress
-from typing import TextIO
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import ClassVar, TextIO
 
 import msgspec
 import structlog
@@ -61,6 +63,45 @@ class _LineLogger:
         sys.stderr.write(line + "\n")
 
     debug = info = warning = error = critical = msg
+
+
+@lru_cache
+def _beginning(method: str, route: str, status: int) -> str:
+    return json.dumps({"method": method, "route": route, "status": status})[:-1]
+
+
+class RequestLog:
+    """The lines of requests, which are most of a log. Where they are JSON they are put together
+    here, in a third of the time that structlog takes for the same bytes."""
+
+    # Of the process, if its log is JSON and has these lines.
+    json_name: ClassVar[str | None] = None
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._log = structlog.get_logger(name)
+
+    def write(
+        self, level: int, request_id: str, method: str, route: str, status: int, milliseconds: float
+    ) -> None:
+        """The request id must need no escaping."""
+        if level != logging.INFO or self.json_name is None:
+            self._log.log(
+                level,
+                "request",
+                method=method,
+                route=route,
+                status=status,
+                milliseconds=milliseconds,
+                request_id=request_id,
+            )
+            return
+        now = datetime.now(UTC).isoformat().removesuffix("+00:00")
+        sys.stderr.write(
+            f'{_beginning(method, route, status)}, "milliseconds": {milliseconds}, '
+            f'"request_id": "{request_id}", "level": "info", "logger": "{self._name}", '
+            f'"timestamp": "{now}Z", "process": "{self.json_name}", "message": "request"}}\n'
+        )
 
 
 def _traceback(out: TextIO, error: ExcInfo) -> None:
@@ -128,3 +169,5 @@ def configure(level: str, fmt: str | None, process: str) -> None:
     )
     for name, its_level in _LIBRARIES.items():
         logging.getLogger(name).setLevel(its_level)
+    has_requests = fmt == "json" and logging.getLogger().isEnabledFor(logging.INFO)
+    RequestLog.json_name = process if has_requests else None

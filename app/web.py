@@ -27,8 +27,9 @@ from app.rest.asgi.acceptor import Acceptor
 from app.rest.asgi.context import RequestContext
 from app.rest.asgi.fast_path import FastPath
 from app.rest.asgi.gatekeeper import Gatekeeper
+from app.rest.asgi.hot_reads import HotProtocol, HotReads
 from app.rest.asgi.limiter import MOST_BODY_BYTES, Limiter
-from app.rest.asgi.protocol import Protocol, close_overdue
+from app.rest.asgi.protocol import close_overdue
 from app.rest.dependencies import DEPENDENCIES
 from app.rest.errors import EXCEPTION_HANDLERS
 from app.rest.openapi.config import openapi_config
@@ -108,7 +109,7 @@ async def serve(container: Container, listening: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(container),
         loop="uvloop",
-        http=Protocol,
+        http=partial(HotProtocol, HotReads(container)),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here uses the client's address
@@ -131,9 +132,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
-        protocol = partial(
-            Protocol, self.config, self.server_state, self.lifespan.state, _loop=self._loop
-        )
+        http: Any = self.config.http_protocol_class
+        state = self.lifespan.state
+        protocol = partial(http, self.config, self.server_state, state, _loop=self._loop)
         acceptors: Any = [Acceptor(listening, protocol) for listening in sockets or ()]
         self.servers.extend(acceptors)
 

@@ -23,6 +23,7 @@ from app.runtime.data_loader import DataLoader
 from app.runtime.micro_batcher import MicroBatcher
 
 log = structlog.get_logger(__name__)
+_decode = msgspec.json.Decoder().decode
 
 TRUST_SECONDS = 0.4
 # How long, and how often, to look for the value that another reader is about to fill in.
@@ -74,6 +75,7 @@ class ReadThroughCache:
         self._misses = DataLoader(self._load_and_fill)
         self._refreshes = MicroBatcher(self._refresh_all, most=100)
         self._fields: set[str] | None = None
+        self._debug = log.bind().debug  # structlog looks its logger up again for every call
         self._count = {
             result: CACHE_READS.labels(entity.name, result).inc
             for result in ("hit", "miss", "bypass", "error")
@@ -82,40 +84,43 @@ class ReadThroughCache:
     async def read(self, identity: int) -> bytes:
         """The row as JSON, never older than the last acknowledged write. Raises NotFound, and
         Unavailable."""
-        row = await self._read(identity)
+        key = self._entity.key(identity)
+        try:
+            if not self._trust.allows(key):
+                row = await self._load(identity, "bypass")
+            elif (value := await self._store.value(key)) and self.is_hit(identity, value):
+                self._debug("cache hit", key=key)
+                return value
+            else:
+                row = await self._missed(identity, key)
+        except RedisDown:
+            row = await self._load(identity, "error")
         if row is None:
             raise NotFound(self._entity.name, identity)
         return row
 
-    async def _read(self, identity: int) -> bytes | None:
+    async def _missed(self, identity: int, key: str) -> bytes | None:
+        log.info("cache miss", key=key)
+        value = await self._misses.get(identity)
+        return await self._wait_for_other(identity, key) if value == _TAKEN else value
+
+    def peek(self, identity: int) -> "asyncio.Future[bytes | None] | None":
+        """The value in Redis, for a reader that has another way for all but a hit. Ask `is_hit`
+        whether it is one. None if the cache is not to be trusted."""
         key = self._entity.key(identity)
-        if not self._trust.allows(key):
-            return await self._load(identity, "bypass")
-        try:
-            value = await self._hit(identity, key)
-            if value is None:
-                log.info("cache miss", key=key)
-                value = await self._misses.get(identity)
-            return await self._wait_for_other(identity, key) if value == _TAKEN else value
-        except RedisDown:
-            return await self._load(identity, "error")
+        return self._store.value(key) if self._trust.allows(key) else None
 
-    async def _hit(self, identity: int, key: str) -> bytes | None:
-        value = await self._store.value(key)
-        if value is None or not self._is_row(value, identity):
-            return None
-        self._count["hit"]()
-        log.debug("cache hit", key=key)
-        return value
-
-    def _is_row(self, value: bytes, identity: int) -> bool:
+    def is_hit(self, identity: int, value: bytes) -> bool:
         """Whether it has the fields of the rows that we load. A person may have written the key, or
-        another release of this service."""
+        another release of this service. Counts it if so."""
         try:
-            row = msgspec.json.decode(value)
+            row = _decode(value)
         except (ValueError, RecursionError):
             return False
-        return isinstance(row, dict) and row.get("id") == identity and row.keys() == self._fields
+        if not isinstance(row, dict) or row.get("id") != identity or row.keys() != self._fields:
+            return False
+        self._count["hit"]()
+        return True
 
     async def _load_and_fill(self, ids: list[int]) -> dict[int, bytes]:
         """The rows whose leases are free. Nothing joins once this has begun, so the leases are
@@ -147,7 +152,8 @@ class ReadThroughCache:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 while True:
                     await asyncio.sleep(_LOOK_SECONDS)
-                    if (value := await self._hit(identity, key)) is not None:
+                    if (value := await self._store.value(key)) and self.is_hit(identity, value):
+                        self._debug("cache hit", key=key)
                         return value
         return await self._load(identity, "miss")
 

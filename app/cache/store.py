@@ -129,9 +129,9 @@ class CacheStore:
         except RedisDown as error:
             raise Unavailable("Redis does not take a value") from error
 
-    async def value(self, key: str) -> bytes | None:
+    def value(self, key: str) -> "asyncio.Future[bytes | None]":
         """Raises RedisDown."""
-        return await self._values.get(key)
+        return self._values.get(key)
 
     async def _get_many(self, keys: list[str]) -> dict[str, bytes]:
         values: list[Any] = await self.call(lambda redis: redis.mget(keys))

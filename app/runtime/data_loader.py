@@ -19,7 +19,7 @@ class DataLoader(Generic[K, V]):
         self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def get(self, key: K) -> V | None:
+    def get(self, key: K) -> "asyncio.Future[V | None]":
         """None where `fetch` found nothing. Raises what `fetch` raises."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
@@ -29,7 +29,7 @@ class DataLoader(Generic[K, V]):
         # A future for each look-up: cancelling one request must not cancel the others' results.
         result: asyncio.Future[V | None] = loop.create_future()
         self._waiting.setdefault(key, []).append(result)
-        return await result
+        return result
 
     async def _send(self) -> None:
         waiting, self._waiting = self._waiting, {}

@@ -110,7 +110,7 @@ def _lines(comparison: Comparison) -> list[Line]:
         Line(
             f"{what} {FASTAPI} / ours",
             comparison.ratios(CPU, FASTAPI, OURS),
-            must=at_least(2.5),
+            must=at_least(4.5),
             aim=at_least(5),
         )
     ]
@@ -119,5 +119,6 @@ def _lines(comparison: Comparison) -> list[Line]:
         lines.append(Line(f"{what} ours / {BARE}", values, must=at_most(1.1)))
         lines.append(Line(f"{what} ours / {CONSTANT}", comparison.ratios(CPU, OURS, CONSTANT)))
     if FASTIFY in comparison.results:
-        lines.append(Line(f"{what} ours / {FASTIFY}", comparison.ratios(CPU, OURS, FASTIFY)))
+        values = comparison.ratios(CPU, OURS, FASTIFY)
+        lines.append(Line(f"{what} ours / {FASTIFY}", values, must=at_most(2), aim=at_most(1.5)))
     return lines

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import socket
 import subprocess
 import sys
@@ -109,6 +110,25 @@ def test_values_that_json_does_not_know_are_written_as_text() -> None:
     line = json.loads(done.stderr)
     assert (line["half"], line["error"], line["big"]) == ("\ud800", "ValueError('\u65e5')", 10**30)
     assert line["obj"] == {"k": "<class 'object'>"}
+
+
+REQUESTS = """
+requests = logs.RequestLog('app.test')
+for name in (logs.RequestLog.json_name, None):
+    assert (name is None) == (logs.RequestLog.json_name is None)
+    requests.write(20, 'a.b:c-1', 'G"ET', '/users/{user_id}', 200, 0.5)
+    requests.write(10, 'a', 'GET', '/health/live', 200, 0.0)
+    logs.RequestLog.json_name = None
+"""
+
+
+def test_the_line_of_a_request_is_what_structlog_would_write() -> None:
+    by_hand, by_structlog = run(REQUESTS, stderr=subprocess.PIPE).stderr.splitlines()
+    assert _without_time(by_hand) == _without_time(by_structlog) != by_hand
+
+
+def _without_time(line: bytes) -> bytes:
+    return re.sub(rb'"timestamp": "[-\dT:.]+Z"', b"", line)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")

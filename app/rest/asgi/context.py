@@ -1,8 +1,10 @@
 """The outermost layer, which sees every request, whether or not its path is known."""
 
 import asyncio
+import logging
 import re
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from random import getrandbits
 
@@ -13,12 +15,11 @@ from litestar.types import ASGIApp, HTTPDisconnectEvent, HTTPScope, Message, Rec
 from structlog.contextvars import bind_contextvars
 
 from app.errors import Unavailable
+from app.logs import RequestLog
 from app.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from app.rest.errors import send_error
 
-# Looking up the labels costs more than counting.
-_requests = lru_cache(HTTP_REQUESTS.labels)
-_seconds = lru_cache(HTTP_SECONDS.labels)
+_requests = RequestLog(__name__)
 log = structlog.get_logger(__name__)
 
 # In the state of a request that the limiter refuses: see limiter.py.
@@ -35,8 +36,35 @@ _DATA_HEADERS = [*_SECURITY_HEADERS, (b"cache-control", b"no-store")]
 _WITHOUT_DATA = ("/docs", "/schema/")
 
 
-def _headers_of(path: str) -> list[tuple[bytes, bytes]]:
-    return _SECURITY_HEADERS if path.startswith(_WITHOUT_DATA) else _DATA_HEADERS
+@lru_cache  # looking up the labels costs more than counting
+def _counters(
+    method: str, route: str, status: int
+) -> tuple[Callable[[], None], Callable[[float], None]]:
+    return HTTP_REQUESTS.labels(method, route, status).inc, HTTP_SECONDS.labels(route).observe
+
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
+    """The client's, if it has sent a usable one."""
+    given = headers.get(b"x-request-id", b"")
+    return given.decode() if _REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"
+
+
+def headers_of(request_id: str, path: str) -> list[tuple[bytes, bytes]]:
+    """Of every response."""
+    others = _SECURITY_HEADERS if path.startswith(_WITHOUT_DATA) else _DATA_HEADERS
+    return [(b"x-request-id", request_id.encode()), *others]
+
+
+def record(
+    request_id: str, method: str, route: str, status: int, seconds: float, is_dull: bool = False
+) -> None:
+    """The log line and the measurement of a request."""
+    count, observe = _counters(method, route, status)
+    count()
+    observe(seconds)
+    # A health check comes six times a minute, day and night; refused requests by thousands.
+    level = logging.DEBUG if is_dull or route.startswith("/health/") else logging.INFO
+    _requests.write(level, request_id, method, route, status, round(seconds * 1000, 2))
 
 
 async def _gone() -> HTTPDisconnectEvent:
@@ -72,25 +100,25 @@ class RequestContext:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _handle(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"
+        request_id = request_id_of(dict(scope["headers"]))
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
         status = 0
-        extra_headers = [(b"x-request-id", request_id.encode()), *_headers_of(scope["path"])]
+        extra_headers = headers_of(request_id, scope["path"])
 
-        async def send_marked(message: Message) -> None:
+        def send_marked(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *extra_headers]
-            await send(message)
+            return send(message)
 
         # Never unbound: the server runs every request in a task of its own.
         bind_contextvars(request_id=request_id)
         try:
-            await _respond(self._app, scope, receive, send_marked)
+            await self._app(scope, receive, send_marked)
+        except LitestarException as error:
+            _tell_broken_off(scope, error)
         except asyncio.CancelledError:
             # The server is stopping and waits no longer. It is no deadline: the unit of work turns
             # an expired deadline into Unavailable.
@@ -98,31 +126,22 @@ class RequestContext:
                 raise
             too_long = Unavailable("the request took too long")
             await send_error(too_long, scope, receive, send_marked)
-        self._record(scope, status or 500, time.perf_counter() - began)
-
-    def _record(self, scope: HTTPScope, status: int, seconds: float) -> None:
+        seconds = time.perf_counter() - began
         route = scope.get("path_template") or "unmatched"
-        _requests(scope["method"], route, status).inc()
-        _seconds(route).observe(seconds)
-        # A health check comes six times a minute, day and night; refused requests by thousands.
-        is_dull = scope["path"].startswith("/health/") or REFUSED in scope["state"]
-        write = log.debug if is_dull else log.info
-        write(
-            "request",
-            method=scope["method"],
-            route=route,
-            status=status,
-            milliseconds=round(seconds * 1000, 2),
+        record(
+            request_id,
+            scope["method"],
+            route,
+            status or 500,
+            seconds,
+            is_dull=REFUSED in scope["state"],
         )
 
 
-async def _respond(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+def _tell_broken_off(scope: HTTPScope, error: LitestarException) -> None:
     """Litestar makes a response of every failure, but for one in the middle of a response: that one
     it raises. The response stays incomplete, and uvicorn closes the connection."""
-    try:
-        await app(scope, receive, send)
-    except LitestarException as error:
-        cause = error.__cause__
-        while isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-        log.error("answer broken off", path=scope["path"], error=repr(cause))
+    cause = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    log.error("answer broken off", path=scope["path"], error=repr(cause))

@@ -55,11 +55,36 @@ _NOT_JSON = Rejection(415)
 Headers = dict[bytes, bytes]
 
 
+class Access:
+    """What every request needs: a Host that is served, and the API key if there is one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._hosts = {host.strip().lower() for host in settings.allowed_hosts.split(",")}
+        self._last_host = b""  # of those that are served: nearly all requests have the same
+        self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+
+    def is_served(self, host: bytes) -> bool:
+        if host and host == self._last_host:
+            return True
+        found = _HOST.fullmatch(host.decode("latin-1").lower())
+        if found is None or not ("*" in self._hosts or found[1] in self._hosts):
+            return False
+        self._last_host = host
+        return True
+
+    def has_key(self, path: str, headers: Headers) -> bool:
+        if self._key is None or path.startswith(_OPEN):
+            return True
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        bearer = token if scheme.lower() == b"bearer" else b""
+        given = (bearer, headers.get(b"x-api-key", b""))
+        return any(hmac.compare_digest(key.strip(), self._key) for key in given)
+
+
 class Gatekeeper:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._hosts = {host.strip().lower() for host in settings.allowed_hosts.split(",")}
-        self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+        self._access = Access(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -74,25 +99,13 @@ class Gatekeeper:
         path, method = scope["path"], scope["method"]
         if OVERLOADED in scope["state"] and not path.startswith(_PROBES):
             return _OVERLOADED
-        if not (path.startswith(_PROBES) or self._is_served(headers.get(b"host", b""))):
+        if not (path.startswith(_PROBES) or self._access.is_served(headers.get(b"host", b""))):
             return _UNKNOWN_HOST
-        if not self._has_key(path, headers):
+        if not self._access.has_key(path, headers):
             return _NO_KEY
         if method not in _SAFE and _is_foreign(headers):
             return _FOREIGN_ORIGIN
         return _rejected_body(headers) if method in _WITH_BODY else None
-
-    def _is_served(self, host: bytes) -> bool:
-        found = _HOST.fullmatch(host.decode("latin-1").lower())
-        return found is not None and ("*" in self._hosts or found[1] in self._hosts)
-
-    def _has_key(self, path: str, headers: Headers) -> bool:
-        if self._key is None or path.startswith(_OPEN):
-            return True
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        bearer = token if scheme.lower() == b"bearer" else b""
-        given = (bearer, headers.get(b"x-api-key", b""))
-        return any(hmac.compare_digest(key.strip(), self._key) for key in given)
 
 
 def _is_foreign(headers: Headers) -> bool:
