@@ -20,7 +20,7 @@ from app.messaging.broker import PUBLISH_SECONDS
 from app.messaging.properties import accept_any_properties
 from app.runtime.cancellation import is_our_end
 
-_log = logging.getLogger("faststream.rabbit")
+_log = logging.getLogger("app.faststream")
 
 # aiormq raises bare ConnectionError, RuntimeError and even CancelledError when a connection dies.
 _FAILURES = (AMQPError, OSError, RuntimeError, asyncio.CancelledError)

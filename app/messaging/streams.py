@@ -47,7 +47,7 @@ from app.runtime.loops import running
 from app.runtime.micro_batcher import MicroBatcher
 
 log = structlog.get_logger(__name__)
-_log = logging.getLogger("faststream.redis")
+_log = logging.getLogger("app.faststream")
 
 _GROUP = "order-service"
 # The data directory is locked, so there is only one consuming process, and one name is enough.

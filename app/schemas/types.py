@@ -26,8 +26,8 @@ from pydantic_core import CoreSchema
 ID_MAX = 2**53 - 1
 
 # What a text may not hold, as parts of a regular expression's character class. The same pattern
-# must mean the same to pydantic's engine, to JavaScript and to Python, so there is no \p{...} and no
-# lookahead, and characters beyond U+FFFF stand for themselves.
+# must mean the same to pydantic's engine, to JavaScript and to Python, so there is no \p{...} and
+# no lookahead, and characters beyond U+FFFF stand for themselves.
 _CONTROLS = r"\u0000-\u001f\u007f-\u009f"
 # Characters that nobody sees, or that turn the direction of what stands beside them: the bidi
 # controls, zero-width space, byte order mark, soft hyphen, fillers, tags, and what is no character.

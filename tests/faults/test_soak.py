@@ -16,7 +16,7 @@ _SEED = 4
 async def test_a_short_soak_finds_nothing(transport: str) -> None:
     summary = await soak(transport, 10, _SEED)
     assert not summary.violations, str(summary)
-    assert "kill -9" in str(summary)
+    assert summary.rows["faults"][0] != "0", str(summary)
 
 
 def _without(file: str, line: str, instead: str) -> Callable[[Path], Path]:

@@ -129,8 +129,12 @@ async def test_a_damaged_value_is_a_miss(
     path = f"/users/{shop.user_id}"
     expected = await read(client, path)
     await redis.set(f"user:{shop.user_id}", damage)
-    assert await read(client, path) == expected
-    assert await stored(redis, f"user:{shop.user_id}") == expected
+
+    async def is_repaired() -> bool:
+        assert await read(client, path) == expected
+        return bool(await stored(redis, f"user:{shop.user_id}") == expected)
+
+    await eventually(is_repaired)
 
 
 async def test_a_key_of_another_type_is_a_miss(

@@ -107,8 +107,13 @@ async def test_messages_with_properties_of_random_bytes_are_applied_once(
             continue
         accepted.append(f"m{number}")
     assert len(accepted) > 40
+
+    async def drained() -> bool:
+        return await queues.count(Queue.PRODUCT) == 0
+
     async with worker.consuming(container):
         found = [await outcome(message_id) for message_id in accepted]
+        await eventually(drained)
     assert {message["status"] for message in found} == {"applied"}
     assert await queues.count(Queue.PRODUCT) == await queues.count(Queue.PRODUCT.dead) == 0
 
