@@ -1,7 +1,10 @@
-"""All metrics. `/metrics` shows what the web process itself has counted; in the one-process mode
-that is everything."""
+"""All metrics. `/metrics` shows what the web processes themselves have counted; in the one-process
+mode that is everything."""
 
-from prometheus_client import Counter, Histogram
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 HTTP_REQUESTS = Counter("http_requests_total", "HTTP responses", ["method", "route", "status"])
 HTTP_SECONDS = Histogram(
@@ -26,3 +29,14 @@ REPORT_ROWS = Counter("report_rows_total", "Report rows written")
 LOG_LINES_DROPPED = Counter(
     "log_lines_dropped_total", "Log lines that nobody took in time, or that the disk did not"
 )
+
+
+def exposition() -> bytes:
+    """In the format of Prometheus. One of several processes answers for all of them, those that
+    have ended included: each keeps its values in a file of this directory, and counters only add
+    up. A gauge would have to say how it does."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

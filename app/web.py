@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from types import FrameType
@@ -94,7 +94,9 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
-async def serve(container: Container, listening: socket.socket) -> None:
+async def serve(
+    container: Container, listening: socket.socket, on_started: Callable[[], None] = lambda: None
+) -> None:
     """Returns after SIGTERM or SIGINT, when the requests in flight are done or 8 s have passed."""
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again when it has stopped. With the default handler, the process
@@ -112,17 +114,25 @@ async def serve(container: Container, listening: socket.socket) -> None:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     tune_gc()
-    await _Server(config, container).serve(sockets=[listening])
+    await _Server(config, container, on_started).serve(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
     """Reports "not ready" for SHUTDOWN_DELAY seconds before it stops, so that load balancers send
     their requests elsewhere."""
 
-    def __init__(self, config: uvicorn.Config, container: Container) -> None:
+    def __init__(
+        self, config: uvicorn.Config, container: Container, on_started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._container = container
+        self._on_started = on_started
         self._loop = asyncio.get_running_loop()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
