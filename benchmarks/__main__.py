@@ -30,6 +30,7 @@ ROWS = (
     "memory",
     "start",
     "growth",
+    "web_processes",
 )
 PAGE = ROOT / "docs" / "performance.md"
 
