@@ -1,7 +1,10 @@
-"""All metrics. `/metrics` shows what the web process itself has counted; in the one-process mode
-that is everything."""
+"""All metrics. `/metrics` shows what the web processes themselves have counted; in the one-process
+mode that is everything."""
 
-from prometheus_client import Counter, Gauge, Histogram
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 HTTP_REQUESTS = Counter("http_requests_total", "HTTP responses", ["method", "route", "status"])
 HTTP_SECONDS = Histogram(
@@ -13,7 +16,11 @@ HTTP_SECONDS = Histogram(
 HTTP_REFUSED = Counter(
     "http_requests_refused_total", "Requests refused, and not begun, because too many others waited"
 )
-HTTP_PLACES = Gauge("http_places", "Requests that may work on the database at once, at present")
+HTTP_PLACES = Gauge(
+    "http_places",
+    "Requests that may work on the database at once, in the process that lets in the most",
+    multiprocess_mode="max",
+)
 CACHE_READS = Counter("cache_reads_total", "Reads of cached rows", ["kind", "result"])
 CACHE_INVALIDATIONS = Counter(
     "cache_invalidations_total",
@@ -30,3 +37,14 @@ REPORT_ROWS = Counter("report_rows_total", "Report rows written")
 LOG_LINES_DROPPED = Counter(
     "log_lines_dropped_total", "Log lines that nobody took in time, or that the disk did not"
 )
+
+
+def exposition() -> bytes:
+    """In the format of Prometheus. One of several processes answers for all of them, those that
+    have ended included: each keeps its values in a file of this directory, and counters add
+    up. A gauge says how it does."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -84,7 +84,7 @@ class Output:
         """What the stream does not take now. An error drops the rest."""
         try:
             while data:
-                data = data[write(data) :]
+                data = data[write(_in_one_piece(data)) :]
             self._works = True
         except BlockingIOError:
             return data
@@ -131,6 +131,15 @@ class Output:
             with self._lock:
                 lines, self._dropped = self._dropped, 0
             self._on_dropped(lines)
+
+
+def _in_one_piece(data: bytes) -> bytes:
+    """As many lines as a pipe takes at once, or one that is longer: other processes write to the
+    same pipe, and parts of their lines would come between those of ours."""
+    if len(data) <= select.PIPE_BUF:
+        return data
+    end = data.rfind(b"\n", 0, select.PIPE_BUF) + 1 or data.find(b"\n") + 1
+    return data[:end] if end else data
 
 
 def _never_blocking(descriptor: int) -> _Write:

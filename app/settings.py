@@ -38,6 +38,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    # Processes of the API, each with its own connections to PostgreSQL and Redis.
+    web_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
     env: Literal["development", "production"] = "development"
     api_key: SecretStr | None = None
     # Separated by commas. The defaults are this machine and the two names of the API's container.

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from types import FrameType
@@ -100,7 +100,9 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
-async def serve(container: Container, listening: socket.socket) -> None:
+async def serve(
+    container: Container, listening: socket.socket, on_started: Callable[[], None] = lambda: None
+) -> None:
     """Returns after SIGTERM or SIGINT, when the requests in flight are done or 8 s have passed."""
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again when it has stopped. With the default handler, the process
@@ -118,16 +120,19 @@ async def serve(container: Container, listening: socket.socket) -> None:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     tune_gc()
-    await _Server(config, container).serve(sockets=[listening])
+    await _Server(config, container, on_started).serve(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
     """Reports "not ready" for SHUTDOWN_DELAY seconds before it stops, so that load balancers send
     their requests elsewhere."""
 
-    def __init__(self, config: uvicorn.Config, container: Container) -> None:
+    def __init__(
+        self, config: uvicorn.Config, container: Container, on_started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._container = container
+        self._on_started = on_started
         self._loop = asyncio.get_running_loop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -137,6 +142,8 @@ class _Server(uvicorn.Server):
         protocol = partial(http, self.config, self.server_state, state, _loop=self._loop)
         acceptors: Any = [Acceptor(listening, protocol) for listening in sockets or ()]
         self.servers.extend(acceptors)
+        if self.started:
+            self._on_started()
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second

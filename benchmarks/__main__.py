@@ -34,6 +34,7 @@ ROWS = (
     "overload",
     "newcomers",
     "fairness",
+    "web_processes",
 )
 PAGE = ROOT / "docs" / "performance.md"
 

@@ -36,9 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser(
+    serve = commands.add_parser(
         "serve", help="the HTTP API; with no database configured, the whole service in one process"
     )
+    # Of a listening socket: how the processes of WEB_CONCURRENCY are started.
+    serve.add_argument("--fd", type=int, help=argparse.SUPPRESS)
     commands.add_parser("worker", help="consume the queues and send the messages of the outbox")
     dead = commands.add_parser(
         "dead", help="list, show, retry or drop messages that cannot be applied"
@@ -68,6 +70,8 @@ def _command(
     if settings.has_database:
         from app.cli import serve
 
+        if chosen.fd is not None:
+            return "web", serve.run_one_of_several(settings, chosen.fd)
         return "web", serve.run(settings)
     from app.cli import one_process
 

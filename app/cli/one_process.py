@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import structlog
 from pydantic import SecretStr
 
 from app import scheduler, web, worker
@@ -13,9 +14,15 @@ from app.output import say
 from app.runtime.loops import running
 from app.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 
 async def run(settings: Settings) -> None:
     """The API, the consumers, the relay, the scheduler and its tasks."""
+    if settings.web_concurrency > 1:
+        log.warning(
+            "WEB_CONCURRENCY has no effect: with no database configured, all is one process"
+        )
     listening = web.listen(settings)
     wants_redis = settings.redis_host is None
     try:

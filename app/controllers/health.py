@@ -1,8 +1,9 @@
 from litestar import Controller, Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from app.metrics import exposition
 from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.schemas.health import Liveness, Readiness
@@ -44,4 +45,4 @@ class HealthController(Controller):
 
     @get("/metrics", include_in_schema=False, sync_to_thread=False)
     def metrics(self) -> Response[bytes]:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)

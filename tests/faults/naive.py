@@ -60,6 +60,9 @@ class NaiveReads:
         self._store = store
         self._database = database
 
+    def peek(self, _: int) -> None:
+        """No hot reads: the protocol leaves all of them to the application."""
+
     async def read(self, identity: int) -> bytes:
         reading = self._store.client.get(self._entity.key(identity))
         value: bytes | None = await self._store.attempt(reading)

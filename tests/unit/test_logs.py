@@ -207,6 +207,25 @@ def test_a_reader_that_stands_still_stops_nobody_and_learns_what_it_missed(kind:
     assert sum(line["lines"] for line in told) == dropped
 
 
+def test_the_lines_of_processes_that_share_a_pipe_stay_whole() -> None:
+    reader, writer = os.pipe()
+    many = """
+import asyncio
+async def say():
+    for turn in range(200):
+        for n in range(30):
+            log.info('x' * 200)
+        await asyncio.sleep(0)
+asyncio.run(say())
+"""
+    with start(many, stderr=writer) as one, start(many, stderr=writer) as other:
+        os.close(writer)
+        with open(reader, "rb") as text:
+            messages = [json.loads(line)["message"] for line in text]
+    assert (one.returncode, other.returncode) == (0, 0)
+    assert {len(message) for message in messages if message.startswith("x")} == {200}
+
+
 def test_the_process_ends_though_nobody_reads_its_log() -> None:
     reader, writer = os.pipe()
     began = time.monotonic()
