@@ -1,7 +1,7 @@
 """Whether costs grow with the tables, and what a second consumer costs."""
 
 from benchmarks import data
-from benchmarks.lab import CPU, POSTGRES_CPU, RATE, Lab, Web
+from benchmarks.lab import CPU, POSTGRES_CPU, Lab, Web
 from benchmarks.load import Load
 from benchmarks.results import (
     Comparison,
