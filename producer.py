@@ -259,7 +259,7 @@ def main() -> None:
         # Not asyncio.run: it would wait for aiormq's tasks, which never end if RabbitMQ is frozen.
         complete = asyncio.new_event_loop().run_until_complete(run(chosen, settings))
     except (CliError, Unavailable) as error:
-        unset = isinstance(error, Unavailable) and not settings.rabbitmq_host
+        unset = isinstance(error, Unavailable) and not settings.has_rabbitmq
         hint = "; or start the service with `python main.py`" if unset else ""
         print(f"producer: {error}{hint}", file=sys.stderr)
         sys.exit(2)

@@ -9,5 +9,5 @@ from app.settings import Settings
 def open_broker(settings: Settings) -> Broker:
     """Connects at its first use. The caller closes it."""
     if settings.queue_transport == "streams":
-        return Streams(settings.streams_url)
-    return RabbitMQ(settings.rabbitmq_url)
+        return Streams(settings.streams_address)
+    return RabbitMQ(settings.rabbitmq_address)

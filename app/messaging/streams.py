@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import structlog
@@ -33,9 +32,11 @@ from app.messaging.broker import (
 )
 from app.messaging.originals import kept, restored
 from app.messaging.undecoded import UNDECODED
+from app.redis_connections import connection_options
 from app.runtime.loops import running
 from app.runtime.micro_batcher import MicroBatcher
 from app.schemas.messages import Queue
+from app.server_addresses import RedisAddress
 
 log = structlog.get_logger(__name__)
 _log = logging.getLogger("faststream.redis")
@@ -93,16 +94,19 @@ def _parts(data: bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 class Streams(Broker):
-    def __init__(self, url: str) -> None:
-        self._url = url
-        parts = urlsplit(url)
-        self.place = f"streams at {parts.hostname}:{parts.port}, database {parts.path[1:]}"
-        self._publisher = RedisBroker(url, logger=_log, message_format=_Envelope)
+    def __init__(self, address: RedisAddress) -> None:
+        self._options = connection_options(address)
+        self._prefix = address.prefix
+        self.place = f"streams at {address.url}"
+        self._publisher = RedisBroker(**self._options, logger=_log, message_format=_Envelope)
         self._publishing = asyncio.Semaphore(16)  # the publisher's pool fails beyond its limit
-        self._client: Redis = Redis.from_url(url, socket_timeout=PUBLISH_SECONDS)
+        self._client: Redis = Redis.from_url(**self._options, socket_timeout=PUBLISH_SECONDS)
         self._acks = MicroBatcher(self._acknowledge, most=1000)
         # Pending entries that nobody works on: left by an earlier process, or given up by this one.
         self._abandoned: set[bytes] = set()
+
+    def _stream(self, queue: str) -> str:
+        return f"{self._prefix}{queue}"
 
     @property
     def troubles(self) -> Mapping[Queue, str]:
@@ -138,7 +142,7 @@ class Streams(Broker):
 
     def _listener(self, **options: Any) -> RedisBroker:
         return RedisBroker(
-            self._url,
+            **self._options,
             logger=_log,
             message_format=_Envelope,
             **UNDECODED,
@@ -148,19 +152,19 @@ class Streams(Broker):
     async def _create_group(self, queue: Queue) -> None:
         try:
             # From 0: a group from "$" would skip what was sent before the first start.
-            await self._client.xgroup_create(queue.value, _GROUP, id="0", mkstream=True)
+            await self._client.xgroup_create(self._stream(queue), _GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
 
     async def _claim(self, queue: Queue) -> None:
         """Make the reclaimer take at once what an earlier process has left pending."""
-        pending = await self._client.xpending_range(queue.value, _GROUP, "-", "+", 10_000)
+        pending = await self._client.xpending_range(self._stream(queue), _GROUP, "-", "+", 10_000)
         if pending:
             ids: list[Any] = [entry["message_id"] for entry in pending]
             self._abandoned.update(ids)
             await self._client.xclaim(
-                queue.value, _GROUP, _CONSUMER, 0, ids, idle=_RECLAIM_AFTER_MS, justid=True
+                self._stream(queue), _GROUP, _CONSUMER, 0, ids, idle=_RECLAIM_AFTER_MS, justid=True
             )
 
     def _subscribe(
@@ -177,9 +181,10 @@ class Streams(Broker):
             ):
                 await self._receive(queue, message, receiver, redelivered=True)
 
-        _listen(consumer, queue, handle, max_records=most)
+        stream = self._stream(queue)
+        _listen(consumer, stream, handle, max_records=most)
         # An entry that failed or was abandoned stays pending for ever unless somebody claims it.
-        _listen(consumer, queue, handle_again, min_idle_time=_RECLAIM_AFTER_MS)
+        _listen(consumer, stream, handle_again, min_idle_time=_RECLAIM_AFTER_MS)
 
     async def _receive(
         self, queue: Queue, message: RedisStreamMessage, receiver: Receiver, redelivered: bool
@@ -197,8 +202,8 @@ class Streams(Broker):
         # In one transaction: an entry that is acknowledged but not deleted would stay for ever.
         async with self._client.pipeline(transaction=True) as pipe:
             for queue, entries in done:
-                pipe.xack(queue.value, _GROUP, *entries)
-                pipe.xdel(queue.value, *entries)
+                pipe.xack(self._stream(queue), _GROUP, *entries)
+                pipe.xdel(self._stream(queue), *entries)
             await pipe.execute()
         return [None] * len(done)
 
@@ -212,7 +217,7 @@ class Streams(Broker):
     ) -> None:
         # As bytes: FastStream would count the characters of a string, and cut its bytes.
         encoded: dict[Any, bytes] = {_name(n): _as_bytes(v)[:_MOST] for n, v in headers.items()}
-        await self._send(body, stream=stream, headers=encoded, reply_to=reply_to)
+        await self._send(body, stream=self._stream(stream), headers=encoded, reply_to=reply_to)
 
     async def _send(self, body: bytes, **options: Any) -> None:
         async with _within(PUBLISH_SECONDS), self._publishing:
@@ -258,14 +263,16 @@ class Streams(Broker):
     @asynccontextmanager
     async def dead_letters(self, queue: Queue) -> AsyncIterator[DeadLetters]:
         async with _within(PUBLISH_SECONDS):
-            count = await self._client.xlen(queue.dead)
+            count = await self._client.xlen(self._stream(queue.dead))
         yield DeadLetters(count, self._letters(queue, count))
 
     async def _letters(self, queue: Queue, count: int) -> AsyncIterator[DeadLetter]:
         after = "-"
         while count > 0:
             async with _within(PUBLISH_SECONDS):
-                page: Any = await self._client.xrange(queue.dead, after, count=min(count, _PAGE))
+                page: Any = await self._client.xrange(
+                    self._stream(queue.dead), after, count=min(count, _PAGE)
+                )
             if not page:
                 return
             for entry, fields in page:
@@ -278,7 +285,7 @@ class Streams(Broker):
 
         async def remove() -> None:
             async with _within(PUBLISH_SECONDS):
-                await self._client.xdel(queue.dead, entry)
+                await self._client.xdel(self._stream(queue.dead), entry)
 
         return DeadLetter(
             message_id=headers.get("message_id", ""),
@@ -299,7 +306,7 @@ class Streams(Broker):
         """The id of an entry begins with the milliseconds at which it was added."""
         oldest = f"{int(before.timestamp() * 1000)}"
         async with _within(PUBLISH_SECONDS):
-            await self._client.xtrim(stream, minid=oldest, approximate=False)
+            await self._client.xtrim(self._stream(stream), minid=oldest, approximate=False)
 
     async def ping(self) -> None:
         async with _within(1):
@@ -322,13 +329,13 @@ def _as_bytes(value: object) -> bytes:
 
 def _listen(
     consumer: RedisBroker,
-    queue: Queue,
+    name: str,
     handle: Callable[[RedisStreamMessage], Awaitable[None]],
     max_records: int | None = None,
     min_idle_time: int | None = None,
 ) -> None:
     stream = StreamSub(
-        queue.value,
+        name,
         group=_GROUP,
         consumer=_CONSUMER,
         polling_interval=_POLL_MS,
