@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from app.database_connections import create_engine, driver_error
+from app.database_connections import POOLED, create_engine, driver_error, refuses_limits
 from app.errors import Unavailable
 from app.models.base import Base
 from app.runtime.cancellation import is_our_end
@@ -109,7 +109,8 @@ class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
         except (OSError, PoolTimeoutError):
             raise
         except Exception as error:
-            raise Unavailable("the database refuses the login") from error
+            pooled = refuses_limits(error)
+            raise Unavailable(POOLED if pooled else "the database refuses the login") from error
 
     async def execute(self, *arguments: Any, **options: Any) -> Any:
         """`scalar` and `scalars` call this too."""

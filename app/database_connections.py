@@ -23,12 +23,17 @@ _LIMITS = {
 }
 _CONNECT_SECONDS = 1.5
 _CLOSE_SECONDS = 0.2
+POOLED = "a pooler such as PgBouncer refuses our limits: set DB_POOLER"
 _NEXT_HOST = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
 
 
 def is_absent(error: BaseException) -> bool:
     """Whether the server does not answer, or not yet."""
     return isinstance(driver_error(error), _NEXT_HOST)
+
+
+def refuses_limits(error: BaseException) -> bool:
+    return "startup parameter" in str(driver_error(error))
 
 
 def driver_error(error: BaseException) -> BaseException:
@@ -41,6 +46,8 @@ def driver_error(error: BaseException) -> BaseException:
 def explain_login(error: BaseException, address: PostgresAddress) -> str:
     """One line that names the variable to look at, or nothing if it is not about the login."""
     cause = driver_error(error)
+    if refuses_limits(error):
+        return f"{address.place}: {POOLED}"
     state = getattr(cause, "sqlstate", None) or ""
     if isinstance(cause, ssl.SSLError):
         return (
