@@ -34,6 +34,12 @@ def _check_time_zone(name: str) -> str:
     return name
 
 
+def _check_root_path(path: str) -> str:
+    if path and (not path.startswith("/") or path.endswith("/")):
+        raise ValueError("it begins with / and does not end with it")
+    return path
+
+
 Port = Annotated[int, Field(gt=0, lt=65536)]
 # It may have a password in it.
 Url = Annotated[str | None, Field(repr=False)]
@@ -60,6 +66,7 @@ class Settings(BaseSettings):
     api_key_file: Path | None = None
     # Separated by commas. The defaults are this machine and the two names of the API's container.
     allowed_hosts: str = "localhost,127.0.0.1,[::1],app,app_lab3"
+    root_path: Annotated[str, AfterValidator(_check_root_path)] = ""
     # Seconds.
     # Longer than load balancers keep idle connections to us: the side that closes must be theirs.
     keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)] = 75

@@ -26,6 +26,7 @@ from app.rest.asgi.context import RequestContext
 from app.rest.asgi.fast_path import FastPath
 from app.rest.asgi.gatekeeper import Gatekeeper
 from app.rest.asgi.protocol import Protocol, close_overdue
+from app.rest.asgi.root_path import RootPath
 from app.rest.dependencies import DEPENDENCIES
 from app.rest.errors import EXCEPTION_HANDLERS
 from app.rest.openapi.config import openapi_config
@@ -51,7 +52,9 @@ _SHUTDOWN_SECONDS = 8
 def create_app(container: Container) -> ASGIApp:
     """Every request passes RequestContext, Gatekeeper, FastPath and Litestar, in this order."""
     litestar = _litestar(container)
-    return RequestContext(Gatekeeper(FastPath(litestar, container), container.settings))
+    app = RequestContext(Gatekeeper(FastPath(litestar, container), container.settings))
+    root_path = container.settings.root_path
+    return RootPath(app, root_path) if root_path else app
 
 
 def _litestar(container: Container) -> Litestar:

@@ -20,11 +20,26 @@ class Authority:
         self.file = directory / "ca.pem"
         self._ca.cert_pem.write_to_path(str(self.file))
 
+    @property
+    def trusting(self) -> ssl.SSLContext:
+        """Of a client."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.file)
+        return context
+
     def context(self, name: str) -> ssl.SSLContext:
         """Of a server with a certificate for this name."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._ca.issue_cert(name).configure_cert(context)
         return context
+
+    def files(self, name: str, directory: Path) -> tuple[Path, Path]:
+        """The certificate of a server of this name, and its key."""
+        issued = self._ca.issue_cert(name)
+        certificate, key = directory / "server.pem", directory / "server.key"
+        certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        key.write_bytes(issued.private_key_pem.bytes())
+        return certificate, key
 
 
 @asynccontextmanager
