@@ -80,6 +80,8 @@ def _in_words(error: Exception) -> str:
     state = getattr(driver_error(error), "sqlstate", None) or ""
     if state == "25006":
         return "the database is read-only"
+    if state in ("26000", "42P05"):
+        return "a pooler keeps no prepared statements: set DB_POOLER=transaction"
     if state in ("42P01", "42703", "42883", "3F000") or _is_stale(error):
         return "the tables of the database are not those that this version needs"
     return "the database is not available"

@@ -1,7 +1,9 @@
 """A private PgBouncer: Debian's program, with a port and a configuration of its own."""
 
 import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -26,11 +28,24 @@ default_pool_size = {size}
 """
 
 
+def _program() -> str | None:
+    return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+
+def keeps_prepared_statements() -> bool:
+    """In transaction mode, which the one of Debian 12 does not."""
+    if not (program := _program()):
+        return False
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    version = re.findall(r"PgBouncer (\d+)\.(\d+)", told.stdout)[0]
+    return tuple(map(int, version)) >= (1, 21)
+
+
 class PgBouncer:
     """In front of the server of `database_url`. `mode` is its pool_mode."""
 
     def __init__(self, directory: Path, database_url: str, mode: str) -> None:
-        program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+        program = _program()
         assert program, MISSING
         self.port = free_port()
         url = make_url(database_url)

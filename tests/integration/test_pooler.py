@@ -1,6 +1,5 @@
-"""Behind PgBouncer. Debian 12 has 1.18, which keeps prepared statements in session mode alone;
-from 1.21 on it keeps them in transaction mode too, and the service then does the same as here in
-session mode."""
+"""Behind PgBouncer. Debian 12 has 1.18, which keeps prepared statements in session mode alone.
+From 1.21 on it keeps them in transaction mode too: that is tested where there is such a one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,16 +15,19 @@ from app.settings import Settings
 from harness.databases import Databases, connected
 from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
-from harness.pgbouncer import PgBouncer
+from harness.pgbouncer import PgBouncer, keeps_prepared_statements
 from harness.service import Service
 from harness.shop import Shop
 
 _LIMITS = text("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
 
 
-@pytest.fixture(
-    params=[("transaction", "transaction"), ("session", "prepared")], ids=lambda p: p[0]
-)
+_MODES = [("transaction", "transaction"), ("session", "prepared")]
+if keeps_prepared_statements():
+    _MODES.append(("transaction", "prepared"))
+
+
+@pytest.fixture(params=_MODES, ids="-".join)
 def mode(request: pytest.FixtureRequest) -> tuple[str, str]:
     """PgBouncer's pool_mode, and DB_POOLER."""
     found: tuple[str, str] = request.param
@@ -109,3 +111,19 @@ async def test_without_the_setting_one_line_names_it(
     async with Container.open(settings) as container:
         with pytest.raises(Unavailable, match="PgBouncer.*DB_POOLER"):
             await container.database.check()
+
+
+@pytest.mark.skipif(keeps_prepared_statements(), reason="this PgBouncer keeps them")
+async def test_with_the_wrong_setting_one_line_names_the_right_one(
+    dependencies: Dependencies, database_url: str, tmp_path: Path
+) -> None:
+    async with PgBouncer(tmp_path, database_url, "transaction") as pooler:
+        settings = dependencies.settings(database_url=pooler.url, db_pooler="prepared")
+        async with Container.open(settings) as container:
+
+            async def read() -> None:
+                for _ in range(20):
+                    await container.database.check()
+
+            with pytest.raises(Unavailable, match="DB_POOLER=transaction"):
+                await asyncio.gather(*(read() for _ in range(20)))
