@@ -24,7 +24,10 @@ _LIMITS = {
 _CONNECT_SECONDS = 1.5
 _CLOSE_SECONDS = 0.2
 POOLED = "a pooler such as PgBouncer refuses our limits: set DB_POOLER"
-_NEXT_HOST = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
+_NEXT_HOST = (
+    *(OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError),
+    asyncpg.TargetServerAttributeNotMatched,
+)
 
 
 def is_absent(error: BaseException) -> bool:
@@ -59,7 +62,12 @@ def explain_login(error: BaseException, address: PostgresAddress) -> str:
             f"cannot reach PostgreSQL at {address.place}: see DATABASE_URL, or DB_HOST and "
             f"DB_PORT ({cause})"
         )
-    if state.startswith("28"):
+    if state == "28000":
+        return (
+            f"PostgreSQL at {address.place} does not let {address.user} in: see POSTGRES_USER, and "
+            f"sslmode in DATABASE_URL ({cause})"
+        )
+    if state == "28P01":
         return (
             f"PostgreSQL at {address.place} refuses the login of {address.user}. A new password "
             "must be set there first: see docs/running.md#new-passwords. Until then, put the old "

@@ -3,6 +3,7 @@
 What an address leaves out (user, password, database, vhost) comes from its neighbours in
 `settings.py`. Whatever is wrong with it is a ValueError of one line, which shows no password."""
 
+import errno
 import re
 import ssl
 from collections.abc import Callable, Collection, Mapping
@@ -38,10 +39,10 @@ class SecretFile:
     path: Path
 
     def __call__(self) -> str:
-        """Raises OSError or ValueError."""
-        secret = self.path.read_text(encoding="utf-8").rstrip("\r\n")
+        """Raises OSError, also while it is empty, as for a moment when it is written."""
+        secret = self.path.read_text(encoding="utf-8", errors="replace").rstrip("\r\n")
         if not secret:
-            raise ValueError(f"{self.path} is empty")
+            raise OSError(errno.ENODATA, "it is empty", f"{self.path}")
         return secret
 
 

@@ -139,8 +139,8 @@ class Settings(BaseSettings):
             raise ValueError(_BOTH.format("API_KEY"))
         try:
             return values | {"api_key": SecretFile(Path(path))()}
-        except (OSError, ValueError) as error:
-            raise ValueError(f"API_KEY_FILE: {error}") from None
+        except OSError as error:
+            raise ValueError(_UNREADABLE.format("API_KEY_FILE", error)) from None
 
     @model_validator(mode="after")
     def _check_servers(self) -> Self:
@@ -159,7 +159,7 @@ class Settings(BaseSettings):
             try:
                 check()
             except OSError as error:
-                yield f"{variable}: cannot read {error.filename} ({error.strerror})"
+                yield _UNREADABLE.format(variable, error)
             except ValueError as error:
                 yield f"{variable}: {error}"
 
@@ -257,6 +257,7 @@ class Settings(BaseSettings):
 
 
 _BOTH = "{0} and {0}_FILE are both set: choose one"
+_UNREADABLE = "{0}: cannot read {1.filename} ({1.strerror})"
 
 
 def _password(value: SecretStr | None, file: Path | None) -> Password:

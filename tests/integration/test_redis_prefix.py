@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -74,7 +75,7 @@ async def test_all_keys_have_the_prefix(
         async with container.broker.dead_letters(Queue.ORDER) as dead:
             assert [letter.message_id async for letter in dead.letters] == ["one"]
         await service.script("-c", _WRITE)
-        keys = [f"{key}" for key in await redis.keys()]
+        keys: Any = await redis.keys()
         assert {f"{_PREFIX}cache:run_id", f"{_PREFIX}product", f"{_PREFIX}result:one"} <= set(keys)
         assert any(key.startswith(f"{_PREFIX}schedule:") for key in keys)
         assert [key for key in keys if not key.startswith(_PREFIX)] == []

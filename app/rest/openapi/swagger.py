@@ -17,12 +17,12 @@ _ASSETS = "/docs/assets"
 
 def _page(directory: str) -> SwaggerRenderPlugin:
     """Its links are relative: a proxy may serve the API below a path that we do not know."""
-    assets = f"{directory}assets"
+    files = f"{directory}assets"
     return SwaggerRenderPlugin(
-        js_url=f"{assets}/swagger-ui-bundle.js",
-        css_url=f"{assets}/swagger-ui.css",
-        standalone_preset_js_url=f"{assets}/swagger-ui-standalone-preset.js",
-        favicon=f'<link rel="icon" href="{assets}/favicon-32x32.png">',
+        js_url=f"{files}/swagger-ui-bundle.js",
+        css_url=f"{files}/swagger-ui.css",
+        standalone_preset_js_url=f"{files}/swagger-ui-standalone-preset.js",
+        favicon=f'<link rel="icon" href="{files}/favicon-32x32.png">',
     )
 
 
