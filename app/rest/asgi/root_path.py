@@ -3,8 +3,8 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 
 class RootPath:
-    """For a proxy that serves the API below a path and passes that path on. Without it the API is
-    served too: probes ask the process itself."""
+    """For a proxy that serves the API below a path and passes that path on. Without the path the
+    API is served too: other proxies take it off, and probes ask the process itself."""
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app

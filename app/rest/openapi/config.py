@@ -8,7 +8,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme, Server, Tag
+from litestar.openapi.spec import Components, SecurityScheme, Tag
 
 from app.rest.openapi.document import document_of
 
@@ -26,8 +26,6 @@ def openapi_config(controllers: Sequence[type[Controller]]) -> OpenAPIConfig:
         components=Components(security_schemes={"bearer": _BEARER, "key": _KEY}),
         security=[{"bearer": []}, {"key": []}],
         tags=[_tag(controller) for controller in controllers],
-        # Relative to the document, and so to the API below whatever path a proxy serves it.
-        servers=[Server("..")],
         operation_id_creator=_operation_id,
         openapi_router=Router(
             "/schema", route_handlers=[], include_in_schema=False, after_request=_as_problem
