@@ -97,7 +97,8 @@ class Streams(Broker):
     def __init__(self, address: RedisAddress) -> None:
         self._options = connection_options(address)
         self._prefix = address.prefix
-        self.place = f"streams at {address.url}"
+        place = address.place.partition("://")[2]
+        self.place = f"streams at {place}, database {address.number}"
         self._publisher = RedisBroker(**self._options, logger=_log, message_format=_Envelope)
         self._publishing = asyncio.Semaphore(16)  # the publisher's pool fails beyond its limit
         self._client: Redis = Redis.from_url(**self._options, socket_timeout=PUBLISH_SECONDS)
