@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from app.client.errors import CliError
 from app.client.stack import running_stack
+from app.redis_connections import connection_options
 from app.settings import Settings, load_settings
 
 USER_TTL = 3600
@@ -30,12 +31,14 @@ TIMED_READS = 200
 class Row:
     """A user or product of this script, with its value in the API and in Redis."""
 
-    def __init__(self, api: httpx.Client, redis: Redis, path: str, body: dict[str, Any]) -> None:
+    def __init__(
+        self, api: httpx.Client, redis: Redis, prefix: str, path: str, body: dict[str, Any]
+    ) -> None:
         self._api = api
         self._redis = redis
         made = api.post(path, json=body).raise_for_status().json()
         self._path = f"{path}/{made['id']}"
-        self.key = f"{path.strip('/').removesuffix('s')}:{made['id']}"
+        self.key = f"{prefix}{path.strip('/').removesuffix('s')}:{made['id']}"
 
     def read(self) -> Any:
         return self._api.get(self._path).raise_for_status().json()
@@ -130,20 +133,20 @@ def temporary(row: Row) -> Iterator[Row]:
         row.delete()
 
 
-def run(api: httpx.Client, redis: Redis) -> bool:
+def run(api: httpx.Client, redis: Redis, prefix: str) -> bool:
     redis.ping()
     api.get("/users").raise_for_status()
     checks = Checks()
     name = f"cache-test-{secrets.token_hex(4)}"
     print("Users")
     user = {"username": name, "email": f"{name}@example.com"}
-    with temporary(Row(api, redis, "/users", user)) as row:
+    with temporary(Row(api, redis, prefix, "/users", user)) as row:
         check_reads(checks, row, USER_TTL)
         check_user(checks, row)
         show_times(row)
     print("Products")
     product = {"sku": name, "name": "Cache test", "price": "9.90", "stock_quantity": 5}
-    with temporary(Row(api, redis, "/products", product)) as row:
+    with temporary(Row(api, redis, prefix, "/products", product)) as row:
         check_reads(checks, row, PRODUCT_TTL)
         check_product(checks, row)
         show_times(row)
@@ -159,7 +162,9 @@ def connect(settings: Settings) -> tuple[httpx.Client, Redis]:
     headers = {"X-API-Key": key.get_secret_value()} if key else None
     api = httpx.Client(base_url=settings.api_url, headers=headers, timeout=5, trust_env=False)
     redis = Redis.from_url(
-        settings.cache_url, decode_responses=settings.redis_decode_responses, socket_timeout=2
+        **connection_options(settings.cache_address, blocking=True),
+        decode_responses=settings.redis_decode_responses,
+        socket_timeout=2,
     )
     return api, redis
 
@@ -169,12 +174,14 @@ def main() -> None:
         settings = running_stack(load_settings())
         api, redis = connect(settings)
         with api, redis:
-            passed = run(api, redis)
+            passed = run(api, redis, settings.redis_prefix)
     except CliError as error:
         sys.exit(f"test_redis_cache: {error}")
     except RedisError as error:
-        url = f"redis://{settings.redis_host or 'localhost'}:{settings.redis_port}/{settings.redis_db}"
-        sys.exit(f"test_redis_cache: Redis at {url}: {error}; see REDIS_HOST and REDIS_PORT")
+        url = settings.cache_address.url
+        sys.exit(
+            f"test_redis_cache: Redis at {url}: {error}; see REDIS_URL, REDIS_HOST, REDIS_PORT"
+        )
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         first = str(error).partition("\n")[0]
         sys.exit(f"test_redis_cache: the API at {settings.api_url}: {first}; see API_URL, API_KEY")

@@ -26,10 +26,12 @@ class Container:
         self.settings = settings
         self.failpoints = Failpoints(settings.fail_at)
         self.calendar = Calendar(settings.report_timezone)
-        self.database = Database(settings.postgresql_url, pool_size=POOL_SIZE)
-        self._monitoring = Database(settings.postgresql_url, pool_size=3)
+        self.database = Database(settings.postgresql_address, pool_size=POOL_SIZE)
+        self._monitoring = Database(settings.postgresql_address, pool_size=3)
         self.broker = open_broker(settings)
-        self.caches = Caches(settings.cache_url, CACHED_ENTITIES, self.database, self._monitoring)
+        self.caches = Caches(
+            settings.cache_address, CACHED_ENTITIES, self.database, self._monitoring
+        )
         units = UnitsOfWork(self.database, self.caches, self.calendar, self.failpoints)
         self.unit_of_work = units.begin
         self.reading = units.reading

@@ -1,22 +1,23 @@
 """PostgreSQL: a pool, two kinds of connection, and whose fault a failure is."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy import URL, event, make_url, text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
+from app.database_connections import POOLED, create_engine, driver_error, refuses_limits
 from app.errors import Unavailable
 from app.models.base import Base
 from app.runtime.cancellation import is_our_end
 from app.runtime.deadlines import REQUEST_SECONDS
+from app.server_addresses import PostgresAddress
 
 # SQLSTATEs, or their first characters, of failures that are the statement's own fault, or its
 # data's: it fails again however often it is tried. The classes of cardinality (21), data (22),
@@ -25,16 +26,6 @@ from app.runtime.deadlines import REQUEST_SECONDS
 # is not named here, is the database's fault.
 _OWN_FAULTS = ("21", "22", "23", "42601", "42P02", "42P18", "44", "54", "P0")
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-
-# The server's own limits, in milliseconds. The client's limit is a deadline.
-_SERVER_SETTINGS = {
-    "application_name": "order-service",
-    "timezone": "UTC",
-    "statement_timeout": "10000",
-    "lock_timeout": "2000",
-    "idle_in_transaction_session_timeout": "20000",
-}
-_CLOSE_SECONDS = 0.2
 
 # What a write would meet. Read-only: a standby, or a server that is told so, as after a failover.
 _STATE = text("""
@@ -60,22 +51,15 @@ _Ending = Callable[[AsyncConnection], Coroutine[Any, Any, None]]
 
 def _is_own_fault(error: Exception) -> bool:
     """Whether the statement or its data can never succeed."""
-    cause = _driver_error(error)
+    cause = driver_error(error)
     if isinstance(cause, asyncpg.PostgresError):
         return (cause.sqlstate or "").startswith(_OWN_FAULTS)
     return isinstance(cause, ValueError | TypeError)  # asyncpg could not encode an argument
 
 
-def _driver_error(error: BaseException) -> BaseException:
-    """What asyncpg raised: SQLAlchemy wraps it twice, or not at all while it connects."""
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        return error.orig.__cause__ or error.orig
-    return error
-
-
 def _is_stale(error: Exception) -> bool:
     """Whether a prepared statement is older than a change of a table. The next is new."""
-    return isinstance(_driver_error(error), asyncpg.InvalidCachedStatementError)
+    return isinstance(driver_error(error), asyncpg.InvalidCachedStatementError)
 
 
 @contextmanager
@@ -97,19 +81,14 @@ def failures_as_unavailable() -> Iterator[None]:
 
 
 def _in_words(error: Exception) -> str:
-    state = getattr(_driver_error(error), "sqlstate", None) or ""
+    state = getattr(driver_error(error), "sqlstate", None) or ""
     if state == "25006":
         return "the database is read-only"
+    if state in ("26000", "42P05"):
+        return "a pooler keeps no prepared statements: set DB_POOLER=transaction"
     if state in ("42P01", "42703", "42883", "3F000") or _is_stale(error):
         return "the tables of the database are not those that this version needs"
     return "the database is not available"
-
-
-class _Connection(asyncpg.Connection):
-    async def close(self, *, timeout: float | None = None) -> None:
-        """SQLAlchemy gives a connection that a deadline has cut off 2 s to close politely, which is
-        too long if the server hangs. After this limit asyncpg drops the socket."""
-        await super().close(timeout=_CLOSE_SECONDS)
 
 
 def _if_started(method: _Ending) -> _Ending:
@@ -136,7 +115,8 @@ class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
         except (OSError, PoolTimeoutError):
             raise
         except Exception as error:
-            raise Unavailable("the database refuses the login") from error
+            pooled = refuses_limits(error)
+            raise Unavailable(POOLED if pooled else "the database refuses the login") from error
 
     async def execute(self, *arguments: Any, **options: Any) -> Any:
         """`scalar` and `scalars` call this too."""
@@ -156,48 +136,10 @@ class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
     close = _if_started(AsyncConnection.close)
 
 
-def _explicit(url: URL) -> dict[str, Any]:
-    """Whatever asyncpg would else look for in the environment, in variables such as PGSSLMODE, and
-    in the home directory: they are for other programs and other servers. No TLS unless the URL asks
-    for it."""
-    arguments = {
-        "host": url.host or "localhost",
-        "port": url.port or 5432,
-        "user": url.username or "postgres",
-        "password": url.password or "",
-        "database": url.database or url.username or "postgres",
-        "passfile": os.devnull,
-        "ssl": False,
-        "direct_tls": False,
-        "target_session_attrs": "any",
-        "krbsrvname": "postgres",
-        "gsslib": "gssapi",
-    }
-    several = {"host", "port"} if "host" in url.query else set()
-    return {name: arguments[name] for name in arguments.keys() - url.query.keys() - several}
-
-
-def create_engine(
-    url: str, connect_args: Mapping[str, Any] | None = None, **options: Any
-) -> AsyncEngine:
-    """For every connection to PostgreSQL, those of the migrations too."""
-    explicit = _explicit(make_url(url))
-    return create_async_engine(url, connect_args=explicit | dict(connect_args or {}), **options)
-
-
 class Database:
-    def __init__(self, url: str, pool_size: int) -> None:
-        options: dict[str, Any] = {
-            "connect_args": {
-                "timeout": 1.5,
-                "server_settings": _SERVER_SETTINGS,
-                "connection_class": _Connection,
-            }
-        }
-        self._engine = create_engine(
-            url, pool_size=pool_size, max_overflow=0, pool_timeout=1, **options
-        )
-        self._unpooled = create_engine(url, poolclass=NullPool, **options)
+    def __init__(self, address: PostgresAddress, pool_size: int) -> None:
+        self._engine = create_engine(address, pool_size=pool_size, max_overflow=0, pool_timeout=1)
+        self._unpooled = create_engine(address, poolclass=NullPool)
         # One statement, one snapshot, one round trip.
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)

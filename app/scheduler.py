@@ -32,6 +32,7 @@ from app.errors import Unavailable
 from app.messaging.schedules import Schedules
 from app.messaging.task_broker import RECONNECT_SECONDS, TaskBroker
 from app.queues import DEAD_TASKS, TASKS
+from app.redis_connections import connection_options
 from app.runtime.loops import Loop, heartbeat, running
 from app.settings import load_settings
 
@@ -43,17 +44,20 @@ _REDIS_LIMITS: dict[str, Any] = {"socket_timeout": 2, "socket_connect_timeout": 
 
 # JSON everywhere: TaskIQ's default serializer unpickles, so anyone who can write to Redis could run
 # code here.
+_options = connection_options(settings.results_address)
 results: RedisAsyncResultBackend[None] = RedisAsyncResultBackend(
-    settings.results_url,
+    _options.pop("url"),
     serializer=JSONSerializer(),
     result_ex_time=86_400,
-    prefix_str="result",
+    prefix_str=f"{settings.redis_prefix}result",
+    **_options,
     **_REDIS_LIMITS,
 )
 
 
 schedules = Schedules(
-    settings.schedules_url,
+    **connection_options(settings.schedules_address),
+    prefix=f"{settings.redis_prefix}schedule",
     serializer=JSONSerializer(),
     **_REDIS_LIMITS,
 )
@@ -61,7 +65,7 @@ schedules = Schedules(
 
 # Classic queues: a quorum queue whose broker dies right after its creation never recovers.
 broker = TaskBroker(
-    settings.rabbitmq_url,
+    settings.rabbitmq_address,
     task_queues=[Queue(name=TASKS, type=QueueType.CLASSIC)],
     dead_letter_queue=Queue(name=DEAD_TASKS, type=QueueType.CLASSIC),
     reconnect_interval=RECONNECT_SECONDS,

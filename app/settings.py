@@ -1,12 +1,27 @@
 """Every environment variable and its default, in one place."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import quote
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.server_addresses import (
+    MOST_REDIS_DATABASE,
+    Login,
+    Password,
+    Pooler,
+    PostgresAddress,
+    RabbitMQAddress,
+    RedisAddress,
+    SecretFile,
+    tls_context,
+    url_of,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,7 +34,15 @@ def _check_time_zone(name: str) -> str:
     return name
 
 
+def _check_root_path(path: str) -> str:
+    if path and (not path.startswith("/") or path.endswith("/")):
+        raise ValueError("it begins with / and does not end with it")
+    return path
+
+
 Port = Annotated[int, Field(gt=0, lt=65536)]
+# It may have a password in it.
+Url = Annotated[str | None, Field(repr=False)]
 
 
 class Settings(BaseSettings):
@@ -42,31 +65,51 @@ class Settings(BaseSettings):
     web_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
     env: Literal["development", "production"] = "development"
     api_key: SecretStr | None = None
+    api_key_file: Path | None = None
     # Separated by commas. The defaults are this machine and the two names of the API's container.
     allowed_hosts: str = "localhost,127.0.0.1,[::1],app,app_lab3"
+    root_path: Annotated[str, AfterValidator(_check_root_path)] = ""
     # Seconds.
     # Longer than load balancers keep idle connections to us: the side that closes must be theirs.
     keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)] = 75
     shutdown_delay: Annotated[float, Field(ge=0, le=60)] = 0
 
-    database_url: str | None = None
+    # A URL wins over its neighbours, which give what it leaves out. See docs/running.md.
+    database_url: Url = None
     db_host: str | None = None
     db_port: Port = 5432
+    # How long a migration waits for a server that does not answer yet.
+    db_wait_seconds: Annotated[int, Field(ge=0)] = 0
+    # What stands between us and PostgreSQL: see docs/running.md.
+    db_pooler: Pooler | None = None
     postgres_user: str = "admin"
     postgres_password: SecretStr = SecretStr("admin")
+    postgres_password_file: Path | None = None
     postgres_db: str = "lab_db2"
 
+    rabbitmq_url: Url = None
     rabbitmq_host: str | None = None
     rabbitmq_port: Port = 5672
     rabbitmq_vhost: str = "local"
     rabbitmq_user: str = "guest"
     rabbitmq_password: SecretStr = SecretStr("guest")
+    rabbitmq_password_file: Path | None = None
+    rabbitmq_tls: bool = False
 
+    redis_url: Url = None
     redis_host: str | None = None
     redis_port: Port = 6379
+    redis_username: str = ""
     redis_password: SecretStr | None = None
-    redis_db: Annotated[int, Field(ge=0, le=12)] = 0
+    redis_password_file: Path | None = None
+    redis_tls: bool = False
+    redis_db: Annotated[int, Field(ge=0)] = 0
+    # With one, all keys begin with it and are in the one database REDIS_DB.
+    redis_prefix: str = ""
     redis_decode_responses: bool = True
+
+    # The authorities that sign our servers' certificates. None: those that the machine trusts.
+    tls_ca_file: str | None = None
 
     # For producer.py and test_redis_cache.py.
     api_url: str = "http://localhost:8000"
@@ -89,10 +132,63 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_api_key(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if not (path := values.get("api_key_file")):
+            return values
+        if values.get("api_key"):
+            raise ValueError(_BOTH.format("API_KEY"))
+        try:
+            return values | {"api_key": SecretFile(Path(path))()}
+        except OSError as error:
+            raise ValueError(_UNREADABLE.format("API_KEY_FILE", error)) from None
+
+    @model_validator(mode="after")
+    def _check_servers(self) -> Self:
+        if wrong := list(self._wrong()):
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def _wrong(self) -> Iterator[str]:
+        """A line for each, which names the variable."""
+        for name in ("postgres_password", "rabbitmq_password", "redis_password"):
+            if {name, f"{name}_file"} <= self.model_fields_set:
+                yield _BOTH.format(name.upper())
+        if self.redis_db > MOST_REDIS_DATABASE and not self.redis_prefix:
+            yield f"REDIS_DB: without a REDIS_PREFIX it is at most {MOST_REDIS_DATABASE}"
+        for variable, check in self._checks():
+            try:
+                check()
+            except OSError as error:
+                yield _UNREADABLE.format(variable, error)
+            except ValueError as error:
+                yield f"{variable}: {error}"
+
+    def _checks(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What raises if the variable is wrong."""
+        for name in ("postgres", "rabbitmq", "redis"):
+            if file := getattr(self, f"{name}_password_file"):
+                yield f"{name.upper()}_PASSWORD_FILE", SecretFile(file)
+        if self.tls_ca_file:
+            yield "TLS_CA_FILE", partial(tls_context, self.tls_ca_file)
+        database, redis, rabbitmq = self.database_url, self.redis_url, self.rabbitmq_url
+        yield "DATABASE_URL" if database else "DB_HOST", lambda: self.postgresql_address
+        yield "REDIS_URL" if redis else "REDIS_HOST", lambda: self.cache_address
+        yield "RABBITMQ_URL" if rabbitmq else "RABBITMQ_HOST", lambda: self.rabbitmq_address
+
     @property
     def has_database(self) -> bool:
         """False means the one-process mode: main.py starts servers of its own."""
         return bool(self.database_url or self.db_host)
+
+    @property
+    def has_redis(self) -> bool:
+        return bool(self.redis_url or self.redis_host)
+
+    @property
+    def has_rabbitmq(self) -> bool:
+        return bool(self.rabbitmq_url or self.rabbitmq_host)
 
     @property
     def is_exposed(self) -> bool:
@@ -102,57 +198,75 @@ class Settings(BaseSettings):
     @property
     def default_passwords(self) -> list[str]:
         """The variables in use whose password is still the public default."""
-        passwords = {
-            "POSTGRES_PASSWORD": (not self.database_url, self.postgres_password, "admin"),
-            "RABBITMQ_PASSWORD": (
-                self.queue_transport == "rabbitmq",
-                self.rabbitmq_password,
-                "guest",
-            ),
-        }
-        return [
-            name
-            for name, (used, value, default) in passwords.items()
-            if used and value == SecretStr(default)
-        ]
+        found = []
+        if not self.database_url and self.postgresql_address.password() == "admin":
+            found.append("POSTGRES_PASSWORD")
+        uses_rabbitmq = self.queue_transport == "rabbitmq" and not self.rabbitmq_url
+        if uses_rabbitmq and self.rabbitmq_address.password() == "guest":
+            found.append("RABBITMQ_PASSWORD")
+        return found
 
     @property
-    def postgresql_url(self) -> str:
-        if self.database_url:
-            return self.database_url
-        password = quote(self.postgres_password.get_secret_value(), safe="")
-        login = f"{quote(self.postgres_user, safe='')}:{password}"
-        host = self.db_host or "localhost"
-        return f"postgresql+asyncpg://{login}@{host}:{self.db_port}/{quote(self.postgres_db)}"
+    def postgresql_address(self) -> PostgresAddress:
+        password = _password(self.postgres_password, self.postgres_password_file)
+        url = self.database_url or url_of("postgresql", self.db_host or "localhost", self.db_port)
+        return PostgresAddress.parse(
+            url,
+            Login(self.postgres_user, password),
+            self.postgres_db,
+            self.tls_ca_file,
+            self.db_pooler,
+        )
 
     @property
-    def rabbitmq_url(self) -> str:
-        password = quote(self.rabbitmq_password.get_secret_value(), safe="")
-        login = f"{quote(self.rabbitmq_user, safe='')}:{password}"
+    def rabbitmq_address(self) -> RabbitMQAddress:
+        password = _password(self.rabbitmq_password, self.rabbitmq_password_file)
         host = self.rabbitmq_host or "localhost"
-        return f"amqp://{login}@{host}:{self.rabbitmq_port}/{quote(self.rabbitmq_vhost, safe='')}"
+        return RabbitMQAddress.parse(
+            self.rabbitmq_url or url_of("amqp", host, self.rabbitmq_port, self.rabbitmq_vhost),
+            Login(self.rabbitmq_user, password),
+            self.rabbitmq_vhost,
+            self.tls_ca_file,
+            tls=self.rabbitmq_tls,
+        )
 
-    def redis_url(self, database: int) -> str:
-        login = ""
-        if self.redis_password:
-            login = f":{quote(self.redis_password.get_secret_value(), safe='')}@"
-        return f"redis://{login}{self.redis_host or 'localhost'}:{self.redis_port}/{database}"
+    def _redis_address(self, further: int) -> RedisAddress:
+        password = _password(self.redis_password, self.redis_password_file)
+        return RedisAddress.parse(
+            self.redis_url or url_of("redis", self.redis_host or "localhost", self.redis_port),
+            Login(self.redis_username, password),
+            self.redis_db,
+            self.tls_ca_file,
+            tls=self.redis_tls,
+            prefix=self.redis_prefix,
+        ).further(further)
 
     @property
-    def cache_url(self) -> str:
-        return self.redis_url(self.redis_db)
+    def cache_address(self) -> RedisAddress:
+        return self._redis_address(0)
 
     @property
-    def streams_url(self) -> str:
-        return self.redis_url(self.redis_db + 1)
+    def streams_address(self) -> RedisAddress:
+        return self._redis_address(1)
 
     @property
-    def results_url(self) -> str:
-        return self.redis_url(self.redis_db + 2)
+    def results_address(self) -> RedisAddress:
+        return self._redis_address(2)
 
     @property
-    def schedules_url(self) -> str:
-        return self.redis_url(self.redis_db + 3)
+    def schedules_address(self) -> RedisAddress:
+        return self._redis_address(3)
+
+
+_BOTH = "{0} and {0}_FILE are both set: choose one"
+_UNREADABLE = "{0}: cannot read {1.filename} ({1.strerror})"
+
+
+def _password(value: SecretStr | None, file: Path | None) -> Password:
+    if file:
+        return SecretFile(file)
+    secret = value.get_secret_value() if value else ""
+    return lambda: secret
 
 
 def _check_env_file(path: Path) -> None:
@@ -174,5 +288,10 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
-        raise SystemExit("wrong configuration: " + "; ".join(lines)) from None
+        raise SystemExit("wrong configuration: " + "; ".join(map(_line, error.errors()))) from None
+
+
+def _line(error: ErrorDetails) -> str:
+    """What concerns several variables has no location, and names them itself."""
+    text = error["msg"].removeprefix("Value error, ")
+    return ": ".join([*(str(name).upper() for name in error["loc"]), text])

@@ -30,6 +30,7 @@ from app.rest.asgi.gatekeeper import Gatekeeper
 from app.rest.asgi.hot_reads import HotProtocol, HotReads
 from app.rest.asgi.limiter import MOST_BODY_BYTES, Limiter
 from app.rest.asgi.protocol import close_overdue
+from app.rest.asgi.root_path import RootPath
 from app.rest.dependencies import DEPENDENCIES
 from app.rest.errors import EXCEPTION_HANDLERS
 from app.rest.openapi.config import openapi_config
@@ -58,7 +59,9 @@ def create_app(container: Container) -> ASGIApp:
     """Every request passes RequestContext, Gatekeeper, FastPath, Limiter and Litestar, in this
     order."""
     limiter = Limiter(_litestar(container), most=POOL_SIZE - _FREE_CONNECTIONS)
-    return RequestContext(Gatekeeper(FastPath(limiter, container), container.settings))
+    app = RequestContext(Gatekeeper(FastPath(limiter, container), container.settings))
+    root_path = container.settings.root_path
+    return RootPath(app, root_path) if root_path else app
 
 
 def _litestar(container: Container) -> Litestar:

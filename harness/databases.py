@@ -5,6 +5,7 @@ import itertools
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from sqlalchemy import make_url
 from app.container import Container
 from app.database import Database
 from app.embedded import Postgres
+from app.embedded.ports import LOOPBACK
 from app.embedded.roles import APP
+from app.server_addresses import PostgresAddress
+from app.settings import Settings
 
 _TEMPLATE = "migrated"
 # As a bug would: the INSERT of an order with the external_id `spoilt` raises an error that is no
@@ -30,6 +34,10 @@ SELECT count(*) FROM pg_stat_activity
 WHERE wait_event_type = 'Lock' AND datname = current_database()
 """
 _numbers = itertools.count()
+
+
+def address_of(url: str) -> PostgresAddress:
+    return Settings(_env_file=None, database_url=url).postgresql_address
 
 
 @asynccontextmanager
@@ -64,8 +72,8 @@ async def alembic(url: str, tree: Path, *arguments: str) -> str:
 @asynccontextmanager
 async def no_database(container: Container) -> AsyncIterator[None]:
     """Point the container at a port where nothing listens."""
-    url = make_url(container.settings.postgresql_url).set(host="127.0.0.1", port=9)
-    nowhere = Database(url.render_as_string(hide_password=False), pool_size=1)
+    address = replace(container.settings.postgresql_address, hosts=((LOOPBACK, 9),))
+    nowhere = Database(address, pool_size=1)
     # All that the container has made know its Database, so its inside is exchanged.
     kept = vars(container.database).copy()
     vars(container.database).update(vars(nowhere))

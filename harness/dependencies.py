@@ -4,8 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.embedded import Valkey
+from app.server_addresses import RedisAddress
 from app.settings import Settings
 from harness.rabbitmq import RabbitMQ
+
+
+def redis_address(url: str) -> RedisAddress:
+    return Settings(_env_file=None, redis_url=url).cache_address
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,11 @@ def check_docker(words: Words, directory: Path) -> None:
         assert options.startswith("-") and container in names, words
         check(inner, directory)
         return
-    command, *rest = words[words.index("compose") + 1 :]
+    words = words[words.index("compose") + 1 :]
+    while words[0] == "-f":
+        assert (directory / words[1]).exists(), words
+        words = words[2:]
+    command, *rest = words
     assert command in COMPOSE_COMMANDS, words
     if command == "exec":
         service, *inner = rest

@@ -19,6 +19,7 @@ from app.database import Database
 from app.facts import Fact
 from app.repositories.invalidations import InvalidationRepository
 from app.runtime.loops import Loop
+from app.server_addresses import RedisAddress
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Caches:
 
     def __init__(
         self,
-        redis_url: str,
+        redis: RedisAddress,
         entities: Iterable[CachedEntity],
         database: Database,
         monitoring: Database,
@@ -47,7 +48,7 @@ class Caches:
         entities = tuple(entities)
         unconfirmed = Unconfirmed(monitoring)
         self.trust = TrustWindow()
-        self._store = CacheStore(redis_url, (entity.name for entity in entities))
+        self._store = CacheStore(redis, (entity.name for entity in entities))
         self._reads = {
             entity: ReadThroughCache(entity, self._store, self.trust, database)
             for entity in entities

@@ -14,6 +14,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from app.redis_connections import connection_options
+from app.server_addresses import RedisAddress
+
 RUN_ID_KEY = "cache:run_id"
 _PURGE_BATCH = 1000
 # redis-py's defaults retry ten times and wait 5 s each time: a hung server would stop us.
@@ -29,9 +32,10 @@ CLIENT_OPTIONS: dict[str, Any] = {
 class RunIdGuard:
     """`prefixes` begin the keys that a purge deletes."""
 
-    def __init__(self, url: str, prefixes: tuple[bytes, ...]) -> None:
-        self._url = url
+    def __init__(self, address: RedisAddress, prefixes: tuple[bytes, ...]) -> None:
+        self._address = address
         self._prefixes = prefixes
+        self.run_id_key = address.prefix + RUN_ID_KEY
         self._purging: asyncio.Task[None] | None = None
 
     async def check(self, connection: AbstractConnection) -> None:
@@ -39,13 +43,23 @@ class RunIdGuard:
         Redis, with the connection closed."""
         try:
             await connection.on_connect()
-            while not await _is_purged(connection):
+            while not await self._is_purged(connection):
                 # A purge may take longer than the call that needs it.
                 await asyncio.shield(self._purge_once())
         except BaseException:
             # The pool would take a connection that is still open for a ready one.
             await connection.disconnect(nowait=True)
             raise
+
+    async def _is_purged(self, connection: AbstractConnection) -> bool:
+        questions = [("INFO", "server"), ("GET", self.run_id_key)]
+        await connection.send_packed_command(connection.pack_commands(questions))
+        info = await connection.read_response()
+        purged = await connection.read_response()
+        for line in info.splitlines():
+            if line.startswith(b"run_id:"):
+                return bool(line == b"run_id:" + (purged or b""))
+        raise RedisConnectionError("Redis does not tell its run id")
 
     def _purge_once(self) -> "asyncio.Task[None]":
         if self._purging is None or self._purging.done():
@@ -58,7 +72,7 @@ class RunIdGuard:
     async def _purge(self) -> None:
         """Delete all keys of the cache, then note the run in which that was done."""
         async with Redis.from_url(
-            self._url,
+            **connection_options(self._address),
             socket_timeout=1,
             socket_connect_timeout=1,
             **CLIENT_OPTIONS,
@@ -71,23 +85,12 @@ class RunIdGuard:
                 if ours := [name for name in names if name.startswith(self._prefixes)]:
                     await redis.unlink(*ours)
             if await _run_id(redis) == run_id:
-                await redis.set(RUN_ID_KEY, run_id)
+                await redis.set(self.run_id_key, run_id)
 
     async def close(self) -> None:
         if self._purging is not None:
             self._purging.cancel()
             await asyncio.gather(self._purging, return_exceptions=True)
-
-
-async def _is_purged(connection: AbstractConnection) -> bool:
-    questions = [("INFO", "server"), ("GET", RUN_ID_KEY)]
-    await connection.send_packed_command(connection.pack_commands(questions))
-    info = await connection.read_response()
-    purged = await connection.read_response()
-    for line in info.splitlines():
-        if line.startswith(b"run_id:"):
-            return bool(line == b"run_id:" + (purged or b""))
-    raise RedisConnectionError("Redis does not tell its run id")
 
 
 async def _run_id(redis: Redis) -> str:

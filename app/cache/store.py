@@ -15,9 +15,11 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from app.cache.guard import CLIENT_OPTIONS, RunIdGuard
 from app.errors import Unavailable
 from app.metrics import CACHE_INVALIDATIONS
+from app.redis_connections import connection_options
 from app.runtime.cancellation import is_our_end
 from app.runtime.data_loader import DataLoader
 from app.runtime.micro_batcher import MicroBatcher
+from app.server_addresses import RedisAddress
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -54,19 +56,16 @@ class RedisDown(Exception):
     """Redis failed, or has just failed so often that it was not asked."""
 
 
-def _lease(key: str) -> str:
-    return f"lease:{key}"
-
-
 class CacheStore:
     """`names` are the first part of the keys that are stored here, such as `user` of `user:1`."""
 
-    def __init__(self, url: str, names: Iterable[str]) -> None:
-        self.prefixes = tuple(f"{prefix}:".encode() for prefix in (*names, "lease"))
-        self._guard = RunIdGuard(url, self.prefixes)
+    def __init__(self, address: RedisAddress, names: Iterable[str]) -> None:
+        self._prefix = address.prefix
+        self.prefixes = tuple(f"{self._prefix}{name}:".encode() for name in (*names, "lease"))
+        self._guard = RunIdGuard(address, self.prefixes)
         self._client: Redis = Redis(
             connection_pool=BlockingConnectionPool.from_url(
-                url,
+                **connection_options(address),
                 max_connections=16,
                 timeout=None,  # `call` has the only limit
                 socket_timeout=None,
@@ -81,6 +80,12 @@ class CacheStore:
         self._values = DataLoader(self._get_many)
         # A deletion joins only a call that is not sent yet, so it happens after its own commit.
         self._deletions = MicroBatcher(self._delete_all, most=1000)
+
+    def _value(self, key: str) -> str:
+        return self._prefix + key
+
+    def _lease(self, key: str) -> str:
+        return f"{self._prefix}lease:{key}"
 
     @property
     def healthy(self) -> bool:
@@ -125,7 +130,7 @@ class CacheStore:
         """Raises Unavailable, also if Redis is full or read-only: then it answers, but cannot
         help."""
         try:
-            await self.call(lambda redis: redis.set(_PROBE_KEY, 1, px=_PROBE_MS))
+            await self.call(lambda redis: redis.set(self._value(_PROBE_KEY), 1, px=_PROBE_MS))
         except RedisDown as error:
             raise Unavailable("Redis does not take a value") from error
 
@@ -134,13 +139,13 @@ class CacheStore:
         return self._values.get(key)
 
     async def _get_many(self, keys: list[str]) -> dict[str, bytes]:
-        values: list[Any] = await self.call(lambda redis: redis.mget(keys))
+        values: list[Any] = await self.call(lambda redis: redis.mget(map(self._value, keys)))
         return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
 
     async def take_leases(self, keys: Sequence[str]) -> tuple[str, list[int]]:
         """A token, and for each key 1 if its lease holds the token now. Raises RedisDown."""
         token = secrets.token_hex(8)
-        leases = [_lease(key) for key in keys]
+        leases = [self._lease(key) for key in keys]
 
         async def run(redis: Redis) -> Any:
             return await redis.eval(_LEASE, len(keys), *leases, token, _LEASE_MS)
@@ -150,7 +155,7 @@ class CacheStore:
     async def fill(self, values: Mapping[str, bytes | None], token: str, ttl: int) -> None:
         """Store the values whose lease the token still holds, for `ttl` seconds. Raises
         RedisDown."""
-        keys = [name for key in values for name in (key, _lease(key))]
+        keys = [name for key in values for name in (self._value(key), self._lease(key))]
 
         async def run(redis: Redis) -> None:
             found = (value or b"" for value in values.values())
@@ -165,7 +170,9 @@ class CacheStore:
     async def _delete_all(self, wanted: Sequence[Sequence[str]]) -> Sequence[bool]:
         keys = {key for some in wanted for key in some}
         try:
-            await self.call(lambda redis: redis.delete(*keys, *map(_lease, keys)))
+            await self.call(
+                lambda redis: redis.delete(*map(self._value, keys), *map(self._lease, keys))
+            )
         except RedisDown:
             CACHE_INVALIDATIONS.labels("unconfirmed").inc(len(wanted))
             return [False] * len(wanted)
@@ -179,9 +186,9 @@ class CacheStore:
 
         async def run(redis: Redis) -> None:
             async with redis.pipeline(transaction=True) as pipe:
-                pipe.delete(*keys)
+                pipe.delete(*map(self._value, keys))
                 for key in keys:
-                    pipe.set(_lease(key), token, px=_LEASE_MS)
+                    pipe.set(self._lease(key), token, px=_LEASE_MS)
                 await pipe.execute()
 
         await self.call(run)

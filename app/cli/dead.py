@@ -32,8 +32,8 @@ async def run(settings: Settings, action: str, queue: Queue, wanted: str | None)
 def _located(settings: Settings) -> Settings:
     """Raises CliError rather than act on whatever broker this machine has at the default port."""
     uses_streams = settings.queue_transport == "streams"
-    host = settings.redis_host if uses_streams else settings.rabbitmq_host
-    if not host and not settings.has_database:
+    is_known = settings.has_redis if uses_streams else settings.has_rabbitmq
+    if not is_known and not settings.has_database:
         variable = "REDIS_HOST" if uses_streams else "RABBITMQ_HOST"
         raise CliError(f"which broker? Set {variable}, or start the service with `python main.py`")
     return settings

@@ -12,6 +12,7 @@ from app.container import Container
 from app.embedded import EmbeddedServerError, EmbeddedServers, embedded_servers
 from app.output import say
 from app.runtime.loops import running
+from app.server_addresses import RedisAddress, url_of
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -24,11 +25,11 @@ async def run(settings: Settings) -> None:
             "WEB_CONCURRENCY has no effect: with no database configured, all is one process"
         )
     listening = web.listen(settings)
-    wants_redis = settings.redis_host is None
+    wants_redis = not settings.has_redis
     try:
         async with embedded_servers(settings.data_dir, valkey=wants_redis) as servers:
             settings = _settings_for(servers, settings)
-            await asyncio.to_thread(migrate, settings.postgresql_url)
+            await asyncio.to_thread(migrate, settings.postgresql_address)
             async with (
                 Container.open(settings) as container,
                 running((servers.supervise, 1), *container.publishing_loops),
@@ -52,38 +53,41 @@ def _settings_for(servers: EmbeddedServers, settings: Settings) -> Settings:
         found |= {
             "redis_host": servers.valkey.host,
             "redis_port": servers.valkey.port,
+            "redis_username": "",
             "redis_password": SecretStr(servers.valkey.password),
+            "redis_password_file": None,
+            "redis_tls": False,
         }
-    if settings.rabbitmq_host is None:
+    if not settings.has_rabbitmq:
         found["queue_transport"] = "streams"
     return settings.model_copy(update=found)
 
 
 def _api_url(settings: Settings) -> str:
-    host = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::1", "::") else settings.host
-    return f"http://{host}:{settings.port}"
+    local = settings.host in ("127.0.0.1", "0.0.0.0", "::1", "::")
+    return url_of("http", "localhost" if local else settings.host, settings.port)
 
 
-def _redis_cli(servers: EmbeddedServers, settings: Settings, database: int) -> str:
+def _redis_cli(servers: EmbeddedServers, address: RedisAddress) -> str:
     if servers.valkey:
-        return servers.valkey.cli(database)
-    return f"redis-cli -h {settings.redis_host} -p {settings.redis_port} -n {database}"
+        return servers.valkey.cli(address.number)
+    return f"redis-cli -u {address.url}"
 
 
 def _banner(servers: EmbeddedServers, settings: Settings) -> str:
     api = _api_url(settings)
     assert servers.postgres is not None
     queues = (
-        f"{_redis_cli(servers, settings, settings.redis_db + 1)} XLEN report"
+        f"{_redis_cli(servers, settings.streams_address)} XLEN {settings.redis_prefix}report"
         if settings.queue_transport == "streams"
-        else f"RabbitMQ at {settings.rabbitmq_host}:{settings.rabbitmq_port}"
+        else f"RabbitMQ at {settings.rabbitmq_address.place}"
     )
     return f"""
   Order service: everything in one process
 
   API        {api}
   API docs   {api}/docs
-  Cache      {_redis_cli(servers, settings, settings.redis_db)}
+  Cache      {_redis_cli(servers, settings.cache_address)}
              (redis-cli: apt install redis-tools, or brew install redis)
   Queues     {queues}
   Database   {servers.postgres.psql}

@@ -36,7 +36,7 @@ def produce(data: Path | None, **replaced: Path | None) -> None:
         running = _run(data, replaced, settings)
         complete = asyncio.new_event_loop().run_until_complete(running)
     except (CliError, Unavailable) as error:
-        unset = isinstance(error, Unavailable) and not settings.rabbitmq_host
+        unset = isinstance(error, Unavailable) and not settings.has_rabbitmq
         hint = "; or start the service with `python main.py`" if unset else ""
         print(f"producer: {error}{hint}", file=sys.stderr)
         sys.exit(2)

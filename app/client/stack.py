@@ -18,7 +18,9 @@ def running_stack(settings: Settings) -> Settings:
         return settings
     if "api_url" not in state:
         raise CliError("the service is still starting: try again in a moment")
-    chosen = settings.model_fields_set | ({"queue_transport"} if settings.rabbitmq_host else set())
+    chosen = set(settings.model_fields_set)
+    chosen |= {"queue_transport"} if settings.has_rabbitmq else set()
+    chosen |= {"redis_host", "redis_port"} if settings.redis_url else set()
     names = {"api_url", "redis_host", "redis_port", "queue_transport"} & set(state) - chosen
     found = {name: state[name] for name in names}
     if "redis_host" in found and state.get("redis_password"):

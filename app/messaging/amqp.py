@@ -9,6 +9,11 @@ def shortened(text: str) -> str:
 def explain(error: BaseException, url_host: str) -> str:
     """One line that names the variable to look at and the cure."""
     text = str(error) or "no answer in time"
+    if "CERTIFICATE" in text.upper():
+        return (
+            f"the certificate of RabbitMQ at {url_host} is not accepted: see TLS_CA_FILE, or "
+            f"cafile in RABBITMQ_URL ({text})"
+        )
     if "ACCESS_REFUSED" in text or "403" in text:
         return f"RabbitMQ refused the login: see RABBITMQ_USER and RABBITMQ_PASSWORD ({text})"
     # When a vhost is refused, aiormq says only that a close came where OpenOk was expected.

@@ -13,7 +13,7 @@ def open_broker(settings: Settings) -> Broker:
     if settings.queue_transport == "streams":
         from app.messaging.streams import Streams
 
-        return Streams(settings.streams_url)
+        return Streams(settings.streams_address)
     from app.messaging.rabbitmq import RabbitMQ
 
-    return RabbitMQ(settings.rabbitmq_url)
+    return RabbitMQ(settings.rabbitmq_address)

@@ -35,6 +35,7 @@ from app.messaging.rabbitmq_server import (
 )
 from app.messaging.undecoded import UNDECODED
 from app.queues import CONSUMED, DEAD_TASKS, Queue
+from app.server_addresses import RabbitMQAddress
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +52,8 @@ _PUBLISHED = [name for name in _ALL_QUEUES if name not in CONSUMED]
 
 
 class RabbitMQ(Broker):
-    def __init__(self, url: str) -> None:
-        self._server = RabbitMQServer(url)
+    def __init__(self, address: RabbitMQAddress) -> None:
+        self._server = RabbitMQServer(address)
         self.place = self._server.place
         self._publisher = self._server.client(default_channel=Channel(on_return_raises=True))
         self._consumers = RabbitMQConsumers(self._server, self._declare_for)

@@ -6,19 +6,22 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelClosed
+from aio_pika.robust_connection import RobustConnection
 from aiormq.abc import AbstractChannel
 from faststream.rabbit import RabbitBroker
+from faststream.security import BaseSecurity
+from yarl import URL
 
 from app.errors import Unavailable
 from app.messaging.amqp import explain, explain_queue
 from app.messaging.broker import PUBLISH_SECONDS
 from app.messaging.properties import accept_any_properties
 from app.runtime.cancellation import is_our_end
+from app.server_addresses import RabbitMQAddress
 
 _log = logging.getLogger("app.faststream")
 
@@ -34,24 +37,52 @@ class QueueRefused(Unavailable):
     """RabbitMQ answers, but the queue has other arguments or an owner, or we no permission."""
 
 
+def connection_class(address: RabbitMQAddress) -> type[RobustConnection]:
+    """Of connections that log in with the password of the moment, each time they are restored."""
+
+    class Connection(RobustConnection):
+        @property
+        def url(self) -> URL:
+            return self._url.with_password(address.password())
+
+        @url.setter
+        def url(self, url: URL) -> None:
+            self._url = url
+
+    return Connection
+
+
 class RabbitMQServer:
-    def __init__(self, url: str) -> None:
+    def __init__(self, address: RabbitMQAddress) -> None:
+        self._address = address
+        host, _, _ = address.place.rpartition("/")
+        self.place = f"RabbitMQ at {host}, vhost {address.vhost}"
+        self.user = address.user
+
+    @property
+    def _url(self) -> str:
         # The client library's default is 60 s, and it gives a hung server three times as long.
-        self._url = f"{url}?heartbeat={_HEARTBEAT_SECONDS}"
-        self._host = url.rpartition("@")[2]
-        address, _, vhost = self._host.rpartition("/")
-        self.place = f"RabbitMQ at {address}, vhost {unquote(vhost)}"
-        self.user = unquote(urlsplit(url).username or "")
+        return f"{self._address.url}?heartbeat={_HEARTBEAT_SECONDS}"
 
     def client(self, **options: Any) -> RabbitBroker:
         """One that reconnects by itself, once it has started."""
-        return RabbitBroker(
-            self._url, reconnect_interval=1, timeout=PUBLISH_SECONDS, logger=_log, **options
+        client = RabbitBroker(
+            self._url,
+            security=BaseSecurity(self._address.tls, use_ssl=self._address.tls is not None),
+            reconnect_interval=1,
+            timeout=PUBLISH_SECONDS,
+            logger=_log,
+            **options,
         )
+        # pylint: disable-next=protected-access
+        client._connection_kwargs["connection_class"] = connection_class(self._address)
+        return client
 
     async def connect(self) -> AbstractConnection:
         """A connection that is not restored when it breaks."""
-        return await aio_pika.connect(self._url, timeout=PUBLISH_SECONDS)
+        return await aio_pika.connect(
+            self._url, ssl_context=self._address.tls, timeout=PUBLISH_SECONDS
+        )
 
     @asynccontextmanager
     async def within(self, seconds: float, queue: str = "") -> AsyncIterator[None]:
@@ -65,7 +96,7 @@ class RabbitMQServer:
                 raise
             if queue and isinstance(error, ChannelClosed):
                 raise QueueRefused(explain_queue(error, queue)) from error
-            raise Unavailable(explain(error, self._host)) from error
+            raise Unavailable(explain(error, self._address.place)) from error
 
 
 async def stop(broker: RabbitBroker, seconds: float) -> None:

@@ -18,7 +18,6 @@ from collections.abc import (
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import structlog
@@ -43,8 +42,10 @@ from app.messaging.broker import (
 from app.messaging.originals import kept, restored
 from app.messaging.undecoded import UNDECODED
 from app.queues import CONSUMED, Queue
+from app.redis_connections import connection_options
 from app.runtime.loops import running
 from app.runtime.micro_batcher import MicroBatcher
+from app.server_addresses import RedisAddress
 
 log = structlog.get_logger(__name__)
 _log = logging.getLogger("app.faststream")
@@ -110,16 +111,20 @@ def _parts(data: bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 class Streams(Broker):
-    def __init__(self, url: str) -> None:
-        self._url = url
-        parts = urlsplit(url)
-        self.place = f"streams at {parts.hostname}:{parts.port}, database {parts.path[1:]}"
-        self._publisher = RedisBroker(url, logger=_log, message_format=_Envelope)
+    def __init__(self, address: RedisAddress) -> None:
+        self._options = connection_options(address)
+        self._prefix = address.prefix
+        place = address.place.partition("://")[2]
+        self.place = f"streams at {place}, database {address.number}"
+        self._publisher = RedisBroker(**self._options, logger=_log, message_format=_Envelope)
         self._publishing = asyncio.Semaphore(16)  # the publisher's pool fails beyond its limit
-        self._client: Redis = Redis.from_url(url, socket_timeout=PUBLISH_SECONDS)
+        self._client: Redis = Redis.from_url(**self._options, socket_timeout=PUBLISH_SECONDS)
         self._acks = MicroBatcher(self._acknowledge, most=1000)
         # Pending entries that nobody works on: left by an earlier process, or given up by this one.
         self._abandoned: set[bytes] = set()
+
+    def _stream(self, queue: str) -> str:
+        return f"{self._prefix}{queue}"
 
     @property
     def troubles(self) -> Mapping[Queue, str]:
@@ -160,7 +165,7 @@ class Streams(Broker):
 
     def _listener(self, **options: Any) -> RedisBroker:
         return RedisBroker(
-            self._url,
+            **self._options,
             logger=_log,
             message_format=_Envelope,
             **UNDECODED,
@@ -168,22 +173,23 @@ class Streams(Broker):
         )
 
     async def _create_group(self, queue: Queue) -> None:
+        stream = self._stream(queue)
         # Looked for first: a full server refuses to create even what is there.
-        if await self._client.exists(queue.value):
-            groups: Any = await self._client.xinfo_groups(queue.value)
+        if await self._client.exists(stream):
+            groups: Any = await self._client.xinfo_groups(stream)
             if any(group["name"] == _GROUP.encode() for group in groups):
                 return
         # From 0: a group from "$" would skip what was sent before the first start.
-        await self._client.xgroup_create(queue.value, _GROUP, id="0", mkstream=True)
+        await self._client.xgroup_create(stream, _GROUP, id="0", mkstream=True)
 
     async def _claim(self, queue: Queue) -> None:
         """Make the reclaimer take at once what an earlier process has left pending."""
-        pending = await self._client.xpending_range(queue.value, _GROUP, "-", "+", 10_000)
+        pending = await self._client.xpending_range(self._stream(queue), _GROUP, "-", "+", 10_000)
         if pending:
             ids: list[Any] = [entry["message_id"] for entry in pending]
             self._abandoned.update(ids)
             await self._client.xclaim(
-                queue.value, _GROUP, _CONSUMER, 0, ids, idle=_RECLAIM_AFTER_MS, justid=True
+                self._stream(queue), _GROUP, _CONSUMER, 0, ids, idle=_RECLAIM_AFTER_MS, justid=True
             )
 
     def _subscribe(
@@ -204,9 +210,10 @@ class Streams(Broker):
                 if "message_id" in entry.headers or entry.id in self._abandoned:
                     await self._receive(queue, entry, receiver, redelivered=True)
 
-        _listen(consumer, queue, handle, max_records=in_flight.portion)
+        stream = self._stream(queue)
+        _listen(consumer, stream, handle, max_records=in_flight.portion)
         # An entry that failed or was abandoned stays pending for ever unless somebody claims it.
-        _listen(consumer, queue, handle_again, min_idle_time=_RECLAIM_AFTER_MS)
+        _listen(consumer, stream, handle_again, min_idle_time=_RECLAIM_AFTER_MS)
         return in_flight
 
     async def _receive(
@@ -225,8 +232,9 @@ class Streams(Broker):
         async with self._client.pipeline(transaction=True) as pipe:
             for queue in {queue for queue, _ in done}:
                 entries = [entry for of, entry in done if of == queue]
-                pipe.xack(queue.value, _GROUP, *entries)
-                pipe.xdel(queue.value, *entries)
+                stream = self._stream(queue)
+                pipe.xack(stream, _GROUP, *entries)
+                pipe.xdel(stream, *entries)
             await pipe.execute()
         return [None] * len(done)
 
@@ -242,7 +250,7 @@ class Streams(Broker):
     ) -> None:
         # As bytes: FastStream would count the characters of a string, and cut its bytes.
         encoded: dict[Any, bytes] = {_name(n): _as_bytes(v)[:_MOST] for n, v in headers.items()}
-        await self._send(body, stream=stream, headers=encoded, reply_to=reply_to)
+        await self._send(body, stream=self._stream(stream), headers=encoded, reply_to=reply_to)
 
     async def _send(self, body: bytes, **options: Any) -> None:
         async with _within(PUBLISH_SECONDS), self._publishing:
@@ -288,14 +296,16 @@ class Streams(Broker):
     @asynccontextmanager
     async def dead_letters(self, queue: Queue) -> AsyncIterator[DeadLetters]:
         async with _within(PUBLISH_SECONDS):
-            count = await self._client.xlen(queue.dead)
+            count = await self._client.xlen(self._stream(queue.dead))
         yield DeadLetters(count, self._letters(queue, count))
 
     async def _letters(self, queue: Queue, count: int) -> AsyncIterator[DeadLetter]:
         after = "-"
         while count > 0:
             async with _within(PUBLISH_SECONDS):
-                page: Any = await self._client.xrange(queue.dead, after, count=min(count, _PAGE))
+                page: Any = await self._client.xrange(
+                    self._stream(queue.dead), after, count=min(count, _PAGE)
+                )
             if not page:
                 return
             for entry, fields in page:
@@ -308,7 +318,7 @@ class Streams(Broker):
 
         async def remove() -> None:
             async with _within(PUBLISH_SECONDS):
-                await self._client.xdel(queue.dead, entry)
+                await self._client.xdel(self._stream(queue.dead), entry)
 
         return DeadLetter(
             message_id=headers.get("message_id", ""),
@@ -330,17 +340,18 @@ class Streams(Broker):
         """The id of an entry begins with the milliseconds at which it was added."""
         oldest = f"{int(before.timestamp() * 1000)}"
         async with _within(PUBLISH_SECONDS):
-            await self._client.xtrim(stream, minid=oldest, approximate=False)
+            await self._client.xtrim(self._stream(stream), minid=oldest, approximate=False)
 
     async def _make_room_for_reports(self) -> None:
         """Drop the older half of them when they are too large. Before adding one: a server that is
         full takes no more, but deletes."""
         async with _within(PUBLISH_SECONDS):
-            size = await self._client.memory_usage(Queue.REPORT) or 0
+            stream = self._stream(Queue.REPORT)
+            size = await self._client.memory_usage(stream) or 0
             if size <= _REPORT_BYTES:
                 return
-            count = await self._client.xlen(Queue.REPORT)
-            dropped = await self._client.xtrim(Queue.REPORT, maxlen=count // 2, approximate=False)
+            count = await self._client.xlen(stream)
+            dropped = await self._client.xtrim(stream, maxlen=count // 2, approximate=False)
         log.warning(
             "dropped the oldest report messages: nobody takes them", dropped=dropped, bytes=size
         )
@@ -348,7 +359,7 @@ class Streams(Broker):
     async def ping(self) -> None:
         """By a write that changes nothing: a server that is full or read-only still answers."""
         async with _within(1):
-            await self._client.xadd(_PROBE, {"": ""}, nomkstream=True)
+            await self._client.xadd(self._stream(_PROBE), {"": ""}, nomkstream=True)
 
     async def close(self) -> None:
         await self._publisher.stop()
@@ -437,13 +448,13 @@ def _parsed(fields: Mapping[bytes, bytes]) -> tuple[bytes, dict[str, Any]]:
 
 def _listen(
     consumer: RedisBroker,
-    queue: Queue,
+    name: str,
     handle: Callable[[RedisStreamMessage], Awaitable[None]],
     max_records: int | None = None,
     min_idle_time: int | None = None,
 ) -> None:
     stream = StreamSub(
-        queue.value,
+        name,
         group=_GROUP,
         consumer=_CONSUMER,
         batch=True,

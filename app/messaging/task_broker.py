@@ -12,6 +12,8 @@ from taskiq_aio_pika import AioPikaBroker
 
 from app.errors import Unavailable
 from app.messaging.amqp import explain
+from app.messaging.rabbitmq_server import connection_class
+from app.server_addresses import RabbitMQAddress
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +21,15 @@ RECONNECT_SECONDS = 1
 
 
 class TaskBroker(AioPikaBroker):
+    def __init__(self, address: RabbitMQAddress, **options: Any) -> None:
+        super().__init__(
+            address.url,
+            ssl_context=address.tls,
+            connection_class=connection_class(address),
+            **options,
+        )
+        self._place = address.place
+
     async def startup(self) -> None:
         """Wait for RabbitMQ for as long as it takes, and say once why."""
         with _stopping_at_signals(self.is_worker_process) as stopped:
@@ -27,7 +38,7 @@ class TaskBroker(AioPikaBroker):
                 try:
                     return await super().startup()
                 except (AMQPError, OSError) as error:
-                    why = explain(error, f"{self.url}".rpartition("@")[2])
+                    why = explain(error, self._place)
                 await self._disconnect()
                 if why != told:
                     log.warning(why)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 from app.database import Database
 from app.messaging.broker import Broker
-from app.queues import CONSUMED
 from app.repositories.idempotency import KEPT
 from app.repositories.retention import RetentionRepository
 

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from app.cache.guard import RUN_ID_KEY
 from app.cache.store import CALL_SECONDS, CacheStore, RedisDown
 from app.embedded import Valkey
+from harness.dependencies import redis_address
 from harness.waiting import eventually
 from tests.faults.proxy import Direction, Proxy, proxy_to
 
@@ -26,7 +27,7 @@ async def link(valkey: Valkey) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def cache(link: Proxy) -> AsyncIterator[CacheStore]:
-    cache = CacheStore(f"redis://{link.host}:{link.port}/0", ["user", "product"])
+    cache = CacheStore(redis_address(f"redis://{link.host}:{link.port}/0"), ["user", "product"])
     yield cache
     await cache.close()
 

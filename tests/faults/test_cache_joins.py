@@ -15,6 +15,7 @@ from app.cache.reads import ReadThroughCache, TrustWindow, now
 from app.cache.store import CacheStore
 from app.embedded import Valkey
 from app.runtime.data_loader import DataLoader
+from harness.dependencies import redis_address
 from harness.waiting import eventually
 
 
@@ -62,7 +63,7 @@ class Shop:
 
 @pytest.fixture
 async def shop(valkey: Valkey) -> AsyncIterator[Shop]:
-    store = CacheStore(f"{valkey.url}/0", ["user"])
+    store = CacheStore(redis_address(f"{valkey.url}/0"), ["user"])
     shop = Shop(store)
     shop.look()
     await shop.read()

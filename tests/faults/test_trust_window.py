@@ -129,9 +129,10 @@ async def may_read(container: Container) -> bool:
 
 @pytest.mark.fault
 async def test_the_window_opens_again_after_the_database_hung(settings: Settings) -> None:
-    address = settings.postgresql_url.rpartition("@")[2].partition("/")[0]
-    async with proxy_to(int(address.rpartition(":")[2])) as link:
-        through = settings.postgresql_url.replace(address, f"{link.host}:{link.port}")
+    [(host, port)] = settings.postgresql_address.hosts
+    async with proxy_to(port) as link:
+        assert settings.database_url
+        through = settings.database_url.replace(f"{host}:{port}", f"{link.host}:{link.port}")
         async with reading(settings.model_copy(update={"database_url": through})) as container:
             await eventually(lambda: may_read(container))
             link.hang()
@@ -147,7 +148,7 @@ async def test_the_table_stays_small_while_redis_is_away(
 ) -> None:
     """The last row of each key stays, for any number of keys."""
     monkeypatch.setattr(invalidation, "COMPACT_SECONDS", 0.3)
-    async with connected(settings.postgresql_url) as database:
+    async with connected(settings.database_url or "") as database:
         count = "SELECT count(*) FROM cache_invalidations"
         last = "SELECT count(*) FROM cache_invalidations WHERE id > 15000 - 7"
         async with reading(settings.model_copy(update={"redis_port": 9})):
@@ -164,7 +165,7 @@ async def test_the_table_stays_small_while_redis_is_away(
 
 @pytest.mark.fault
 async def test_the_invalidator_works_while_the_pool_is_full(settings: Settings) -> None:
-    async with connected(settings.postgresql_url) as database, AsyncExitStack() as full:
+    async with connected(settings.database_url or "") as database, AsyncExitStack() as full:
         async with reading(settings) as container:
             for _ in range(10):
                 uow = await full.enter_async_context(container.reading())

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from app.cli.migrate import migrate
 from app.database import Database
 from app.embedded import embedded_servers
+from harness.databases import address_of
 
 _FOREIGN = {
     "PGSSLMODE": "require",
@@ -40,11 +41,12 @@ async def test_what_is_meant_for_other_servers_does_not_reach_in(
     monkeypatch.setenv("HOME", str(home))
     async with embedded_servers(tmp_path / "data dir", valkey=False) as servers:
         assert servers.postgres
-        database = Database(servers.postgres.url, pool_size=1)
-        async with database.autocommit() as connection:
-            assert await connection.scalar(text("SELECT 1")) == 1
-        await database.close()
-        await asyncio.to_thread(migrate, servers.postgres.url)
+        for mode in ("", "?sslmode=prefer"):
+            database = Database(address_of(servers.postgres.url + mode), pool_size=1)
+            async with database.autocommit() as connection:
+                assert await connection.scalar(text("SELECT 1")) == 1
+            await database.close()
+        await asyncio.to_thread(migrate, address_of(servers.postgres.url))
         psql = servers.postgres.psql
         assert Path(tmp_path / "data dir/postgres/app.password").read_text() not in psql
         done = subprocess.run(

@@ -15,6 +15,7 @@ from app.container import Container
 from app.errors import Unavailable
 from app.messaging.broker import Outgoing
 from app.queues import Queue
+from app.redis_connections import connection_options
 from app.settings import Settings
 from harness.databases import connected
 from harness.shop import Shop
@@ -28,7 +29,7 @@ _REPORT = Outgoing(Queue.REPORT, b"{}", "report")
 @pytest.fixture(name="streams")
 async def _streams(settings: Settings) -> AsyncIterator[Redis]:
     """With room for 2 MiB more."""
-    async with Redis.from_url(settings.streams_url) as redis:
+    async with Redis.from_url(**connection_options(settings.streams_address)) as redis:
         used = (await redis.info("memory"))["used_memory"]
         await redis.config_set("maxmemory", used + 2 * _MIB)
         yield redis

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from app.container import Container
 from app.messaging.broker import Outgoing
 from app.queues import DEAD_TASKS, TASKS, Queue
+from app.redis_connections import connection_options
 from app.repositories import retention
 from app.schemas.products import ProductUpdate
 from app.settings import Settings
@@ -186,7 +187,7 @@ async def test_old_dead_letters_and_reports_are_dropped_from_streams(
     container: Container, settings: Settings
 ) -> None:
     kept = {"order.dead": 90, "report": 30}
-    async with Redis.from_url(settings.streams_url) as client:
+    async with Redis.from_url(**connection_options(settings.streams_address)) as client:
         for stream, days in kept.items():
             for age in (days + 30, days + 1, days - 1):
                 at = datetime.now(UTC) - timedelta(days=age)

@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 
 from app.settings import ROOT
-from harness.databases import Databases, connected
+from harness.databases import Databases, address_of, connected
 
 _BEFORE = "b1f0a6d3c5e2"
 # NFC and NFD, case, width, ligature, ß, an unseen joiner; the first of each is stored.
@@ -76,7 +76,7 @@ async def old_url(databases: Databases) -> AsyncIterator[str]:
 
 def _config(url: str) -> Config:
     config = Config(ROOT / "app/alembic.ini")
-    config.set_main_option("sqlalchemy.url", url)
+    config.attributes["address"] = address_of(url)
     return config
 
 

@@ -7,8 +7,9 @@ import pytest
 from app.cache.store import CacheStore, RedisDown
 from app.database import failures_as_unavailable
 from app.errors import Unavailable
+from harness.dependencies import redis_address
 
-_NOWHERE = "redis://127.0.0.1:9/0"
+_NOWHERE = redis_address("redis://127.0.0.1:9/0")
 
 
 async def _wait_for_a_cancelled_future() -> None:

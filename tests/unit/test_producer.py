@@ -207,7 +207,10 @@ def settings_beside(directory: Path, state: dict[str, Any], **chosen: Any) -> Se
 def test_a_running_service_is_found_by_its_state_file(tmp_path: Path) -> None:
     found = settings_beside(tmp_path, STATE)
     assert found.api_url == "http://localhost:18123"
-    assert (found.queue_transport, found.streams_url) == ("streams", "redis://127.0.0.1:18124/1")
+    assert (found.queue_transport, found.streams_address.url) == (
+        "streams",
+        "redis://127.0.0.1:18124/1",
+    )
 
 
 def test_settings_take_precedence_over_the_running_service(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from app.repositories.pages import page_of
 from app.schemas.pages import PageRequest
 from app.services.after_commit import NothingFollows
 from app.services.cached_entities import CACHED_ENTITIES
+from harness.dependencies import redis_address
 
-_NOWHERE = "redis://127.0.0.1:9/0"
+_NOWHERE = redis_address("redis://127.0.0.1:9/0")
 
 
 def defined_entities() -> list[CachedEntity]:

@@ -5,7 +5,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from sqlalchemy import make_url
 
 from app.settings import ROOT, Settings, load_settings
 
@@ -20,9 +19,11 @@ def test_the_defaults() -> None:
     found = settings()
     assert not found.has_database
     assert (found.host, found.port) == ("127.0.0.1", 8000)
-    assert found.postgresql_url == "postgresql+asyncpg://admin:admin@localhost:5432/lab_db2"
-    assert found.rabbitmq_url == "amqp://guest:guest@localhost:5672/local"
-    assert found.cache_url == "redis://localhost:6379/0"
+    postgresql = found.postgresql_address
+    assert (postgresql.hosts, postgresql.database) == ((("localhost", 5432),), "lab_db2")
+    assert (postgresql.user, postgresql.password(), postgresql.tls) == ("admin", "admin", None)
+    assert found.rabbitmq_address.url == "amqp://guest:guest@localhost:5672/local"
+    assert found.cache_address.url == "redis://localhost:6379/0"
     assert found.data_dir == ROOT / ".data"
 
 
@@ -38,25 +39,31 @@ def test_a_password_may_have_any_character() -> None:
         rabbitmq_vhost="/",
     )
     assert found.has_database
-    postgresql = make_url(found.postgresql_url)
-    assert (postgresql.username, postgresql.password) == ("us/er", AWKWARD)
-    assert (postgresql.host, postgresql.port, postgresql.database) == ("db", 5432, "my db")
-    rabbitmq = urlsplit(found.rabbitmq_url)
+    postgresql = found.postgresql_address
+    assert (postgresql.user, postgresql.password()) == ("us/er", AWKWARD)
+    assert (postgresql.hosts, postgresql.database) == ((("db", 5432),), "my db")
+    rabbitmq = urlsplit(found.rabbitmq_address.url)
     login = unquote(rabbitmq.username or ""), unquote(rabbitmq.password or "")
     assert login == ("us@er", AWKWARD)
     assert (rabbitmq.hostname, rabbitmq.path) == ("rabbitmq", "/%2F")
 
 
-def test_database_url_is_taken_as_it_is() -> None:
-    url = "postgresql+asyncpg://admin:admin@localhost:5433/lab_db2"
-    found = settings(database_url=url, db_host="other")
-    assert (found.postgresql_url, found.has_database) == (url, True)
-
-
 def test_every_use_of_redis_has_a_database_of_its_own() -> None:
     found = settings(redis_host="redis", redis_db=4)
-    urls = [found.cache_url, found.streams_url, found.results_url, found.schedules_url]
-    assert urls == [f"redis://redis:6379/{number}" for number in (4, 5, 6, 7)]
+    assert _redis_urls(found) == [f"redis://redis:6379/{number}" for number in (4, 5, 6, 7)]
+
+
+def test_with_a_prefix_one_database_of_redis_is_enough() -> None:
+    found = settings(redis_host="redis", redis_db=14, redis_prefix="shop:")
+    assert _redis_urls(found) == ["redis://redis:6379/14"] * 4
+
+
+def _redis_urls(found: Settings) -> list[str]:
+    addresses = (
+        *(found.cache_address, found.streams_address),
+        *(found.results_address, found.schedules_address),
+    )
+    return [address.url for address in addresses]
 
 
 def test_no_secret_is_shown() -> None:

@@ -21,7 +21,9 @@ def document_of(app: Litestar) -> Json:
     document: Json = json.loads(json.dumps(app.openapi_schema.to_schema()), parse_float=_whole)
     schemas = document["components"]["schemas"]
     schemas.update({name: s for name, s in _pydantic_schemas().items() if name in schemas})
-    if app.state.container.settings.api_key is None:
+    settings = app.state.container.settings
+    document["servers"] = [{"url": settings.root_path or "/"}]
+    if settings.api_key is None:
         _remove_security(document)
     _remove_origin_from_reads(document)
     for operation in _operations(document):

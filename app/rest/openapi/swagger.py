@@ -13,18 +13,28 @@ from app.rest.openapi.document import document_of
 from app.settings import ROOT
 
 _ASSETS = "/docs/assets"
-_SWAGGER = SwaggerRenderPlugin(
-    js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-    css_url=f"{_ASSETS}/swagger-ui.css",
-    standalone_preset_js_url=f"{_ASSETS}/swagger-ui-standalone-preset.js",
-    favicon=f'<link rel="icon" href="{_ASSETS}/favicon-32x32.png">',
-)
+
+
+def _page(directory: str) -> SwaggerRenderPlugin:
+    """Its links are relative: a proxy may serve the API below a path that we do not know."""
+    files = f"{directory}assets"
+    return SwaggerRenderPlugin(
+        js_url=f"{files}/swagger-ui-bundle.js",
+        css_url=f"{files}/swagger-ui.css",
+        standalone_preset_js_url=f"{files}/swagger-ui-standalone-preset.js",
+        favicon=f'<link rel="icon" href="{files}/favicon-32x32.png">',
+    )
+
+
+# By whether the path ends in a slash: the page, and the API's root as seen from it.
+_PAGES = {False: (_page("docs/"), "."), True: (_page(""), "..")}
 _INLINE_SCRIPT = re.compile(rb"<script type='text/javascript'>(.*?)</script>", re.DOTALL)
 
 
 @get("/docs", media_type=MediaType.HTML, include_in_schema=False, sync_to_thread=False)
 def swagger_ui(request: Request[Any, Any, Any]) -> Response[bytes]:
-    page = _SWAGGER.render(request, document_of(request.app))
+    swagger, root = _PAGES[request.scope["raw_path"].endswith(b"/")]
+    page = swagger.render(request, {**document_of(request.app), "servers": [{"url": root}]})
     return Response(page, headers={"Content-Security-Policy": _policy_for(page)})
 
 

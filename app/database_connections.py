@@ -1,0 +1,173 @@
+"""Connections to PostgreSQL: to one of several hosts, with TLS or without, directly or through a
+pooler. Nothing is taken from the environment or the home directory, where asyncpg would look: what
+is there is for other programs and other servers."""
+
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import asyncpg
+from asyncpg.connect_utils import SessionAttribute
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.server_addresses import PostgresAddress
+
+_SESSION = {"application_name": "order-service", "timezone": "UTC"}
+# The server's own limits, in milliseconds. The client's limit is a deadline.
+_LIMITS = {
+    "statement_timeout": "10000",
+    "lock_timeout": "2000",
+    "idle_in_transaction_session_timeout": "20000",
+}
+_CONNECT_SECONDS = 1.5
+_CLOSE_SECONDS = 0.2
+POOLED = "a pooler such as PgBouncer refuses our limits: set DB_POOLER"
+_NEXT_HOST = (
+    *(OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError),
+    asyncpg.TargetServerAttributeNotMatched,
+)
+
+
+def is_absent(error: BaseException) -> bool:
+    """Whether the server does not answer, or not yet."""
+    return isinstance(driver_error(error), _NEXT_HOST)
+
+
+def refuses_limits(error: BaseException) -> bool:
+    return "startup parameter" in str(driver_error(error))
+
+
+def driver_error(error: BaseException) -> BaseException:
+    """What asyncpg raised: SQLAlchemy wraps it twice, or not at all while it connects."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
+
+
+def explain_login(error: BaseException, address: PostgresAddress) -> str:
+    """One line that names the variable to look at, or nothing if it is not about the login."""
+    cause = driver_error(error)
+    if refuses_limits(error):
+        return f"{address.place}: {POOLED}"
+    state = getattr(cause, "sqlstate", None) or ""
+    if isinstance(cause, ssl.SSLError):
+        return (
+            f"the certificate of PostgreSQL at {address.place} is not accepted: see TLS_CA_FILE, "
+            f"or sslmode and sslrootcert in DATABASE_URL ({cause})"
+        )
+    if is_absent(error):
+        return (
+            f"cannot reach PostgreSQL at {address.place}: see DATABASE_URL, or DB_HOST and "
+            f"DB_PORT ({cause})"
+        )
+    if state == "28000":
+        return (
+            f"PostgreSQL at {address.place} does not let {address.user} in: see POSTGRES_USER, and "
+            f"sslmode in DATABASE_URL ({cause})"
+        )
+    if state == "28P01":
+        return (
+            f"PostgreSQL at {address.place} refuses the login of {address.user}. A new password "
+            "must be set there first: see docs/running.md#new-passwords. Until then, put the old "
+            f"POSTGRES_PASSWORD back ({cause})"
+        )
+    if state == "3D000":
+        return f"PostgreSQL at {address.place}: {cause}: see POSTGRES_DB, or create it"
+    return ""
+
+
+class _Connection(asyncpg.Connection):
+    async def close(self, *, timeout: float | None = None) -> None:
+        """SQLAlchemy gives a connection that a deadline has cut off 2 s to close politely, which is
+        too long if the server hangs. After this limit asyncpg drops the socket."""
+        await super().close(timeout=_CLOSE_SECONDS)
+
+
+class _PooledConnection(_Connection):
+    """A pooler refuses limits as start parameters, and a SET would stay on a connection that others
+    get next. So they come with each BEGIN, in the same message. A statement without a transaction
+    has the deadline alone."""
+
+    _SET = "".join(f" SET LOCAL {name} = {value};" for name, value in _LIMITS.items())
+
+    async def execute(self, query: str, *arguments: Any, timeout: float | None = None) -> str:
+        if query.startswith("BEGIN"):
+            query += self._SET
+        return await super().execute(query, *arguments, timeout=timeout)
+
+
+def create_engine(address: PostgresAddress, *, limited: bool = True, **options: Any) -> AsyncEngine:
+    """For every connection to PostgreSQL. Those of the migrations have no limits."""
+    parameters = {**_SESSION, **address.parameters}
+    arguments: dict[str, Any] = {"server_settings": parameters}
+    if limited:
+        arguments["connection_class"] = _PooledConnection if address.pooler else _Connection
+        parameters |= {} if address.pooler else _LIMITS
+    prepared: dict[str, Any] = {}
+    if address.pooler == "transaction":
+        # Statements without a name, which are parsed again in the packet that executes them: the
+        # server connection that parsed them first may serve somebody else by then.
+        arguments["statement_cache_size"] = 0
+        prepared = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        connect_args={"async_creator_fn": _connector(address, arguments), **prepared},
+        **options,
+    )
+
+
+def _connector(
+    address: PostgresAddress, arguments: Mapping[str, Any]
+) -> Callable[[], Awaitable["asyncpg.Connection[Any]"]]:
+    hosts = list(address.hosts)
+
+    async def connect() -> "asyncpg.Connection[Any]":
+        """To the first host that will do, beginning with the one of last time. One that does not
+        answer leaves the next its time."""
+        failure: Exception | None = None
+        for place in tuple(hosts):
+            try:
+                connection = await _connect_to(place, address, arguments)
+            except _NEXT_HOST as error:
+                failure = error
+                continue
+            hosts.remove(place)
+            hosts.insert(0, place)
+            return connection
+        assert failure is not None
+        raise failure
+
+    return connect
+
+
+async def _connect_to(
+    place: tuple[str, int], address: PostgresAddress, arguments: Mapping[str, Any]
+) -> "asyncpg.Connection[Any]":
+    host, port = place
+
+    async def connect(tls: ssl.SSLContext | None) -> "asyncpg.Connection[Any]":
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            host=host,
+            port=port,
+            user=address.user,
+            password=address.password,
+            database=address.database,
+            ssl=tls or False,
+            target_session_attrs=SessionAttribute(address.target_session_attrs),
+            timeout=_CONNECT_SECONDS / len(address.hosts),
+            passfile=os.devnull,
+            direct_tls=False,
+            krbsrvname="postgres",
+            gsslib="gssapi",
+            **arguments,
+        )
+        return connection
+
+    try:
+        return await connect(address.tls)
+    except ConnectionError as error:
+        if not address.tls_is_optional or "rejected SSL upgrade" not in str(error):
+            raise
+    return await connect(None)
