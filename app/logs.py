@@ -22,8 +22,9 @@ _LIBRARIES = {
     "aio_pika": logging.ERROR,  # warns every second; we say once what is wrong
     "aiormq": logging.CRITICAL,  # repeats what aio_pika says
     "alembic": logging.WARNING,
-    # Not its own logger: it is imported late, and then sets a level and a handler.
-    "app.faststream": logging.WARNING,
+    # What we give FastStream in place of its own, which it configures itself when it is imported. It
+    # says every second what we say once.
+    "app.faststream": logging.CRITICAL,
     "uvicorn": logging.WARNING,
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")

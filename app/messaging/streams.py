@@ -416,7 +416,10 @@ class _InFlight:
     def _end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._ended.set()
-        if not task.cancelled() and (error := task.exception()):
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, RedisError | OSError | Unavailable):
+            log.info("delivery failed, so it comes again", error=repr(error))
+        elif error:
             log.error("delivery failed", exc_info=error)
 
     async def end(self, deadline: float) -> None:

@@ -14,7 +14,7 @@ from app.messaging.broker import Outgoing
 from app.queues import Queue
 from app.schemas.pages import PageRequest
 from app.settings import Settings
-from harness.databases import connected
+from harness.databases import Databases, connected
 from harness.embedded import running
 from harness.rabbitmq import VHOST, RabbitMQ
 from harness.waiting import eventually
@@ -23,9 +23,9 @@ _ROLE = "rotating"
 
 
 @pytest.fixture
-async def database_url(database_url: str) -> str:
-    """Its role is no superuser, and the URL has no password."""
-    async with connected(database_url) as operator:
+async def database_url(databases: Databases, database_url: str) -> str:
+    """The URL has no password."""
+    async with connected(databases.admin_url(database_url)) as operator:
         await operator.execute(f"DROP ROLE IF EXISTS {_ROLE}")
         await operator.execute(f"CREATE ROLE {_ROLE} LOGIN")
         await operator.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {_ROLE}")
@@ -38,7 +38,7 @@ async def _change(
     password: str, postgres: Postgres, valkey: Valkey, rabbitmq: RabbitMQ, old: str = ""
 ) -> None:
     """In all three servers. Whoever is logged in is thrown out."""
-    async with connected(postgres.url) as operator:
+    async with connected(postgres.admin_url) as operator:
         await operator.execute(f"ALTER ROLE {_ROLE} PASSWORD '{password}'")
         await operator.execute(
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{_ROLE}'"

@@ -21,7 +21,7 @@ async def database_url(databases: Databases, tree: Path) -> AsyncIterator[str]:
     """Migrated by its owner into a schema of its own, and used by a role that may read and write
     rows, and nothing else."""
     async with databases.fresh(template="template1") as url:
-        async with connected(url) as operator:
+        async with connected(databases.admin_url(url)) as operator:
             for role in (_OWNER, _USER):
                 if not await operator.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
                     await operator.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")

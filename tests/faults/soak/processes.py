@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 
 import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import ChannelPreconditionFailed
 
 from app.embedded import Postgres, Valkey
 from app.embedded.server import Server
@@ -129,9 +131,7 @@ class Processes(Deployment):
         """Deleted and declared with other arguments, while it is empty: so no message is lost."""
         async with self.sending[_ODD], await aio_pika.connect(self._rabbitmq.url) as connection:
             await eventually(self._is_empty, 30)
-            channel = await connection.channel()
-            await channel.queue_delete(_ODD)
-            await channel.declare_queue(_ODD, durable=True, arguments={"x-max-length": 9})
+            channel = await eventually(lambda: _redeclared(connection))
             try:
                 await asyncio.sleep(seconds)
             finally:
@@ -152,6 +152,17 @@ class Processes(Deployment):
             await asyncio.sleep(seconds)
         finally:
             await self._rabbitmq.control(*allowed, ".*", ".*", ".*")
+
+
+async def _redeclared(connection: AbstractConnection) -> AbstractChannel | None:
+    """None if the worker was quicker to declare it."""
+    channel = await connection.channel()
+    await channel.queue_delete(_ODD)
+    try:
+        await channel.declare_queue(_ODD, durable=True, arguments={"x-max-length": 9})
+    except ChannelPreconditionFailed:
+        return None
+    return channel
 
 
 def _freezing(name: str, frozen: Process | Server) -> Strike:
