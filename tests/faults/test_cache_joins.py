@@ -156,10 +156,10 @@ async def test_a_look_up_during_a_call_makes_a_new_call() -> None:
     rows = Rows()
     loader = DataLoader(partial(rows.load, None))
     rows.gate.clear()
-    early = asyncio.create_task(loader.get(1))
+    early = loader.get(1)
     await eventually(lambda: rows.loads == 1)
     rows.value = 2
-    late = asyncio.create_task(loader.get(1))
+    late = loader.get(1)
     await eventually(lambda: rows.loads == 2)
     rows.gate.set()
     assert await early == b'{"id": 1, "value": 1}'

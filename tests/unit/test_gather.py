@@ -40,11 +40,11 @@ async def test_gets_of_one_loop_iteration_share_a_call(source: Source) -> None:
 
 async def test_a_get_does_not_join_a_call_that_has_begun(source: Source) -> None:
     loader = DataLoader(source.fetch)
-    first = asyncio.create_task(loader.get(1))
+    first = loader.get(1)
     while not source.calls:
         await asyncio.sleep(0)
     source.values[1] = "changed"
-    second = asyncio.create_task(loader.get(1))
+    second = loader.get(1)
     await asyncio.sleep(0)
     source.open.set()
     assert (await first, await second) == ("one", "changed")
@@ -63,7 +63,7 @@ async def test_an_error_reaches_every_waiter_and_no_later_one(source: Source) ->
 
 async def test_a_cancelled_waiter_does_not_disturb_the_others(source: Source) -> None:
     loader = DataLoader(source.fetch)
-    waiters = [asyncio.create_task(loader.get(1)) for _ in range(3)]
+    waiters = [loader.get(1) for _ in range(3)]
     while not source.calls:
         await asyncio.sleep(0)
     waiters[0].cancel()
@@ -77,7 +77,7 @@ async def test_an_error_that_nobody_waits_for_is_not_logged(
     source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
     loader = DataLoader(source.fetch)
-    waiter = asyncio.create_task(loader.get(1))
+    waiter = loader.get(1)
     while not source.calls:
         await asyncio.sleep(0)
     waiter.cancel()
