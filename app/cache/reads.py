@@ -18,7 +18,7 @@ from app.cache.entities import CachedEntity
 from app.cache.store import CacheStore, RedisDown
 from app.database import Database
 from app.errors import NotFound
-from app.metrics import CACHE_READS
+from app.metrics import CACHE_READS, Tally
 from app.runtime.data_loader import DataLoader
 from app.runtime.micro_batcher import MicroBatcher
 
@@ -76,9 +76,10 @@ class ReadThroughCache:
         self._refreshes = MicroBatcher(self._refresh_all, most=100)
         self._fields: set[str] | None = None
         self._debug = log.bind().debug  # structlog looks its logger up again for every call
+        self._hits = Tally(CACHE_READS.labels(entity.name, "hit"))
         self._count = {
             result: CACHE_READS.labels(entity.name, result).inc
-            for result in ("hit", "miss", "bypass", "error")
+            for result in ("miss", "bypass", "error")
         }
 
     async def read(self, identity: int) -> bytes:
@@ -119,7 +120,7 @@ class ReadThroughCache:
             return False
         if not isinstance(row, dict) or row.get("id") != identity or row.keys() != self._fields:
             return False
-        self._count["hit"]()
+        self._hits.count()
         return True
 
     async def _load_and_fill(self, ids: list[int]) -> dict[int, bytes]:

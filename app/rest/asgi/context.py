@@ -16,7 +16,7 @@ from structlog.contextvars import bind_contextvars
 
 from app.errors import Unavailable
 from app.logs import RequestLog
-from app.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from app.metrics import HTTP_REQUESTS, HTTP_SECONDS, Tally
 from app.rest.errors import send_error
 
 _requests = RequestLog(__name__)
@@ -40,7 +40,8 @@ _WITHOUT_DATA = ("/docs", "/schema/")
 def _counters(
     method: str, route: str, status: int
 ) -> tuple[Callable[[], None], Callable[[float], None]]:
-    return HTTP_REQUESTS.labels(method, route, status).inc, HTTP_SECONDS.labels(route).observe
+    requests = Tally(HTTP_REQUESTS.labels(method, route, status))
+    return requests.count, HTTP_SECONDS.labels(route).observe
 
 
 def request_id_of(headers: Mapping[bytes, bytes]) -> str:
