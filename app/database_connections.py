@@ -22,6 +22,7 @@ _LIMITS = {
     "idle_in_transaction_session_timeout": "20000",
 }
 _CONNECT_SECONDS = 1.5
+_PATIENT_SECONDS = 10
 _CLOSE_SECONDS = 0.2
 POOLED = "a pooler such as PgBouncer refuses our limits: set DB_POOLER"
 _NEXT_HOST = (
@@ -101,7 +102,11 @@ class _PooledConnection(_Connection):
 def create_engine(address: PostgresAddress, *, limited: bool = True, **options: Any) -> AsyncEngine:
     """For every connection to PostgreSQL. Those of the migrations have no limits."""
     parameters = {**_SESSION, **address.parameters}
-    arguments: dict[str, Any] = {"server_settings": parameters}
+    seconds = _CONNECT_SECONDS if limited else _PATIENT_SECONDS
+    arguments: dict[str, Any] = {
+        "server_settings": parameters,
+        "timeout": seconds / len(address.hosts),
+    }
     if limited:
         arguments["connection_class"] = _PooledConnection if address.pooler else _Connection
         parameters |= {} if address.pooler else _LIMITS
@@ -156,7 +161,6 @@ async def _connect_to(
             database=address.database,
             ssl=tls or False,
             target_session_attrs=SessionAttribute(address.target_session_attrs),
-            timeout=_CONNECT_SECONDS / len(address.hosts),
             passfile=os.devnull,
             direct_tls=False,
             krbsrvname="postgres",
@@ -168,6 +172,7 @@ async def _connect_to(
     try:
         return await connect(address.tls)
     except ConnectionError as error:
+        # asyncpg has no class of its own for a server without TLS.
         if not address.tls_is_optional or "rejected SSL upgrade" not in str(error):
             raise
     return await connect(None)

@@ -94,7 +94,7 @@ class _Url(NamedTuple):
         try:
             parts = urlsplit(url)
         except ValueError:
-            raise ValueError("write what is special in user and password as %XX") from None
+            raise ValueError("write special characters in user and password as %XX") from None
         if parts.scheme not in schemes:
             raise ValueError(f"begin it with {'://, '.join(schemes)}://")
         login, _, hosts = parts.netloc.rpartition("@")
@@ -246,7 +246,7 @@ class RedisAddress:
     ) -> Self:
         parts = _Url.parse(url, ("redis", "rediss", "unix"), cls._KNOWN)
         if len(parts.hosts) > 1:
-            raise ValueError("one host, please: several, or a cluster, are not supported")
+            raise ValueError("it names one host: several hosts and sharded clusters are not supported")
         host, port = parts.hosts[0]
         is_socket = parts.scheme == "unix"
         given = parts.query.get("db") or ("" if is_socket else parts.path)
@@ -306,7 +306,7 @@ class RabbitMQAddress:
     ) -> Self:
         parts = _Url.parse(url, ("amqp", "amqps"), cls._KNOWN)
         if len(parts.hosts) > 1:
-            raise ValueError("one host, please: put a balancer before a cluster")
+            raise ValueError("it names one host: put a balancer in front of a cluster")
         host, port = parts.hosts[0]
         tls = tls or parts.scheme == "amqps"
         context = _rabbitmq_tls(parts.query, ca_file) if tls else None

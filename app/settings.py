@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     def _wrong(self) -> Iterator[str]:
         """A line for each, which names the variable."""
         for name in ("postgres_password", "rabbitmq_password", "redis_password"):
-            if {name, f"{name}_file"} <= self.model_fields_set:
+            if getattr(self, f"{name}_file") and name in self.model_fields_set:
                 yield _BOTH.format(name.upper())
         if self.redis_db > MOST_REDIS_DATABASE and not self.redis_prefix:
             yield f"REDIS_DB: without a REDIS_PREFIX it is at most {MOST_REDIS_DATABASE}"

@@ -11,7 +11,8 @@ import pytest
 from app.settings import ROOT
 from harness.shop import Shop
 
-# What every request uses, and no walk names: coalescing, schemas, entity tags, logs and counters.
+# What every request uses, and no walk names: coalescing, schemas, entity tags, logs and counters; and
+# what opens a connection, in whichever request needs one more.
 _PLUMBING = (
     "rest/etags.py",
     "runtime/",
@@ -21,6 +22,9 @@ _PLUMBING = (
     "output.py",
     "errors.py",
     "settings.py",
+    "database_connections.py",
+    "redis_connections.py",
+    "server_addresses.py",
 )
 
 
