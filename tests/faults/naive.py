@@ -15,6 +15,8 @@ from app.cache.entities import CachedEntity
 from app.database import Database
 from app.errors import NotFound, Unavailable
 from app.metrics import CACHE_READS
+from app.redis_connections import connection_options
+from app.server_addresses import RedisAddress
 
 _LIMIT = 0.05
 
@@ -22,10 +24,10 @@ _LIMIT = 0.05
 class NaiveStore:
     """The same short time limits, but no breaker and no run-id guard."""
 
-    def __init__(self, url: str, _: Any) -> None:
+    def __init__(self, address: RedisAddress, _: Any) -> None:
         self.client: Redis = Redis(
             connection_pool=BlockingConnectionPool.from_url(
-                url,
+                **connection_options(address),
                 timeout=_LIMIT,
                 max_connections=16,
                 socket_timeout=_LIMIT,

@@ -160,7 +160,7 @@ async def test_sixty_requests_wait_for_a_row_that_another_transaction_has_locked
                     asyncio.create_task(_timed(client, "PUT", path, 6, json={"price": "9.00"}))
                     for _ in range(60)
                 ]
-                await eventually(lambda: waiting_for_locks(system.database_url), 4)
+                await eventually(lambda: waiting_for_locks(system.database_url))
                 assert (await _timed(client, "GET", "/health/live", 1)).status_code == 200
                 assert (await _timed(client, "GET", "/health/ready", 1.5)).status_code == 200
                 for response in await asyncio.gather(*writes):
