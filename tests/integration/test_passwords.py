@@ -10,6 +10,7 @@ from sqlalchemy import make_url
 from app import worker
 from app.container import Container
 from app.embedded import Postgres, Valkey
+from app.errors import Unavailable
 from app.messaging.broker import Outgoing
 from app.queues import Queue
 from app.schemas.pages import PageRequest
@@ -88,7 +89,16 @@ async def _works(container: Container, name: str) -> None:
 
     await eventually(is_well)
     body = {"name": name, "price": "1.00", "stock_quantity": 1}
-    await container.broker.publish(Outgoing(Queue.PRODUCT, json.dumps(body).encode(), name))
+    message = Outgoing(Queue.PRODUCT, json.dumps(body).encode(), name)
+
+    async def is_sent() -> bool:  # readiness is remembered for a second
+        try:
+            await container.broker.publish(message)
+        except Unavailable:
+            return False
+        return True
+
+    await eventually(is_sent)
 
     async def is_applied() -> bool:
         async with container.reading() as uow:
