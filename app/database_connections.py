@@ -52,7 +52,6 @@ def explain_login(error: BaseException, address: PostgresAddress) -> str:
     cause = driver_error(error)
     if refuses_limits(error):
         return f"{address.place}: {POOLED}"
-    state = getattr(cause, "sqlstate", None) or ""
     if isinstance(cause, ssl.SSLError):
         return (
             f"the certificate of PostgreSQL at {address.place} is not accepted: see TLS_CA_FILE, "
@@ -63,6 +62,10 @@ def explain_login(error: BaseException, address: PostgresAddress) -> str:
             f"cannot reach PostgreSQL at {address.place}: see DATABASE_URL, or DB_HOST and "
             f"DB_PORT ({cause})"
         )
+    return _explain_refusal(getattr(cause, "sqlstate", None) or "", cause, address)
+
+
+def _explain_refusal(state: str, cause: BaseException, address: PostgresAddress) -> str:
     if state == "28000":
         return (
             f"PostgreSQL at {address.place} does not let {address.user} in: see POSTGRES_USER, and "

@@ -22,8 +22,8 @@ _LIBRARIES = {
     "aio_pika": logging.ERROR,  # warns every second; we say once what is wrong
     "aiormq": logging.CRITICAL,  # repeats what aio_pika says
     "alembic": logging.WARNING,
-    # What we give FastStream in place of its own, which it configures itself when it is imported. It
-    # says every second what we say once.
+    # What we give FastStream in place of its own, which it configures itself when it is imported.
+    # It says every second what we say once.
     "app.faststream": logging.CRITICAL,
     "uvicorn": logging.WARNING,
 }

@@ -91,7 +91,8 @@ async def ensure_reports(container: Container, running_day: bool = False) -> Non
 
 
 async def _build_owed(container: Container, enqueued: list[int]) -> None:
-    async with container.reading(_BUILD_SECONDS) as uow:
+    # In a transaction: without one, nothing raises the limit of a statement.
+    async with container.unit_of_work(_BUILD_SECONDS) as uow:
         looked_at = await uow.reports.now()
         days = await uow.reports.days_owed()
     for day in days:

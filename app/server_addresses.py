@@ -246,7 +246,9 @@ class RedisAddress:
     ) -> Self:
         parts = _Url.parse(url, ("redis", "rediss", "unix"), cls._KNOWN)
         if len(parts.hosts) > 1:
-            raise ValueError("it names one host: several hosts and sharded clusters are not supported")
+            raise ValueError(
+                "it names one host: several hosts and sharded clusters are not supported"
+            )
         host, port = parts.hosts[0]
         is_socket = parts.scheme == "unix"
         given = parts.query.get("db") or ("" if is_socket else parts.path)

@@ -25,10 +25,11 @@ from app.controllers.reports import ReportController
 from app.controllers.users import UserController
 from app.rest.asgi.acceptor import Acceptor
 from app.rest.asgi.context import RequestContext
+from app.rest.asgi.direct_protocol import DirectProtocol, WaitingRoom
 from app.rest.asgi.fast_path import FastPath
 from app.rest.asgi.gatekeeper import Gatekeeper
-from app.rest.asgi.hot_reads import HotProtocol, HotReads
 from app.rest.asgi.limiter import MOST_BODY_BYTES, Limiter
+from app.rest.asgi.places import Places, VegasLimit
 from app.rest.asgi.protocol import close_overdue
 from app.rest.asgi.root_path import RootPath
 from app.rest.dependencies import DEPENDENCIES
@@ -55,11 +56,14 @@ _SHUTDOWN_SECONDS = 8
 _FREE_CONNECTIONS = 2
 
 
-def create_app(container: Container) -> ASGIApp:
-    """Every request passes RequestContext, Gatekeeper, FastPath, Limiter and Litestar, in this
-    order."""
-    limiter = Limiter(_litestar(container), most=POOL_SIZE - _FREE_CONNECTIONS)
-    app = RequestContext(Gatekeeper(FastPath(limiter, container), container.settings))
+def new_places() -> Places:
+    return Places(VegasLimit(POOL_SIZE - _FREE_CONNECTIONS))
+
+
+def create_app(container: Container, places: Places) -> ASGIApp:
+    """Every request passes RequestContext, Gatekeeper, Limiter and Litestar, in this order."""
+    limiter = Limiter(_litestar(container), places)
+    app = RequestContext(Gatekeeper(limiter, container.settings))
     root_path = container.settings.root_path
     return RootPath(app, root_path) if root_path else app
 
@@ -111,10 +115,12 @@ async def serve(
         # uvicorn raises the signal again when it has stopped. With the default handler, the process
         # would not exit with 0.
         signal.signal(number, lambda *_: None)
+    places = new_places()
+    room = WaitingRoom(places, container.settings)
     config = uvicorn.Config(
-        create_app(container),
+        create_app(container, places),
         loop="uvloop",
-        http=partial(HotProtocol, HotReads(container)),  # type: ignore[arg-type]
+        http=partial(DirectProtocol, FastPath(container), room),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here uses the client's address

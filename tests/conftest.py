@@ -170,7 +170,7 @@ async def service(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Async
 @pytest.fixture
 async def client(container: Container) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the HTTP application, in this process and without a socket."""
-    app = web.create_app(container)
+    app = web.create_app(container, web.new_places())
     async with lifespan(app):
         transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

@@ -186,7 +186,7 @@ def test_the_command_exists(command: Command) -> None:
 async def test_the_urls_exist() -> None:
     """Those of `curl`, and those in the text."""
     async with Container.open(Settings(_env_file=None)) as container:  # it connects to nothing
-        transport = httpx.ASGITransport(web.create_app(container))  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(web.create_app(container, web.new_places()))  # type: ignore[arg-type]
         client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         paths = (await client.get("/schema/openapi.json")).json()["paths"]
     known = [re.sub(r"\{\w+\}", "[^/]+", path) for path in paths]

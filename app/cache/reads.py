@@ -85,11 +85,21 @@ class ReadThroughCache:
     async def read(self, identity: int) -> bytes:
         """The row as JSON, never older than the last acknowledged write. Raises NotFound, and
         Unavailable."""
+        return await self.resolve(identity, self.peek(identity))
+
+    def peek(self, identity: int) -> "asyncio.Future[bytes | None] | None":
+        """The value in Redis, for a reader that needs no task for a hit. Ask `is_hit` whether it is
+        one, and `resolve` if it is not. None if the cache is not to be trusted."""
+        key = self._entity.key(identity)
+        return self._store.value(key) if self._trust.allows(key) else None
+
+    async def resolve(self, identity: int, peeked: "asyncio.Future[bytes | None] | None") -> bytes:
+        """As `read`, from what `peek` has returned."""
         key = self._entity.key(identity)
         try:
-            if not self._trust.allows(key):
+            if peeked is None:
                 row = await self._load(identity, "bypass")
-            elif (value := await self._store.value(key)) and self.is_hit(identity, value):
+            elif (value := await peeked) and self.is_hit(identity, value):
                 self._debug("cache hit", key=key)
                 return value
             else:
@@ -104,12 +114,6 @@ class ReadThroughCache:
         log.info("cache miss", key=key)
         value = await self._misses.get(identity)
         return await self._wait_for_other(identity, key) if value == _TAKEN else value
-
-    def peek(self, identity: int) -> "asyncio.Future[bytes | None] | None":
-        """The value in Redis, for a reader that has another way for all but a hit. Ask `is_hit`
-        whether it is one. None if the cache is not to be trusted."""
-        key = self._entity.key(identity)
-        return self._store.value(key) if self._trust.allows(key) else None
 
     def is_hit(self, identity: int, value: bytes) -> bool:
         """Whether it has the fields of the rows that we load. A person may have written the key, or

@@ -63,7 +63,7 @@ _PAGE = 100
 _REPORT_BYTES = 128 * 1024 * 1024
 # A stream that does not exist.
 _PROBE = "order-service.probe"
-_STARTED_PER_TURN = 32
+_STARTED_PER_TURN = 16
 # What are properties in RabbitMQ are headers here.
 _PROPERTIES = ("message_id", "content-type", "correlation_id", "reply_to")
 # The bytes of a header's name or value: their number is written in two bytes.

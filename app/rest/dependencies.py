@@ -10,7 +10,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import SkipValidation
 
 from app.container import Container
-from app.rest.asgi.limiter import PLACE
+from app.rest.asgi.context import PLACE
 from app.runtime.deadlines import REQUEST_SECONDS
 from app.services.health import HealthService
 from app.unit_of_work import UnitOfWork

@@ -148,10 +148,10 @@ def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
 def _group(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
     """The unit of work turns some errors of a handler into others, such as a violated constraint
     into Duplicate. Litestar wraps the new error in a group."""
-    return _response_to(request, group.exceptions[0])
+    return response_to(request, group.exceptions[0])
 
 
-def _response_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def response_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     kinds = ((kind, h) for kind, h in EXCEPTION_HANDLERS.items() if isinstance(kind, type))
     return next(handler(request, error) for kind, handler in kinds if isinstance(error, kind))
 
@@ -169,7 +169,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
 async def send_error(error: Exception, scope: HTTPScope, receive: Receive, send: Send) -> None:
     """Sends the response that Litestar would, for an error that does not pass through Litestar."""
     request: Request[None, None, Any] = Request(scope)
-    response = _response_to(request, error).to_asgi_response(None, request)
+    response = response_to(request, error).to_asgi_response(None, request)
     await response(scope, receive, send)
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from app.embedded.ports import LOOPBACK
+from app.rest.asgi.places import VegasLimit
 from benchmarks import data
 from benchmarks.lab import CPU, POSTGRES_CPU, Lab, Web
 from benchmarks.load import Load, Responses, generate
@@ -57,7 +58,8 @@ async def measure(lab: Lab) -> RowResult:
         "client heeds Retry-After. The load generator shares the machine with the service.",
         "*All refused*: another session keeps users from being written, so nearly every request is "
         "refused. What a refusal costs is the CPU time of the process from when all are connected, "
-        "less what it uses when nobody asks, divided by their number.",
+        f"less what it uses when {VegasLimit.LEAST} clients ask, who have places and wait for the "
+        "lock, divided by their number.",
         f"/health/live is asked again and again, {_PROBE_PAUSE * 1000:.0f} ms after its response, "
         "on a new connection, from before the clients connect until they are done.",
     ]
@@ -104,18 +106,22 @@ def _rates(responses: Responses) -> Figures:
 
 
 async def _refused(lab: Lab, web: Web, url: str) -> Figures:
-    """What nothing but refusals costs, without what the process does of its own accord."""
-    idle = Meter(*web.pids)
-    await asyncio.sleep(lab.size.seconds)
-    used = idle.seconds / lab.size.seconds
-    meters: list[Meter] = []
+    """What nothing but refusals costs, without what those cost that have a place and fail."""
     async with connected(url) as other, other.transaction():
         await other.execute("LOCK TABLE users IN EXCLUSIVE MODE")
-        responses = await generate(
-            _users(_MANY), web.ports, lab.size.seconds, lambda: meters.append(Meter(*web.pids))
-        )
-    seconds = meters[0].seconds - used * responses.seconds
-    return {**_rates(responses), CPU: seconds / responses.total * 1e6}
+        without, _ = await _metered(lab, web, _users(VegasLimit.LEAST))
+        seconds, responses = await _metered(lab, web, _users(_MANY))
+    cost = (seconds - without) * responses.seconds / responses.total
+    return {**_rates(responses), CPU: cost * 1e6}
+
+
+async def _metered(lab: Lab, web: Web, load: Load) -> tuple[float, Responses]:
+    """The CPU seconds of a second, from when all are connected."""
+    meters: list[Meter] = []
+    responses = await generate(
+        load, web.ports, _LONGER * lab.size.seconds, lambda: meters.append(Meter(*web.pids))
+    )
+    return meters[0].seconds / responses.seconds, responses
 
 
 async def _read(lab: Lab, web: Web) -> Figures:

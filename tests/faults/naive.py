@@ -63,9 +63,12 @@ class NaiveReads:
         self._database = database
 
     def peek(self, _: int) -> None:
-        """No hot reads: the protocol leaves all of them to the application."""
+        """Every read is resolved by a task."""
 
     async def read(self, identity: int) -> bytes:
+        return await self.resolve(identity, None)
+
+    async def resolve(self, identity: int, _: None) -> bytes:
         reading = self._store.client.get(self._entity.key(identity))
         value: bytes | None = await self._store.attempt(reading)
         CACHE_READS.labels(self._entity.name, "miss" if value is None else "hit").inc()

@@ -21,7 +21,7 @@ CLOSED = ["/users", "/users/1", "/products/1", "/orders", "/report", "/messages/
 async def _client(settings: Settings, **variables: Any) -> AsyncIterator[httpx.AsyncClient]:
     changed = Settings(**{**settings.model_dump(), **variables})
     async with Container.open(changed) as container:
-        app = web.create_app(container)
+        app = web.create_app(container, web.new_places())
         async with lifespan(app):
             transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
             async with httpx.AsyncClient(

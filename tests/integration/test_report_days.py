@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from app import scheduler
 from app.container import Container
+from app.embedded import Postgres
 from app.errors import NotYet, Unavailable
 from app.repositories import reports
 from app.scheduler import ensure_reports
@@ -83,6 +84,16 @@ async def test_after_a_downtime_every_day_is_built_once(
     await shop.order((await shop.product(), 1), ordered_at=_noon(days[-1]).isoformat())
     await ensure_reports(container)  # builds yesterday again, for orders that came late
     assert len(await rows_of(container, days[-1])) == 1
+
+
+async def test_a_look_for_late_orders_may_take_long(
+    container: Container, postgres: Postgres
+) -> None:
+    """PostgreSQL warns if SET LOCAL raises no limit, because there is no transaction."""
+    log = postgres.directory / "postgres.log"
+    before = log.stat().st_size
+    await ensure_reports(container, running_day=True)
+    assert b"SET LOCAL" not in log.read_bytes()[before:]
 
 
 async def _started_ten_days_ago(database_url: str) -> None:

@@ -8,7 +8,9 @@ from types import FrameType
 import httpx
 import pytest
 
+from app.container import Container
 from app.settings import ROOT
+from harness.served import as_served
 from harness.shop import Shop
 
 # What every request uses, and no walk names: coalescing, schemas, entity tags, logs and counters; and
@@ -49,21 +51,26 @@ def passed_files() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("kind", ["users", "products"])
-async def test_a_cold_read_passes_eight_files_and_enters_its_service(
-    kind: str, client: httpx.AsyncClient, shop: Shop
+async def test_a_cold_read_passes_the_files_of_its_walk(
+    kind: str, container: Container, client: httpx.AsyncClient, shop: Shop
 ) -> None:
     paths = {"users": f"/users/{shop.user_id}", "products": f"/products/{await shop.product()}"}
     # This opens the connection to Redis and the trust window, and does not cache the row.
     assert (await client.get(f"/{kind}/999")).status_code == 404
-    with passed_files() as files:
-        assert (await client.get(paths[kind])).status_code == 200
+    async with as_served(container) as server:
+        with passed_files() as files:
+            head = f"GET {paths[kind]} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            assert (await server.answer(head.encode())).startswith(b"HTTP/1.1 200")
     background = {"cache/invalidation.py", "repositories/invalidations.py"}
     # Sorted: the background may pass the database first.
     assert sorted(file for file in files if file not in background) == sorted(
         [
-            "rest/asgi/context.py",
-            "rest/asgi/gatekeeper.py",
+            "rest/asgi/protocol.py",
+            "rest/asgi/direct_protocol.py",
+            "rest/asgi/direct.py",
             "rest/asgi/fast_path.py",
+            "rest/asgi/gatekeeper.py",
+            "rest/asgi/context.py",
             "cache/reads.py",
             "cache/store.py",
             f"services/{kind}.py",

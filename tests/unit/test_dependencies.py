@@ -21,7 +21,7 @@ async def test_no_two_dependencies_are_resolved_at_once(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(web, "Litestar", Kept)
     async with Container.open(Settings(_env_file=None)) as container:
-        web.create_app(container)
+        web.create_app(container, web.new_places())
     batches = [
         batch
         for route in made[0].routes

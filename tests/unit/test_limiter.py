@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.rest.asgi import limiter
-from app.rest.asgi.limiter import Limiter, Place, Places, VegasLimit
+from app.rest.asgi import places as module
+from app.rest.asgi.limiter import Limiter
+from app.rest.asgi.places import Place, Places, VegasLimit
 
 MOST = 20
 ALONE = 0.001
@@ -62,14 +63,14 @@ async def test_the_oldest_request_that_waits_is_the_next() -> None:
 async def test_who_waits_too_long_is_refused_and_then_the_newest_is_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limiter, "SHORT_QUEUE", 0)
-    monkeypatch.setattr(limiter, "PATIENCE_IN_A_CROWD_SECONDS", 0.0)
+    monkeypatch.setattr(module, "SHORT_QUEUE", 0)
+    monkeypatch.setattr(module, "PATIENCE_IN_A_CROWD_SECONDS", 0.0)
     places = Places(VegasLimit(1))
     (place,) = await _taken(places, 1)
     waiting = [asyncio.create_task(places.take()) for _ in range(20)]
     done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     assert {task.result() for task in done} == {None} and pending
-    monkeypatch.setattr(limiter, "PATIENCE_IN_A_CROWD_SECONDS", 60.0)
+    monkeypatch.setattr(module, "PATIENCE_IN_A_CROWD_SECONDS", 60.0)
     newer = [asyncio.create_task(places.take()) for _ in range(2)]
     await asyncio.sleep(0)
     place.release()
@@ -80,12 +81,12 @@ async def test_who_waits_too_long_is_refused_and_then_the_newest_is_the_next(
 
 
 async def test_a_short_queue_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limiter, "SHORT_QUEUE", 3)
-    monkeypatch.setattr(limiter, "PATIENCE_IN_A_CROWD_SECONDS", 0.0)
-    monkeypatch.setattr(limiter, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(module, "SHORT_QUEUE", 3)
+    monkeypatch.setattr(module, "PATIENCE_IN_A_CROWD_SECONDS", 0.0)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 60.0)
     places = Places(VegasLimit(1))
     (place,) = await _taken(places, 1)
-    monkeypatch.setattr(limiter, "_TICK_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_TICK_SECONDS", 0.0)
     waiting = [asyncio.create_task(places.take()) for _ in range(3)]
     for _ in range(100):
         await asyncio.sleep(0)
@@ -125,7 +126,7 @@ async def test_a_body_that_comes_slowly_holds_no_place() -> None:
         common = {"type": "http", "method": "POST", "headers": [], "state": state}
         return {**common, "path": path, "parts": parts}
 
-    limited = Limiter(app, most=1)
+    limited = Limiter(app, Places(VegasLimit(1)))
     slow = asyncio.create_task(limited(scope("/slow", 2), parts.get, send))
     begin, end = ({"type": "http.request", "body": b"x", "more_body": m} for m in (True, False))
     parts.put_nowait(begin)

@@ -24,6 +24,12 @@ log = structlog.get_logger(__name__)
 
 # In the state of a request that the limiter refuses: see limiter.py.
 REFUSED = "refused"
+# Where a request's state has its place, if it needs one: see limiter.py.
+PLACE = "place"
+# In the state of a request that has waited in the protocol: see direct_protocol.py.
+BEGAN = "began"
+# The route of a request that no route was found for, or looked for.
+UNMATCHED = "unmatched"
 
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
 _SECURITY_HEADERS = [
@@ -103,7 +109,7 @@ class RequestContext:
     async def _handle(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         request_id = request_id_of(dict(scope["headers"]))
         scope.setdefault("state", {})["request_id"] = request_id
-        began = time.perf_counter()
+        began = scope["state"].get(BEGAN) or time.perf_counter()
         status = 0
         extra_headers = headers_of(request_id, scope["path"])
 
@@ -127,8 +133,11 @@ class RequestContext:
                 raise
             too_long = Unavailable("the request took too long")
             await send_error(too_long, scope, receive, send_marked)
+        finally:
+            if place := scope["state"].get(PLACE):
+                place.release()
         seconds = time.perf_counter() - began
-        route = scope.get("path_template") or "unmatched"
+        route = scope.get("path_template") or UNMATCHED
         record(
             request_id,
             scope["method"],

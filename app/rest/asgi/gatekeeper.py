@@ -56,12 +56,22 @@ Headers = dict[bytes, bytes]
 
 
 class Access:
-    """What every request needs: a Host that is served, and the API key if there is one."""
+    """What the head of a request must have: a Host that is served, the API key if there is one, the
+    origin and the kind of body that we take."""
 
     def __init__(self, settings: Settings) -> None:
         self._hosts = {host.strip().lower() for host in settings.allowed_hosts.split(",")}
         self._last_host = b""  # of those that are served: nearly all requests have the same
         self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+
+    def rejection(self, method: str, path: str, headers: Headers) -> Rejection | None:
+        if not (path.startswith(_PROBES) or self.is_served(headers.get(b"host", b""))):
+            return _UNKNOWN_HOST
+        if not self.has_key(path, headers):
+            return _NO_KEY
+        if method not in _SAFE and _is_foreign(headers):
+            return _FOREIGN_ORIGIN
+        return _rejected_body(headers) if method in _WITH_BODY else None
 
     def is_served(self, host: bytes) -> bool:
         if host and host == self._last_host:
@@ -96,16 +106,9 @@ class Gatekeeper:
         await response.to_asgi_response(None, Request(scope))(scope, receive, send)
 
     def _rejection(self, scope: HTTPScope, headers: Headers) -> Rejection | None:
-        path, method = scope["path"], scope["method"]
-        if OVERLOADED in scope["state"] and not path.startswith(_PROBES):
+        if OVERLOADED in scope["state"] and not scope["path"].startswith(_PROBES):
             return _OVERLOADED
-        if not (path.startswith(_PROBES) or self._access.is_served(headers.get(b"host", b""))):
-            return _UNKNOWN_HOST
-        if not self._access.has_key(path, headers):
-            return _NO_KEY
-        if method not in _SAFE and _is_foreign(headers):
-            return _FOREIGN_ORIGIN
-        return _rejected_body(headers) if method in _WITH_BODY else None
+        return self._access.rejection(scope["method"], scope["path"], headers)
 
 
 def _is_foreign(headers: Headers) -> bool:

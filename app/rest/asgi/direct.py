@@ -1,0 +1,51 @@
+"""Requests that the protocol answers itself: a scope, a task and the layers of the application would
+cost more than the answer."""
+
+import time
+from typing import NamedTuple, cast
+
+import zttp
+
+from app.rest.asgi.context import headers_of, record, request_id_of
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class _Message:
+    def set(self) -> None:
+        """Nobody waits for the body of such a request."""
+
+
+def headers_in(request: zttp.Request) -> Headers:
+    return cast(zttp.HeaderBlock, request.headers).to_list(lowercase_names=True)
+
+
+class DirectRequest:
+    """A request without its answer. To uvicorn it is the cycle of request and response."""
+
+    more_body = False
+    message_event = _Message()
+
+    def __init__(self, request: zttp.Request, headers: dict[bytes, bytes], route: str) -> None:
+        self.request = request
+        self.request_id = request_id_of(headers)
+        self.began = time.perf_counter()
+        self.response_complete = False
+        self.disconnected = False
+        self.keep_alive = True
+        self._route = route
+
+    def headers(self) -> Headers:
+        """Of any answer to it."""
+        return headers_of(self.request_id, self._route)
+
+    def record(self, status: int, is_dull: bool = False) -> None:
+        method = self.request.method.decode()
+        seconds = time.perf_counter() - self.began
+        record(self.request_id, method, self._route, status, seconds, is_dull)

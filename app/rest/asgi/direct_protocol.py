@@ -1,0 +1,158 @@
+"""The protocol with what it does without the application: it reads one user or product, and lets
+requests wait for their places."""
+
+from contextvars import Context
+from functools import partial
+from typing import Any
+
+import zttp
+
+from app.rest.asgi.context import BEGAN, PLACE, UNMATCHED
+from app.rest.asgi.direct import Answer, DirectRequest, headers_in
+from app.rest.asgi.fast_path import FastPath, FastRead
+from app.rest.asgi.gatekeeper import Access
+from app.rest.asgi.limiter import needs_place, refusal
+from app.rest.asgi.places import Places, Turn, give_up
+from app.rest.asgi.protocol import OVERLOADED, Protocol
+from app.settings import Settings
+
+
+class HeldRequest(DirectRequest):
+    """A whole request that waits for its turn."""
+
+    def __init__(
+        self, request: zttp.Request, headers: dict[bytes, bytes], body: bytes, turn: Turn
+    ) -> None:
+        super().__init__(request, headers, UNMATCHED)
+        self.body = body
+        self.turn = turn
+        self.message_event = self  # type: ignore[assignment]
+
+    def set(self) -> None:
+        """Called when the client has left."""
+        give_up(self.turn)
+
+
+class WaitingRoom:
+    """Which requests wait in the protocol: those that need a place when none is free, and would not
+    be turned away at once."""
+
+    def __init__(self, places: Places, settings: Settings) -> None:
+        self._places = places
+        self._access = Access(settings)
+        self._root_path = settings.root_path
+
+    @property
+    def is_open(self) -> bool:
+        return not self._places.has_room
+
+    def admits(self, request: zttp.Request, headers: dict[bytes, bytes]) -> bool:
+        path = request.path.decode("latin-1").removeprefix(self._root_path)
+        return (
+            path.isascii()  # the others are rejected
+            and needs_place(path)
+            and request.method != b"HEAD"
+            and self._access.rejection(request.method.decode(), path, headers) is None
+        )
+
+    def queue(self) -> Turn:
+        return self._places.queue()
+
+
+class DirectProtocol(Protocol):
+    def __init__(self, fast_path: FastPath, room: WaitingRoom, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fast_path = fast_path
+        self._room = room
+
+    def handle_events(self, event: zttp.Event) -> None:
+        if isinstance(event, zttp.Request) and not self._is_special():
+            if read := self._fast_path.begin(event):
+                self._read(read)
+                return
+            if self._room.is_open and not event.expect_continue:
+                self._hold(event)
+                return
+        super().handle_events(event)
+
+    def _is_special(self) -> bool:
+        # Only the application waits for a client that does not read.
+        return self.flow.write_paused or OVERLOADED in self.app_state
+
+    def _read(self, read: FastRead) -> None:
+        self._unset_keepalive_if_required()
+        self.cycle = read  # type: ignore[assignment]
+        if read.peeked is None:
+            self._resolve(read)
+        else:
+            read.peeked.add_done_callback(lambda _: self._peeked(read))
+
+    def _peeked(self, read: FastRead) -> None:
+        if answer := read.hit():
+            self._respond(read, answer)
+        elif not read.disconnected:
+            self._resolve(read)
+
+    def _resolve(self, read: FastRead) -> None:
+        async def resolve() -> None:
+            self._respond(read, await read.resolved())
+
+        task = self.loop.create_task(resolve(), context=Context())
+        self.tasks.add(task)  # a server that stops waits for it
+        task.add_done_callback(self.tasks.discard)
+
+    def _hold(self, request: zttp.Request) -> None:
+        headers = dict(headers_in(request))
+        body, is_whole = self._received()
+        if not is_whole or not self._room.admits(request, headers):
+            self._pass_on(request, body, is_whole)
+            return
+        held = HeldRequest(request, headers, body, self._room.queue())
+        self._unset_keepalive_if_required()
+        self.cycle = held  # type: ignore[assignment]
+        held.turn.add_done_callback(partial(self._admitted, held))
+
+    def _received(self) -> tuple[bytes, bool]:
+        """What has come of the body, and whether it is all."""
+        body = bytearray()
+        while (event := self.conn.next_event()) is not zttp.NEED_DATA:
+            if isinstance(event, zttp.EndOfMessage):
+                return bytes(body), True
+            if isinstance(event, zttp.Data):
+                body += event.data
+        return bytes(body), False
+
+    def _pass_on(self, request: zttp.Request, body: bytes, is_whole: bool) -> None:
+        super().handle_events(request)
+        self.cycle.body += body
+        if is_whole:
+            self.cycle.more_body = False
+        if body or is_whole:
+            self.cycle.message_event.set()
+
+    def _admitted(self, held: HeldRequest, turn: Turn) -> None:
+        if turn.cancelled():
+            return
+        place = turn.result()
+        if place is None:
+            headers, body = refusal(held.request_id)
+            self._respond(held, Answer(503, headers, body), is_dull=True)
+            return
+        self._pass_on(held.request, held.body, is_whole=True)
+        self.cycle.keep_alive = held.keep_alive  # false if the server has begun to stop
+        self.scope["state"] |= {PLACE: place, BEGAN: held.began}
+
+    def _respond(self, request: DirectRequest, answer: Answer, is_dull: bool = False) -> None:
+        if request.disconnected:
+            return
+        headers = self.server_state.default_headers + answer.headers + request.headers()
+        self.conn.send_response(answer.status, headers)
+        if answer.body:
+            self.conn.send_data(answer.body)
+        self.conn.end_message()
+        self.transport.write(self.conn.data_to_send())
+        request.response_complete = True
+        request.record(answer.status, is_dull)
+        if self.conn.should_close() or not request.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
