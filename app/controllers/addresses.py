@@ -7,7 +7,7 @@ from app.rest.etags import parse_if_match
 from app.rest.idempotency import idempotent
 from app.rest.parameters import After, Count, IfMatch, IfNoneMatch, Page, PathId
 from app.rest.requests import JsonRequest
-from app.rest.responses import NEXT_LINK, json_response, not_modified_or, page_response, to_json
+from app.rest.responses import LINKS, json_response, not_modified_or, page_response, to_json
 from app.schemas.addresses import AddressCreate, AddressList, AddressRead, AddressUpdate
 from app.schemas.pages import PageRequest
 from app.services.addresses import AddressService
@@ -22,7 +22,7 @@ class AddressController(Controller):
         "/users/{user_id:int}/addresses",
         summary="A page of a user's addresses",
         responses=error_responses(404, 422),
-        response_headers=[NEXT_LINK],
+        response_headers=[LINKS],
     )
     async def list(
         self,
@@ -33,9 +33,8 @@ class AddressController(Controller):
         page: Page = None,
         after: After = None,
     ) -> Response[AddressList]:
-        return page_response(
-            request, await addresses.list(user_id, PageRequest(count, page, after))
-        )
+        wanted = PageRequest(count, page, after)
+        return page_response(request, wanted, await addresses.list(user_id, wanted))
 
     @post(
         "/users/{user_id:int}/addresses",

@@ -8,15 +8,19 @@ from app.rest.idempotency import idempotent
 from app.rest.parameters import (
     After,
     Count,
+    ExternalId,
     IfMatch,
     IfNoneMatch,
+    OrderedBefore,
+    OrderedFrom,
+    OrderSort,
     Page,
     PathId,
     QueryId,
     StatusFilter,
 )
 from app.rest.requests import JsonRequest
-from app.rest.responses import NEXT_LINK, json_response, not_modified_or, page_response, to_json
+from app.rest.responses import LINKS, json_response, not_modified_or, page_response, to_json
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderUpdate
 from app.schemas.pages import PageRequest
 from app.services.orders import OrderService
@@ -28,20 +32,31 @@ class OrderController(Controller):
     path = "/orders"
     tags = ["orders"]
 
-    @get(summary="A page of orders", responses=error_responses(422), response_headers=[NEXT_LINK])
+    @get(summary="A page of orders", responses=error_responses(422), response_headers=[LINKS])
     async def list(
         self,
         request: JsonRequest,
         orders: Injected[OrderService],
         user_id: QueryId = None,
         status: StatusFilter = None,
+        external_id: ExternalId = None,
+        ordered_from: OrderedFrom = None,
+        ordered_before: OrderedBefore = None,
+        sort: OrderSort = "id",
         count: Count = 10,
         page: Page = None,
         after: After = None,
     ) -> Response[OrderList]:
-        return page_response(
-            request, await orders.list(user_id, status, PageRequest(count, page, after))
+        wanted = PageRequest(count, page, after, sort)
+        found = await orders.list(
+            wanted,
+            user_id=user_id,
+            status=status,
+            external_id=external_id,
+            ordered_from=ordered_from,
+            ordered_before=ordered_before,
         )
+        return page_response(request, wanted, found)
 
     @get(
         "/{order_id:int}",

@@ -5,9 +5,19 @@ from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import idempotent
-from app.rest.parameters import After, Count, IfMatch, IfNoneMatch, Page, PathId
+from app.rest.parameters import (
+    After,
+    Count,
+    IfMatch,
+    IfNoneMatch,
+    NamePrefix,
+    Page,
+    PathId,
+    ProductSort,
+    Sku,
+)
 from app.rest.requests import JsonRequest
-from app.rest.responses import NEXT_LINK, json_response, not_modified_or, page_response
+from app.rest.responses import LINKS, json_response, not_modified_or, page_response
 from app.schemas.pages import PageRequest
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
 from app.services.products import ProductService
@@ -19,16 +29,22 @@ class ProductController(Controller):
     path = "/products"
     tags = ["products"]
 
-    @get(summary="A page of products", responses=error_responses(422), response_headers=[NEXT_LINK])
+    @get(summary="A page of products", responses=error_responses(422), response_headers=[LINKS])
     async def list(
         self,
         request: JsonRequest,
         products: Injected[ProductService],
+        sku: Sku = None,
+        name_prefix: NamePrefix = None,
+        sort: ProductSort = "id",
         count: Count = 10,
         page: Page = None,
         after: After = None,
     ) -> Response[ProductList]:
-        return page_response(request, await products.list(PageRequest(count, page, after)))
+        wanted = PageRequest(count, page, after, sort)
+        return page_response(
+            request, wanted, await products.list(wanted, sku=sku, name_prefix=name_prefix)
+        )
 
     @get("/{product_id:int}", summary="One product", responses=error_responses(304, 404, 422))
     async def read(

@@ -5,9 +5,19 @@ from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import idempotent
-from app.rest.parameters import After, Count, IfMatch, IfNoneMatch, Page, PathId
+from app.rest.parameters import (
+    After,
+    Count,
+    Email,
+    IfMatch,
+    IfNoneMatch,
+    Page,
+    PathId,
+    Username,
+    UserSort,
+)
 from app.rest.requests import JsonRequest
-from app.rest.responses import NEXT_LINK, json_response, not_modified_or, page_response
+from app.rest.responses import LINKS, json_response, not_modified_or, page_response
 from app.schemas.pages import PageRequest
 from app.schemas.users import UserCreate, UserList, UserRead, UserUpdate
 from app.services.users import UserService
@@ -19,16 +29,22 @@ class UserController(Controller):
     path = "/users"
     tags = ["users"]
 
-    @get(summary="A page of users", responses=error_responses(422), response_headers=[NEXT_LINK])
+    @get(summary="A page of users", responses=error_responses(422), response_headers=[LINKS])
     async def list(
         self,
         request: JsonRequest,
         users: Injected[UserService],
+        username: Username = None,
+        email: Email = None,
+        sort: UserSort = "id",
         count: Count = 10,
         page: Page = None,
         after: After = None,
     ) -> Response[UserList]:
-        return page_response(request, await users.list(PageRequest(count, page, after)))
+        wanted = PageRequest(count, page, after, sort)
+        return page_response(
+            request, wanted, await users.list(wanted, username=username, email=email)
+        )
 
     @get("/{user_id:int}", summary="One user", responses=error_responses(304, 404, 422))
     async def read(

@@ -19,13 +19,14 @@ class Order(Counted, Base):
     user_id: Mapped[Id] = mapped_column(ForeignKey("users.id"), index=True)
     delivery_address_id: Mapped[Id] = mapped_column(ForeignKey("addresses.id"), index=True)
     delivery_address: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    status: Mapped[str] = mapped_column(server_default="pending", index=True)
+    status: Mapped[str] = mapped_column(server_default="pending")
     external_id: Mapped[str | None] = mapped_column(unique=True)
     ordered_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
     created_at: Mapped[Created]
     updated_at: Mapped[datetime | None]
 
     __table_args__ = (
+        Index("ix_orders_status_id", "status", "id"),
         # Of orders that are dated into the past alone, so most orders cost nothing here.
         Index(
             "ix_orders_dated_back", "created_at", postgresql_where=text("ordered_at < created_at")

@@ -1,20 +1,38 @@
 """Cursors: where the next page of a list begins. Opaque to clients, but no secret."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from app.errors import BadCursor
 from app.schemas.types import ID_MAX
 
-# The values of a row in the columns that a list is ordered by. The last one is the id, which makes
-# the place unique.
-Place = tuple[Annotated[int, msgspec.Meta(ge=0, le=ID_MAX)]]
-_decode = msgspec.json.Decoder(Place).decode
 _DIGEST_BYTES = 6
+
+
+class Key(NamedTuple):
+    """What a list is ordered by: an expression that an index is of, its type in PostgreSQL, and
+    what values of this type a cursor may hold."""
+
+    sql: str
+    type: str
+    values: Any
+
+
+ID = Key("id", "bigint", Annotated[int, msgspec.Meta(ge=0, le=ID_MAX)])
+# The values of a row for the keys of its list. The last one is the id, which makes the place
+# unique.
+Place = tuple[Any, ...]
+
+
+@cache
+def _decoder(keys: tuple[Key, ...]) -> msgspec.json.Decoder[Place]:
+    return msgspec.json.Decoder(tuple[tuple(key.values for key in keys)])  # type: ignore[misc]
 
 
 def cursor_of(scope: str, place: Place) -> str:
@@ -25,10 +43,11 @@ def cursor_of(scope: str, place: Place) -> str:
     return urlsafe_b64encode(digest + values).rstrip(b"=").decode()
 
 
-def place_of(scope: str, cursor: str) -> Place:
+def place_of(scope: str, cursor: str, keys: Sequence[Key]) -> Place:
     """Raises BadCursor if the cursor is damaged or of another scope."""
     with suppress(ValueError):
-        place: Place = _decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[_DIGEST_BYTES:])
+        values = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[_DIGEST_BYTES:]
+        place = _decoder(tuple(keys)).decode(values)
         if cursor_of(scope, place) == cursor:
             return place
     raise BadCursor("`after` is not from a Link of this list, with these filters")

@@ -1,5 +1,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import cast
 
@@ -8,7 +9,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.orders import Order, OrderItem
-from app.repositories.pages import Page, page_of
+from app.repositories.cursors import Key
+from app.repositories.pages import Listing, Page
 from app.schemas.orders import OrderCreate
 from app.schemas.pages import PageRequest
 
@@ -90,6 +92,19 @@ SELECT id, stock_quantity FROM restocked
 """)
 
 
+_LIST = Listing(
+    Order,
+    filters={
+        "user_id": "user_id = :user_id",
+        "status": "status = :status",
+        "external_id": "external_id = :external_id",
+        "ordered_from": "ordered_at >= :ordered_from",
+        "ordered_before": "ordered_at < :ordered_before",
+    },
+    sorts={"ordered_at": Key("ordered_at", "timestamptz", datetime)},
+)
+
+
 @dataclass(frozen=True)
 class NewOrder:
     """`quantities` are by product id; several lines of one product are summed."""
@@ -124,7 +139,7 @@ class OrderRepository:
         return cast(Sequence[OrderItem], found.all())
 
     async def page(self, filters: Mapping[str, object], wanted: PageRequest) -> Page[Order]:
-        return await page_of(self._connection, Order, filters, wanted)
+        return await _LIST.page(self._connection, filters, wanted)
 
     async def lock_for(self, orders: Sequence[NewOrder]) -> LockedStock:
         """Lock the products of the orders until the commit."""

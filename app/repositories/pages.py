@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
@@ -9,7 +10,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.base import Base, Counted
-from app.repositories.cursors import cursor_of, place_of
+from app.repositories.cursors import ID, Key, cursor_of, place_of
 from app.repositories.row_counts import kept_total
 from app.schemas.pages import PageRequest
 
@@ -20,25 +21,25 @@ WITH total AS MATERIALIZED (
 ), ids AS (
     {ids}
 )
-SELECT n AS total, {columns}
+SELECT n AS total, {columns}, {place}
 FROM total LEFT JOIN {table} page ON page.id = ANY (ARRAY (SELECT id FROM ids))
-ORDER BY page.id
+ORDER BY {order}
 """
 # OFFSET reads all that it skips. So it skips ids in an index, from the nearer end, and only the
 # page's own rows are fetched.
 _BY_NUMBER = """
     (SELECT id FROM {table} WHERE {condition} AND (SELECT :offset <= n / 2 FROM total)
-    ORDER BY id LIMIT :limit OFFSET :offset)
+    ORDER BY {order} LIMIT :limit OFFSET :offset)
     UNION ALL
     (SELECT id FROM {table} WHERE {condition} AND (SELECT :offset > n / 2 FROM total)
-    ORDER BY id DESC LIMIT (SELECT greatest(0, least(:limit, n - :offset)) FROM total)
+    ORDER BY {reverse} LIMIT (SELECT greatest(0, least(:limit, n - :offset)) FROM total)
     OFFSET (SELECT greatest(0, n - :offset - :limit) FROM total))
 """
 # The limit is in a subquery, because the planner would plan each execution anew for a number: that
 # takes longer than to read the page.
 _BY_CURSOR = """
-    SELECT id FROM {table} WHERE {condition} AND id > :after
-    ORDER BY id LIMIT (SELECT CAST(:limit AS bigint))
+    SELECT id FROM {table} WHERE {condition} AND ({keys}) {beyond} ({after})
+    ORDER BY {order} LIMIT (SELECT CAST(:limit AS bigint))
 """
 
 _TOTAL = "SELECT count(*) AS n FROM {table} WHERE {condition}"
@@ -56,41 +57,87 @@ class Page(NamedTuple, Generic[M]):
     next: str | None
 
 
+@dataclass(frozen=True)
+class Listing(Generic[M]):
+    """What may be asked of the list of a table: `filters` are SQL conditions, in which `:name` is
+    the filter's value, and `sorts` are what it may be ordered by, beside the id.
+
+    A condition must use an index when nothing is known of its value: LIKE would not."""
+
+    model: type[M]
+    filters: Mapping[str, str]
+    sorts: Mapping[str, Key]
+
+    async def page(
+        self, connection: AsyncConnection, given: Mapping[str, Any], wanted: PageRequest
+    ) -> Page[M]:
+        """`given` are values of filters; None is no filter. A reader that follows `next` gets every
+        row that is there all the time, whatever is added and deleted meanwhile.
+
+        Raises BadCursor, and LookupError if there are no filters and nobody keeps the table's
+        total."""
+        given = {name: value for name, value in given.items() if value is not None}
+        table = self.model.__tablename__
+        if not given and not issubclass(self.model, Counted):
+            raise LookupError(
+                f"nobody counts the rows of {table}: filter them, or let a migration add the "
+                "triggers of `row_counts` to the table and derive its model from Counted"
+            )
+        keys = self._keys(wanted)
+        # The cursor is of this order; one more row tells whether there is a next page.
+        scope = json.dumps([table, given, wanted.sort], default=str)
+        arguments = {**given, "limit": wanted.count + 1}
+        if wanted.after is None:
+            arguments["offset"] = wanted.offset
+        else:
+            place = place_of(scope, wanted.after, keys)
+            arguments |= {f"after_{n}": value for n, value in enumerate(place)}
+        query = self._query(tuple(given), wanted)
+        rows = (await connection.execute(query, arguments)).all()
+        found = [row for row in rows if row.id is not None][: wanted.count]
+        following = None
+        if len(rows) > wanted.count:
+            last: Any = found[-1]
+            place = tuple(getattr(last, f"place_{n}") for n in range(len(keys)))
+            following = cursor_of(scope, place)
+        return Page(cast(Sequence[M], found), rows[0].total, following)
+
+    def _keys(self, wanted: PageRequest) -> tuple[Key, ...]:
+        name = wanted.sort.removeprefix("-")
+        return (ID,) if name == "id" else (self.sorts[name], ID)
+
+    def _query(self, filters: tuple[str, ...], wanted: PageRequest) -> TextClause:
+        conditions = tuple(self.filters[name] for name in filters)
+        keys, is_reversed = self._keys(wanted), wanted.sort.startswith("-")
+        return _statement(self.model, conditions, keys, is_reversed, wanted.after is not None)
+
+
 @cache
-def _statement(model: type[Base], filters: tuple[str, ...], ids: str) -> TextClause:
+def _statement(
+    model: type[Base],
+    conditions: tuple[str, ...],
+    keys: tuple[Key, ...],
+    is_reversed: bool,
+    by_cursor: bool,
+) -> TextClause:
     table = model.__tablename__
+    condition = " AND ".join(conditions) or "true"
+    total = _TOTAL.format(table=table, condition=condition) if conditions else kept_total(table)
+    up = ", ".join(key.sql for key in keys)
+    down = ", ".join(f"{key.sql} DESC" for key in keys)
+    order, reverse = (down, up) if is_reversed else (up, down)
+    ids = (_BY_CURSOR if by_cursor else _BY_NUMBER).format(
+        table=table,
+        condition=condition,
+        order=order,
+        reverse=reverse,
+        keys=up,
+        beyond="<" if is_reversed else ">",
+        after=", ".join(f"CAST(:after_{n} AS {key.type})" for n, key in enumerate(keys)),
+    )
     # By name: with `*`, a column that somebody adds makes prepared statements invalid.
     columns = ", ".join(f"page.{column.name}" for column in model.__table__.columns)
-    condition = " AND ".join(f"{name} = :{name}" for name in filters) or "true"
-    total = _TOTAL.format(table=table, condition=condition) if filters else kept_total(table)
-    ids = ids.format(table=table, condition=condition)
-    return text(_PAGE.format(table=table, columns=columns, ids=ids, total=total))
-
-
-async def page_of(
-    connection: AsyncConnection,
-    model: type[M],
-    filters: Mapping[str, Any],
-    wanted: PageRequest,
-) -> Page[M]:
-    """In the order of the ids. `filters` are columns and their values. A reader that follows `next`
-    gets every row that is there all the time, whatever is added and deleted meanwhile.
-
-    Raises BadCursor, and LookupError if there are no filters and nobody keeps the table's total."""
-    table = model.__tablename__
-    if not filters and not issubclass(model, Counted):
-        raise LookupError(
-            f"nobody counts the rows of {table}: filter them, or let a migration add the triggers "
-            "of `row_counts` to the table and derive its model from Counted"
-        )
-    # The cursor is of this order; one more row tells whether there is a next page.
-    scope = json.dumps([table, filters, "id"])
-    arguments = {**filters, "limit": wanted.count + 1}
-    if wanted.after is None:
-        ids, arguments["offset"] = _BY_NUMBER, wanted.offset
-    else:
-        ids, (arguments["after"],) = _BY_CURSOR, place_of(scope, wanted.after)
-    rows = (await connection.execute(_statement(model, tuple(filters), ids), arguments)).all()
-    found = [row for row in rows if row.id is not None][: wanted.count]
-    following = cursor_of(scope, (found[-1].id,)) if len(rows) > wanted.count else None
-    return Page(cast(Sequence[M], found), rows[0].total, following)
+    place = ", ".join(f"{key.sql} AS place_{n}" for n, key in enumerate(keys))
+    return text(
+        _PAGE.format(table=table, columns=columns, place=place, ids=ids, total=total, order=order)
+    )

@@ -1,10 +1,12 @@
+from collections.abc import Mapping
 from typing import Any, cast
 
 from sqlalchemy import bindparam, case, func, select, update
 
 from app.models.users import User
+from app.repositories.cursors import Key
 from app.repositories.entities import EntityRepository
-from app.repositories.pages import Page, page_of
+from app.repositories.pages import Listing, Page
 from app.schemas.pages import PageRequest
 
 _KEY: Any = bindparam("new_key", type_=User.username_key.type)
@@ -23,12 +25,21 @@ _RENAME = (
 )
 
 
+# All of these are unique, each by the index of its uniqueness.
+_LIST = Listing(
+    User,
+    filters={"username": "username_key = :username", "email": "lower(email) = lower(:email)"},
+    sorts={"username": Key("username_key", "text", str)},
+)
+
+
 class UserRepository(EntityRepository[User], model=User):
     async def exists(self, user_id: int) -> bool:
         return bool(await self._connection.scalar(select(User.id).where(User.id == user_id)))
 
-    async def page(self, wanted: PageRequest) -> Page[User]:
-        return await page_of(self._connection, User, {}, wanted)
+    async def page(self, filters: Mapping[str, Any], wanted: PageRequest) -> Page[User]:
+        """`username` is the key of one."""
+        return await _LIST.page(self._connection, filters, wanted)
 
     async def rename(self, id: int, key: str, fields: dict[str, Any]) -> User | None:
         """As `change`, for fields with a username, of which `key` is the key."""

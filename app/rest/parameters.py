@@ -1,7 +1,7 @@
 """The parameters that operations share. In an error, a description follows the words "must be"."""
 
-from datetime import date
-from typing import Annotated, Any
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
 
 from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
@@ -43,10 +43,53 @@ Page = Annotated[
 After = Annotated[
     str | None,
     QueryParameter(
-        pattern="^[A-Za-z0-9_-]{1,200}$",
+        pattern="^[A-Za-z0-9_-]{1,1500}$",
         description="the cursor of a Link header of this list, in place of `page`",
     ),
 ]
+# What is compared with a text in the database, which holds no NUL.
+_TEXT = r"^[^\x00]{1,255}$"
+
+
+def _text(description: str, example: str) -> Any:
+    return QueryParameter(pattern=_TEXT, description=description, examples=[Example(value=example)])
+
+
+def _sort(*columns: str) -> Any:
+    names = ", ".join(columns)
+    return QueryParameter(
+        description=f"one of {names}, what the list is ordered by; from the greatest down with "
+        "a `-` in front",
+        examples=[Example(value="-id")],
+    )
+
+
+Username = Annotated[str | None, _text("a username; capitals make no difference", "alex_doe")]
+Email = Annotated[str | None, _text("an e-mail address", "alex@example.com")]
+Sku = Annotated[str | None, _text("the sku of a product", "TEA-001")]
+NamePrefix = Annotated[
+    str | None, _text("what a name begins with; capitals make no difference", "green")
+]
+ExternalId = Annotated[str | None, _text("the id that the client gave an order", "web-1")]
+OrderedFrom = Annotated[
+    datetime | None,
+    QueryParameter(
+        description="a time such as 2025-12-16T00:00:00Z; orders from then on",
+        examples=[Example(value="2025-12-16T00:00:00Z")],
+    ),
+]
+OrderedBefore = Annotated[
+    datetime | None,
+    QueryParameter(
+        description="a time such as 2025-12-17T00:00:00Z; orders before it",
+        examples=[Example(value="2025-12-17T00:00:00Z")],
+    ),
+]
+UserSort = Annotated[Literal["id", "-id", "username", "-username"], _sort("id", "username")]
+ProductSort = Annotated[
+    Literal["id", "-id", "name", "-name", "price", "-price"], _sort("id", "name", "price")
+]
+OrderSort = Annotated[Literal["id", "-id", "ordered_at", "-ordered_at"], _sort("id", "ordered_at")]
 StatusFilter = Annotated[
     OrderStatus | None,
     QueryParameter(

@@ -1,6 +1,7 @@
 """Successful responses. Their bodies are encoded here, once: Litestar passes bytes on unchanged."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from math import ceil
 from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
 
@@ -9,17 +10,18 @@ from litestar.datastructures import ResponseHeader
 from litestar.response import Stream
 
 from app.rest.etags import etag, matches
-from app.schemas.pages import ListView
+from app.schemas.pages import ListView, PageRequest
 from app.schemas.types import View
 
 V = TypeVar("V", bound=View)
 L = TypeVar("L", bound=ListView)
 
-NEXT_LINK = ResponseHeader(
+LINKS = ResponseHeader(
     "Link",
     documentation_only=True,
-    description='the next page, if there is one: `<...>; rel="next"`. Whoever follows it misses '
-    "no row, whatever is added and deleted meanwhile",
+    description='the `first`, `prev`, `next` and `last` page: `<...>; rel="next"`, with commas '
+    "between them. Whoever follows `next` misses no row, whatever is added and deleted meanwhile; "
+    "beside `after` there is no `prev`",
 )
 
 
@@ -37,15 +39,26 @@ def json_bytes(body: bytes) -> Response[Any]:
     return Response(body, media_type="application/json", headers={"ETag": etag(body)})
 
 
-def page_response(request: Request[Any, Any, Any], view: L) -> Response[L]:
-    """A page of a list, with the Link to the next one."""
-    headers = {}
-    if view.next:
-        given = [p for p in request.query_params.multi_items() if p[0] not in ("page", "after")]
-        path = f"{request.scope['path']}?{urlencode([*given, ('after', view.next)])}"
-        headers["Link"] = f'<{path}>; rel="next"'
+def page_response(request: Request[Any, Any, Any], wanted: PageRequest, view: L) -> Response[L]:
+    """A page of a list, with the Links to others."""
     body: Any = to_json(view)
-    return Response(body, media_type="application/json", headers=headers)
+    given = [p for p in request.query_params.multi_items() if p[0] not in ("page", "after")]
+    links = [
+        f'<{request.scope["path"]}?{urlencode([*given, place])}>; rel="{relation}"'
+        for relation, place in _places(wanted, view)
+    ]
+    return Response(body, media_type="application/json", headers={"Link": ", ".join(links)})
+
+
+def _places(wanted: PageRequest, view: ListView) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Each relation with the parameter that leads there."""
+    last = max(1, ceil(view.total / wanted.count))
+    yield "first", ("page", "1")
+    if wanted.after is None and wanted.number > 1:
+        yield "prev", ("page", str(min(wanted.number - 1, last)))
+    if view.next:
+        yield "next", ("after", view.next)
+    yield "last", ("page", str(last))
 
 
 def json_stream(pieces: AsyncIterator[str]) -> Response[Any]:

@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from app.repositories.orders import LockedStock, NewOrder, OrderRepository
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderRead, OrderStatus
 from app.schemas.pages import PageRequest
 from app.schemas.products import STOCK_MAX
+from app.schemas.types import in_utc, to_nfc
 from app.services.after_commit import AfterCommit
 from app.services.preconditions import Precondition
 
@@ -48,10 +50,22 @@ class OrderService:
         self._after_commit = after_commit
 
     async def list(
-        self, user_id: int | None, status: OrderStatus | None, wanted: PageRequest
+        self,
+        wanted: PageRequest,
+        *,
+        user_id: int | None = None,
+        status: OrderStatus | None = None,
+        external_id: str | None = None,
+        ordered_from: datetime | None = None,
+        ordered_before: datetime | None = None,
     ) -> OrderList:
-        given = {"user_id": user_id, "status": status}
-        filters = {name: value for name, value in given.items() if value is not None}
+        filters = {
+            "user_id": user_id,
+            "status": status,
+            "external_id": to_nfc(external_id),
+            "ordered_from": in_utc(ordered_from),
+            "ordered_before": in_utc(ordered_before),
+        }
         found = await self._orders.page(filters, wanted)
         rows = [OrderRead.model_validate(row) for row in found.rows]
         return OrderList(orders=rows, total=found.total, next=found.next)

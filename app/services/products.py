@@ -10,6 +10,7 @@ from app.facts import Fact
 from app.repositories.products import ProductRepository
 from app.schemas.pages import PageRequest
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
+from app.schemas.types import to_nfc
 from app.services.after_commit import AfterCommit
 from app.services.preconditions import Precondition
 
@@ -43,8 +44,12 @@ class ProductService:
         self._cache = cache
         self._after_commit = after_commit
 
-    async def list(self, wanted: PageRequest) -> ProductList:
-        found = await self._products.page(wanted)
+    async def list(
+        self, wanted: PageRequest, *, sku: str | None = None, name_prefix: str | None = None
+    ) -> ProductList:
+        """`name_prefix` is what a name begins with, in capitals or not."""
+        filters = {"sku": to_nfc(sku), "name_prefix": to_nfc(name_prefix)}
+        found = await self._products.page(filters, wanted)
         rows = [ProductRead.model_validate(row) for row in found.rows]
         return ProductList(products=rows, total=found.total, next=found.next)
 

@@ -56,8 +56,12 @@ class UserService:
         self._cache = cache
         self._after_commit = after_commit
 
-    async def list(self, wanted: PageRequest) -> UserList:
-        found = await self._users.page(wanted)
+    async def list(
+        self, wanted: PageRequest, *, username: str | None = None, email: str | None = None
+    ) -> UserList:
+        """`username` finds all that readers take for the same."""
+        key = None if username is None else username_key(username)
+        found = await self._users.page({"username": key, "email": email}, wanted)
         rows = [UserRead.model_validate(row) for row in found.rows]
         return UserList(users=rows, total=found.total, next=found.next)
 

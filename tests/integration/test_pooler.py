@@ -56,7 +56,7 @@ async def test_many_reads_and_orders_at_once(
     async def read() -> None:
         async with container.reading() as uow:
             await uow.users.list(PageRequest())
-            await uow.orders.list(None, None, PageRequest())
+            await uow.orders.list(PageRequest())
         assert await container.caches[USER].read(shop.user_id)
 
     await asyncio.gather(

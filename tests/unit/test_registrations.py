@@ -12,7 +12,7 @@ from app.cache.entities import CachedEntity
 from app.cache.store import CacheStore
 from app.facts import Fact
 from app.models.addresses import Address
-from app.repositories.pages import page_of
+from app.repositories.pages import Listing
 from app.schemas.pages import PageRequest
 from app.services.after_commit import NothingFollows
 from app.services.cached_entities import CACHED_ENTITIES
@@ -63,4 +63,4 @@ def test_a_reading_cannot_record_a_change() -> None:
 async def test_a_table_without_kept_totals_cannot_be_paged() -> None:
     nothing: Any = None
     with pytest.raises(LookupError, match="derive its model from Counted"):
-        await page_of(nothing, Address, {}, PageRequest())
+        await Listing(Address, {}, {}).page(nothing, {}, PageRequest())
