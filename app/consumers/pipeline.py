@@ -125,7 +125,8 @@ def _log(outcome: MessageRead) -> None:
         why = {"reason": outcome.reason, "detail": outcome.detail}
         log.warning("message refused", queue=outcome.queue, **why)
     else:
-        log.info("message settled", queue=outcome.queue, outcome=outcome.status)
+        settled = {"outcome": outcome.status, "result_id": outcome.result_id}
+        log.info("message settled", queue=outcome.queue, **settled)
 
 
 def _why_dead(

@@ -4,7 +4,7 @@ from litestar.params import JSONBody
 from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
-from app.rest.idempotency import idempotent
+from app.rest.idempotency import LOCATION, idempotent
 from app.rest.parameters import After, Count, IfMatch, IfNoneMatch, Page, PathId
 from app.rest.requests import JsonRequest
 from app.rest.responses import LINKS, json_response, not_modified_or, page_response, to_json
@@ -40,8 +40,9 @@ class AddressController(Controller):
         "/users/{user_id:int}/addresses",
         summary="Add an address to a user",
         responses=error_responses(400, 404, 413, 415, 422),
+        response_headers=[LOCATION],
     )
-    @idempotent
+    @idempotent(creates="/addresses")
     async def create(
         self, addresses: Injected[AddressService], user_id: PathId, data: JSONBody[AddressCreate]
     ) -> Response[AddressRead]:

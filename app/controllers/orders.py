@@ -4,7 +4,7 @@ from litestar.params import JSONBody
 from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
-from app.rest.idempotency import idempotent
+from app.rest.idempotency import LOCATION, idempotent
 from app.rest.parameters import (
     After,
     Count,
@@ -71,8 +71,9 @@ class OrderController(Controller):
     @post(
         summary="Place an order: all of it or nothing",
         responses=error_responses(400, 404, 409, 413, 415, 422),
+        response_headers=[LOCATION],
     )
-    @idempotent
+    @idempotent(creates="/orders")
     async def create(
         self, orders: Injected[OrderService], data: JSONBody[OrderCreate]
     ) -> Response[OrderDetail]:

@@ -4,7 +4,7 @@ from litestar.params import JSONBody
 from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
-from app.rest.idempotency import idempotent
+from app.rest.idempotency import LOCATION, idempotent
 from app.rest.parameters import (
     After,
     Count,
@@ -55,8 +55,12 @@ class ProductController(Controller):
     ) -> Response[ProductRead]:
         return not_modified_or(if_none_match, await products.read(product_id))
 
-    @post(summary="Create a product", responses=error_responses(400, 413, 415, 422))
-    @idempotent
+    @post(
+        summary="Create a product",
+        responses=error_responses(400, 413, 415, 422),
+        response_headers=[LOCATION],
+    )
+    @idempotent(creates="/products")
     async def create(
         self, products: Injected[ProductService], data: JSONBody[ProductCreate]
     ) -> Response[ProductRead]:

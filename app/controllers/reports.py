@@ -32,7 +32,7 @@ class ReportController(Controller):
         opt={"deadline": _BUILD_SECONDS},
         responses=error_responses(409, 415, 422),
     )
-    @idempotent
+    @idempotent()
     async def build(
         self, reports: Injected[ReportService], report_date: ReportDate = None
     ) -> Response[ReportBuilt]:

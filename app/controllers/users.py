@@ -4,7 +4,7 @@ from litestar.params import JSONBody
 from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
-from app.rest.idempotency import idempotent
+from app.rest.idempotency import LOCATION, idempotent
 from app.rest.parameters import (
     After,
     Count,
@@ -52,8 +52,12 @@ class UserController(Controller):
     ) -> Response[UserRead]:
         return not_modified_or(if_none_match, await users.read(user_id))
 
-    @post(summary="Create a user", responses=error_responses(400, 413, 415, 422))
-    @idempotent
+    @post(
+        summary="Create a user",
+        responses=error_responses(400, 413, 415, 422),
+        response_headers=[LOCATION],
+    )
+    @idempotent(creates="/users")
     async def create(
         self, users: Injected[UserService], data: JSONBody[UserCreate]
     ) -> Response[UserRead]:

@@ -31,6 +31,8 @@ from app.schemas.problems import MOST_ERRORS, FieldError, Problem, field_errors,
 log = structlog.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
+# In the state of a request: more fields of its log line, by their names.
+TOLD = "told"
 
 STATUSES: dict[type[Refusal], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
@@ -90,6 +92,8 @@ def _request_id(request: Request[Any, Any, Any]) -> str:
 
 
 def _refusal(request: Request[Any, Any, Any], error: Refusal) -> Response[bytes]:
+    told = request.scope["state"].get(TOLD, {})
+    told.update(reason=error.reason, detail=error.detail)
     return problem(
         _request_id(request),
         STATUSES[type(error)],

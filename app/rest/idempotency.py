@@ -7,44 +7,74 @@ from functools import update_wrapper
 from hashlib import sha256
 from typing import Any, TypeVar, cast
 
+import msgspec
 from litestar import Request, Response
+from litestar.datastructures import ResponseHeader
 from litestar.exceptions import ValidationException
 
 from app.rest.dependencies import Injected
 from app.rest.parameters import KEY_PATTERN, IdempotencyKey
-from app.rest.responses import json_bytes
+from app.rest.responses import json_bytes, public_path
 from app.unit_of_work import UnitOfWork
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Response[Any]]])
 
 
-def idempotent(handler: Handler) -> Handler:
-    """Runs the handler once per key: a repeat gets the stored response.
+LOCATION = ResponseHeader(
+    "Location", documentation_only=True, description="the path of what was created"
+)
+
+
+class _Created(msgspec.Struct):
+    id: int
+
+
+_created = msgspec.json.Decoder(_Created)
+
+
+def idempotent(creates: str | None = None) -> Callable[[Handler], Handler]:
+    """Runs the handler once per key: a repeat gets the stored response. `creates` is the path of
+    the collection that gets a new member, such as `/users`: the response has the Location of it.
 
     The parameters that this needs are added to the handler's own, so that Litestar injects them
     and the OpenAPI document shows the header. The handler must return `json_response(...)`."""
 
-    async def with_key(
-        self: Any,
-        *,
-        request: Request[Any, Any, Any],
-        uow: Injected[UnitOfWork],
-        idempotency_key: IdempotencyKey = None,
-        **arguments: Any,
-    ) -> Response[Any]:
-        if idempotency_key is None:
-            return await handler(self, **arguments)
-        # No pattern in its type: beside a wrong header, Litestar hides what is wrong with the body.
-        if not re.fullmatch(KEY_PATTERN, idempotency_key):
-            raise ValidationException(extra=[{"key": "idempotency_key"}])
+    def decorate(handler: Handler) -> Handler:
+        async def with_key(
+            self: Any,
+            *,
+            request: Request[Any, Any, Any],
+            uow: Injected[UnitOfWork],
+            idempotency_key: IdempotencyKey = None,
+            **arguments: Any,
+        ) -> Response[Any]:
+            async def effect() -> bytes:
+                return cast(bytes, (await handler(self, **arguments)).content)
 
-        async def effect() -> bytes:
-            return cast(bytes, (await handler(self, **arguments)).content)
+            body = await _once(request, uow, idempotency_key, effect)
+            response = json_bytes(body)
+            if creates:
+                path = f"{creates}/{_created.decode(body).id}"
+                response.headers["Location"] = public_path(request, path)
+            return response
 
-        fingerprint = await _fingerprint(request)
-        return json_bytes(await uow.idempotency.once(idempotency_key, fingerprint, effect))
+        return cast(Handler, _with_parameters_of_both(with_key, handler))
 
-    return cast(Handler, _with_parameters_of_both(with_key, handler))
+    return decorate
+
+
+async def _once(
+    request: Request[Any, Any, Any],
+    uow: UnitOfWork,
+    key: str | None,
+    effect: Callable[[], Awaitable[bytes]],
+) -> bytes:
+    if key is None:
+        return await effect()
+    # No pattern in its type: beside a wrong header, Litestar hides what is wrong with the body.
+    if not re.fullmatch(KEY_PATTERN, key):
+        raise ValidationException(extra=[{"key": "idempotency_key"}])
+    return await uow.idempotency.once(key, await _fingerprint(request), effect)
 
 
 async def _fingerprint(request: Request[Any, Any, Any]) -> bytes:

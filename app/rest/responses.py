@@ -29,6 +29,11 @@ def to_json(view: View) -> bytes:
     return view.model_dump_json().encode()
 
 
+def public_path(request: Request[Any, Any, Any], path: str) -> str:
+    """As the client knows it, whether or not a proxy has taken the root path off."""
+    return f"{request.app.state.container.settings.root_path}{path}"
+
+
 def json_response(view: V) -> Response[V]:
     """One entity, with the ETag that guards a later PUT."""
     return json_bytes(to_json(view))
@@ -43,8 +48,9 @@ def page_response(request: Request[Any, Any, Any], wanted: PageRequest, view: L)
     """A page of a list, with the Links to others."""
     body: Any = to_json(view)
     given = [p for p in request.query_params.multi_items() if p[0] not in ("page", "after")]
+    path = public_path(request, request.scope["path"])
     links = [
-        f'<{request.scope["path"]}?{urlencode([*given, place])}>; rel="{relation}"'
+        f'<{path}?{urlencode([*given, place])}>; rel="{relation}"'
         for relation, place in _places(wanted, view)
     ]
     return Response(body, media_type="application/json", headers={"Link": ", ".join(links)})

@@ -67,10 +67,10 @@ def test_unknown_paths(http: httpx.Client, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/users", "/users/1", "/orders", "/report", "/users/1/addresses"])
 def test_an_unknown_parameter_is_named(http: httpx.Client, path: str) -> None:
-    """Ignored, `?external_id=7` would return other orders."""
-    response = http.get(path, params={"external_id": "7", MARK: "1"})
+    """Ignored, `?order_id=7` would return other orders."""
+    response = http.get(path, params={"order_id": "7", MARK: "1"})
     assert wrong_fields(response) == {
-        "external_id": "is not a parameter of this resource",
+        "order_id": "is not a parameter of this resource",
         "?": "is not a parameter of this resource",
     }
     assert MARK not in response.text
@@ -108,7 +108,7 @@ def test_ids_that_no_row_can_have(http: httpx.Client, path: str, id: int) -> Non
         *(("page", value) for value in ("0", "-1", BEYOND, 9 * 10**18, 10**23, "1&page=1", *BAD)),
         *(
             ("after", value)
-            for value in ("", "a.b", "a=", "é", "A" * 201, "A&after=A", "null", MARK)
+            for value in ("", "a.b", "a=", "é", "A" * 1501, "A&after=A", "null", MARK)
         ),
         *(("user_id", value) for value in ("0", "-1", BEYOND, INT8, *BAD)),
         *(("status", value) for value in ("PENDING", "pending,shipped", "0", *BAD)),

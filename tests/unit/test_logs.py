@@ -116,8 +116,9 @@ REQUESTS = """
 requests = logs.RequestLog('app.test')
 for name in (logs.RequestLog.json_name, None):
     assert (name is None) == (logs.RequestLog.json_name is None)
-    requests.write(20, 'a.b:c-1', 'G"ET', '/users/{user_id}', 200, 0.5)
-    requests.write(10, 'a', 'GET', '/health/live', 200, 0.0)
+    told = {'reason': 'not-found', 'detail': 'user "1" \\u65e5'}
+    requests.write(20, 'a.b:c-1', 'G"ET', '/users/{user_id}', '/users/1"\\n\\xe9', 200, 0.5, told)
+    requests.write(10, 'a', 'GET', '/health/live', '/health/live', 200, 0.0, {})
     logs.RequestLog.json_name = None
 """
 

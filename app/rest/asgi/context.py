@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from random import getrandbits
 
@@ -17,7 +17,7 @@ from structlog.contextvars import bind_contextvars
 from app.errors import Unavailable
 from app.logs import RequestLog
 from app.metrics import HTTP_REQUESTS, HTTP_SECONDS, Tally
-from app.rest.errors import send_error
+from app.rest.errors import TOLD, send_error
 
 _requests = RequestLog(__name__)
 log = structlog.get_logger(__name__)
@@ -28,6 +28,7 @@ REFUSED = "refused"
 PLACE = "place"
 # In the state of a request that has waited in the protocol: see direct_protocol.py.
 BEGAN = "began"
+_NOTHING: Mapping[str, str] = {}
 # The route of a request that no route was found for, or looked for.
 UNMATCHED = "unmatched"
 
@@ -63,7 +64,15 @@ def headers_of(request_id: str, path: str) -> list[tuple[bytes, bytes]]:
 
 
 def record(
-    request_id: str, method: str, route: str, status: int, seconds: float, is_dull: bool = False
+    request_id: str,
+    method: str,
+    route: str,
+    path: str,
+    status: int,
+    seconds: float,
+    *,
+    is_dull: bool = False,
+    told: Mapping[str, str] = _NOTHING,
 ) -> None:
     """The log line and the measurement of a request."""
     count, observe = _counters(method, route, status)
@@ -71,7 +80,12 @@ def record(
     observe(seconds)
     # A health check comes six times a minute, day and night; refused requests by thousands.
     level = logging.DEBUG if is_dull or route.startswith("/health/") else logging.INFO
-    _requests.write(level, request_id, method, route, status, round(seconds * 1000, 2))
+    milliseconds = round(seconds * 1000, 2)
+    _requests.write(level, request_id, method, route, path, status, milliseconds, told)
+
+
+def _created(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {"location": value.decode() for name, value in headers if name == b"location"}
 
 
 async def _gone() -> HTTPDisconnectEvent:
@@ -112,11 +126,14 @@ class RequestContext:
         began = scope["state"].get(BEGAN) or time.perf_counter()
         status = 0
         extra_headers = headers_of(request_id, scope["path"])
+        told = scope["state"].setdefault(TOLD, {})
 
         def send_marked(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status == 201:
+                    told.update(_created(message["headers"]))
                 message["headers"] = [*message["headers"], *extra_headers]
             return send(message)
 
@@ -142,9 +159,11 @@ class RequestContext:
             request_id,
             scope["method"],
             route,
+            scope["path"],
             status or 500,
             seconds,
             is_dull=REFUSED in scope["state"],
+            told=told,
         )
 
 

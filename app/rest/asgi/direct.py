@@ -39,6 +39,7 @@ class DirectRequest:
         self.response_complete = False
         self.disconnected = False
         self.keep_alive = True
+        self.told: dict[str, str] = {}
         self._route = route
 
     def headers(self) -> Headers:
@@ -48,4 +49,14 @@ class DirectRequest:
     def record(self, status: int, is_dull: bool = False) -> None:
         method = self.request.method.decode()
         seconds = time.perf_counter() - self.began
-        record(self.request_id, method, self._route, status, seconds, is_dull)
+        path = self.request.path.decode("latin-1")
+        record(
+            self.request_id,
+            method,
+            self._route,
+            path,
+            status,
+            seconds,
+            is_dull=is_dull,
+            told=self.told,
+        )

@@ -6,24 +6,35 @@ logs and the metrics."""
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, Protocol
 
 import zttp
 from litestar import Request
 from structlog.contextvars import bind_contextvars
 
-from app.cache.reads import ReadThroughCache
 from app.container import Container
 from app.errors import Unavailable
 from app.rest.asgi.direct import Answer, DirectRequest, headers_in
 from app.rest.asgi.gatekeeper import Access
-from app.rest.errors import response_to
+from app.rest.errors import TOLD, response_to
 from app.rest.etags import etag, matches
 from app.schemas.types import ID_MAX
 from app.services.products import PRODUCT
 from app.services.users import USER
 
 _USUAL = re.compile(rb"(/users/|/products/)([1-9]\d{0,15})", re.ASCII)
+
+
+class Reads(Protocol):
+    """Of one entity: see app/cache/reads.py."""
+
+    def peek(self, identity: int) -> "asyncio.Future[bytes | None] | None": ...
+
+    def is_hit(self, identity: int, value: bytes) -> bool: ...
+
+    async def resolve(
+        self, identity: int, peeked: "asyncio.Future[bytes | None] | None"
+    ) -> bytes: ...
 
 
 class FastRead(DirectRequest):
@@ -34,7 +45,7 @@ class FastRead(DirectRequest):
         request: zttp.Request,
         headers: dict[bytes, bytes],
         route: str,
-        cache: ReadThroughCache,
+        cache: Reads,
         identity: int,
     ) -> None:
         super().__init__(request, headers, route)
@@ -70,7 +81,8 @@ class FastRead(DirectRequest):
         return Answer(200, headers, row)
 
     def _failed(self, error: Exception) -> Answer:
-        scope: Any = {"type": "http", "state": {"request_id": self.request_id}}
+        state = {"request_id": self.request_id, TOLD: self.told}
+        scope: Any = {"type": "http", "state": state}
         request: Request[Any, Any, Any] = Request(scope)
         response = response_to(request, error).to_asgi_response(None, request)
         return Answer(response.status_code, response.encode_headers(), response.body)
@@ -86,7 +98,7 @@ class FastPath:
 
     def __init__(self, container: Container) -> None:
         self._access = Access(container.settings)
-        self._routes = {
+        self._routes: dict[bytes, tuple[str, Reads]] = {
             b"/users/": ("/users/{user_id}", container.caches[USER]),
             b"/products/": ("/products/{product_id}", container.caches[PRODUCT]),
         }
