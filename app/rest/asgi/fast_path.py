@@ -6,13 +6,12 @@ logs and the metrics."""
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, Protocol
 
 import zttp
 from litestar import Request
 from structlog.contextvars import bind_contextvars
 
-from app.cache.reads import ReadThroughCache
 from app.container import Container
 from app.errors import Unavailable
 from app.rest.asgi.direct import Answer, DirectRequest, headers_in
@@ -26,6 +25,18 @@ from app.services.users import USER
 _USUAL = re.compile(rb"(/users/|/products/)([1-9]\d{0,15})", re.ASCII)
 
 
+class Reads(Protocol):
+    """Of one entity: see app/cache/reads.py."""
+
+    def peek(self, identity: int) -> "asyncio.Future[bytes | None] | None": ...
+
+    def is_hit(self, identity: int, value: bytes) -> bool: ...
+
+    async def resolve(
+        self, identity: int, peeked: "asyncio.Future[bytes | None] | None"
+    ) -> bytes: ...
+
+
 class FastRead(DirectRequest):
     """A GET whose value is on its way: `peeked`, which is None if Redis is not to be asked."""
 
@@ -34,7 +45,7 @@ class FastRead(DirectRequest):
         request: zttp.Request,
         headers: dict[bytes, bytes],
         route: str,
-        cache: ReadThroughCache,
+        cache: Reads,
         identity: int,
     ) -> None:
         super().__init__(request, headers, route)
@@ -86,7 +97,7 @@ class FastPath:
 
     def __init__(self, container: Container) -> None:
         self._access = Access(container.settings)
-        self._routes = {
+        self._routes: dict[bytes, tuple[str, Reads]] = {
             b"/users/": ("/users/{user_id}", container.caches[USER]),
             b"/products/": ("/products/{product_id}", container.caches[PRODUCT]),
         }
