@@ -7,7 +7,7 @@ from app.settings import ROOT
 
 _PROGRAMS = ("main.py", "producer.py", "test_redis_cache.py")
 _FILES = ("app", "migrations", "deploy", "pyproject.toml", *_PROGRAMS)
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.secret")
+_LEFT_OUT = ("__pycache__", "*.secret")
 
 
 def copy_tree(target: Path) -> Path:
@@ -15,7 +15,7 @@ def copy_tree(target: Path) -> Path:
     for name in _FILES:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=_LEFT_OUT)
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns(*_LEFT_OUT))
         elif source.exists():
             shutil.copy(source, target / name)
     return target
