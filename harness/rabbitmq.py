@@ -22,16 +22,22 @@ default_user = {USER}
 default_pass = {PASSWORD}
 listeners.tcp.1 = {LOOPBACK}:{{port}}
 """
+_MANAGEMENT = f"""\
+management.tcp.ip = {LOOPBACK}
+management.tcp.port = {{port}}
+"""
 
 
 class RabbitMQ:
-    """A node whose data, in `directory`, survive a stop and a kill."""
+    """A node whose data, in `directory`, survive a stop and a kill. With `managed` it has the
+    management API too."""
 
     host = LOOPBACK
 
-    def __init__(self, directory: Path) -> None:
-        self.port, epmd_port, distribution_port = _free_ports(3)
+    def __init__(self, directory: Path, *, managed: bool = False) -> None:
+        self.port, self.management_port, epmd_port, distribution_port = _free_ports(4)
         self._directory = directory
+        self._managed = managed
         self._environment = _environment(directory, epmd_port, distribution_port)
         # A name server of our own: the one that Erlang would start serves the whole machine and
         # outlives the tests.
@@ -69,8 +75,12 @@ class RabbitMQ:
         if self.node.running:
             return
         assert (PROGRAMS / "rabbitmq-server").exists() and shutil.which("epmd"), MISSING
-        (self._directory / "rabbitmq.conf").write_text(_CONFIG.format(port=self.port))
-        (self._directory / "enabled_plugins").write_text("[].")
+        config, plugins = _CONFIG.format(port=self.port), ""
+        if self._managed:
+            config += _MANAGEMENT.format(port=self.management_port)
+            plugins = "rabbitmq_management"
+        (self._directory / "rabbitmq.conf").write_text(config)
+        (self._directory / "enabled_plugins").write_text(f"[{plugins}].")
         if not self._epmd.running:
             self._epmd.start()
         self.node.start()

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import itertools
 import re
 import shlex
 import subprocess
@@ -19,11 +20,13 @@ import yaml  # type: ignore[import-untyped]
 from app import web
 from app.container import Container
 from app.settings import ROOT, Settings
+from harness.kubernetes import manifests, of_kind
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 # Programs that are not ours, on the reader's machine or in the containers of the servers.
 FOREIGN = {"redis-cli", "psql", "pg_dump", "pg_restore", "createdb", "rabbitmqctl", "git"}
+FOREIGN |= {"openssl", "tr"}
 COMPOSE_COMMANDS = {"up", "ps", "logs", "restart", "down", "exec", "build", "pull", "config"}
 _BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
@@ -114,7 +117,34 @@ def check_alembic(words: Words, directory: Path) -> None:
     assert all(word in known for word in words if word.startswith("-")), known
 
 
+def check_kubectl(words: Words, directory: Path) -> None:
+    """What follows `--` runs in a pod. kubectl itself says which verbs and options it knows."""
+    if "--" in words:
+        words, inner = words[: words.index("--")], words[words.index("--") + 1 :]
+        check(inner, directory)
+    done = subprocess.run(
+        ["kubectl", *words, "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    verb = words[2] if words[0] == "-n" else words[0]
+    assert f"kubectl {verb}" in done.stdout, words
+    for option, value in itertools.pairwise(words):
+        if option == "-k":
+            assert (directory / value / "kustomization.yaml").exists(), value
+        if option == "-f":
+            assert (directory / value).exists(), value
+        if option == "-n":
+            assert value in of_kind("large", "Namespace"), value
+    known = {
+        f"{manifest['kind'].lower()}/{manifest['metadata']['name']}"
+        for manifest in manifests("large")
+    }
+    assert {word for word in words if re.fullmatch("[a-z]+/[a-z-]+", word)} <= known
+
+
 def check_docker(words: Words, directory: Path) -> None:
+    if words[0] in ("tag", "push"):
+        return
     if words[0] == "exec":
         names = {service["container_name"] for service in COMPOSE["services"].values()}
         options, container, *inner = words[1:]
@@ -155,6 +185,7 @@ CHECKS: dict[str, Callable[[Words, Path], None]] = {
     "taskiq": check_taskiq,
     "alembic": check_alembic,
     "docker": check_docker,
+    "kubectl": check_kubectl,
     "sh": check_shell,
     "bash": check_shell,
     "cd": check_path,
@@ -222,6 +253,10 @@ def _text(page: Path) -> str:
         "alembic upgrade head",
         "cd no_such_directory",
         "bash no/such/script",
+        "kubectl no-such-verb",
+        "kubectl apply -k deploy/no-such-overlay",
+        "kubectl -n order-service rollout status deployment/no-such",
+        "kubectl -n order-service exec deployment/worker -- python -m app no-such-command",
     ],
 )
 def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
