@@ -21,9 +21,11 @@ from app.embedded.binaries import find_program
 from app.embedded.ports import LOOPBACK, free_port
 from app.queues import Queue
 from harness.databases import Databases, connected
-from harness.kubernetes import Pod, of_kind
+from harness.kubernetes import MISSING, Pod, can_build, of_kind
 from harness.rabbitmq import PASSWORD, USER, VHOST, RabbitMQ
 from harness.waiting import eventually
+
+pytestmark = pytest.mark.skipif(not can_build(), reason=MISSING)
 
 OWNER, SERVICE = "orders_owner", "orders"
 # With all that a URL would have to escape.

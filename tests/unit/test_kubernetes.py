@@ -20,8 +20,10 @@ from app.queues import CONSUMED
 from app.settings import ROOT, Settings
 from harness.kubernetes import (
     FOLDER,
+    MISSING,
     OVERLAYS,
     Manifest,
+    can_build,
     grace_after_signal,
     kustomize,
     manifests,
@@ -31,6 +33,8 @@ from harness.kubernetes import (
     the_container,
     variables_of,
 )
+
+pytestmark = pytest.mark.skipif(not can_build(), reason=MISSING)
 
 # The oldest that docs/deployment.md names, and the newest that is known.
 KUBERNETES = ("1.30", "1.37")
