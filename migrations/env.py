@@ -19,14 +19,19 @@ from app.server_addresses import PostgresAddress
 from app.settings import load_settings
 
 log = logging.getLogger("alembic.runtime.migration")
+# Warnings of migrations too: Alembic's own handler drops them. Has no effect in the one-process mode,
+# where the service's logs are configured.
+logging.basicConfig(format="%(levelname)s: %(message)s")
 
 # An arbitrary key that nothing else in this database uses.
 ADVISORY_LOCK = 7_105_326
 # Who waits for a table keeps all others waiting behind it. So it is for less than the 2 s for which
-# the service's own statements wait, and then they have their turn.
-LOCK_TIMEOUT = "1s"
+# the service's own statements wait, and less than PostgreSQL's deadlock_timeout: the migration gives
+# up, not a request.
+LOCK_TIMEOUT = "800ms"
 PAUSE_SECONDS = 3
-LOCK_NOT_AVAILABLE = "55P03"
+# Lock not available, deadlock detected.
+IN_USE = ("55P03", "40P01")
 
 
 def run(connection: Connection) -> None:
@@ -93,7 +98,7 @@ async def migrate(engine: AsyncEngine) -> bool:
         try:
             await connection.run_sync(run)
         except DBAPIError as error:
-            if getattr(driver_error(error), "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            if getattr(driver_error(error), "sqlstate", None) not in IN_USE:
                 raise
             return False
     return True
