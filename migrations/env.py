@@ -1,5 +1,5 @@
-"""Runs the migrations while the service runs: see docs/upgrades.md. An advisory lock lets one process
-at a time through."""
+"""Runs the migrations while the service runs: see docs/upgrades.md. An advisory lock lets one
+process at a time through."""
 
 import asyncio
 import logging
@@ -19,15 +19,15 @@ from app.server_addresses import PostgresAddress
 from app.settings import load_settings
 
 log = logging.getLogger("alembic.runtime.migration")
-# Warnings of migrations too: Alembic's own handler drops them. Has no effect in the one-process mode,
-# where the service's logs are configured.
+# Warnings of migrations too: Alembic's own handler drops them. Has no effect in the one-process
+# mode, where the service's logs are configured.
 logging.basicConfig(format="%(levelname)s: %(message)s")
 
 # An arbitrary key that nothing else in this database uses.
 ADVISORY_LOCK = 7_105_326
 # Who waits for a table keeps all others waiting behind it. So it is for less than the 2 s for which
-# the service's own statements wait, and less than PostgreSQL's deadlock_timeout: the migration gives
-# up, not a request.
+# the service's own statements wait, and less than PostgreSQL's deadlock_timeout: the migration
+# gives up, not a request.
 LOCK_TIMEOUT = "800ms"
 PAUSE_SECONDS = 3
 # Lock not available, deadlock detected.
@@ -51,8 +51,8 @@ def run(connection: Connection) -> None:
 
 
 def is_of_a_newer_release() -> bool:
-    """While a new release comes, containers of the old one may still start. What the new one does to
-    the tables, the old one can live with; where it cannot, /health/ready names the column."""
+    """While a new release comes, containers of the old one may still start. What the new one does
+    to the tables, the old one can live with; where it cannot, /health/ready names the column."""
     migration = context.get_context()
     if migration.opts.get("destination_rev") != "head":  # alembic current, downgrade, stamp, check
         return False
@@ -80,8 +80,8 @@ async def connect_and_run(address: PostgresAddress, wait_seconds: float) -> None
 
 
 async def lock(connection: AsyncConnection) -> None:
-    """Until the connection closes. Who waits inside a statement has a snapshot, for whose end CREATE
-    INDEX CONCURRENTLY waits: so it asks again instead."""
+    """Until the connection closes. Who waits inside a statement has a snapshot, for whose end
+    CREATE INDEX CONCURRENTLY waits: so it asks again instead."""
     take = text(f"SELECT pg_try_advisory_xact_lock({ADVISORY_LOCK})")
     while not await connection.scalar(take):
         await connection.rollback()

@@ -55,8 +55,8 @@ class TaskBroker(AioPikaBroker):
         raise SystemExit(0)
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Without tasks that this release does not know, which TaskIQ would drop: workers of a newer
-        one find them in the queue again."""
+        """Without tasks that this release does not know, which TaskIQ would drop: workers of a
+        newer one find them in the queue again."""
         async for message in super().listen():
             if unknown := self._unknown_task(message.data):
                 # The only way to the delivery itself.

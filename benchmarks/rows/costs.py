@@ -1,4 +1,4 @@
-"""What one order, one read and one row of a report cost in each part: the figures of docs/scaling.md."""
+"""What one order, one read and one row of a report cost in each part: see docs/scaling.md."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from benchmarks import data
-from benchmarks.lab import RATE, Lab, Web
+from benchmarks.lab import RATE, Lab
 from benchmarks.load import Load, generate
 from benchmarks.messages import an_order, publish
 from benchmarks.results import Comparison, Figures, RowResult, Turn, compare
@@ -27,7 +27,7 @@ WAL, TABLES = "bytes of WAL", "bytes of tables and indexes"
 TO_POSTGRES, TO_VALKEY, TO_RABBITMQ = (
     f"bytes to and from {part}" for part in ("PostgreSQL", "Valkey", "RabbitMQ")
 )
-TRANSACTIONS, BUSY = "transactions", "cores busy"
+BUSY = "cores busy"
 QUEUED, POSTED, CACHED, WRITTEN, REPORTED = (
     "an order from the queue, 3 lines",
     "POST /orders, 3 lines",
@@ -39,7 +39,6 @@ _ORDERS, _QUEUED, _WARM = 100_000, 5_000, 500
 _USERS = 1000
 _SIZES = "SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class WHERE relkind = 'r'"
 _WAL = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
-_COMMITS = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
 Act = Callable[[], Awaitable[int]]
 
 
@@ -52,12 +51,13 @@ async def measure(lab: Lab) -> RowResult:
     ):
         comparison = await _compare(_Shop(lab, service, rabbitmq, url))
     remarks = [
-        "Each is measured alone: the CPU time of all processes of a part, divided by how many there "
-        "were. The load generator is not in it, and neither is the kernel's work for the network "
-        "outside of the processes. The rate is of a closed loop on the same cores, so it is less "
-        "than a machine of its own would give.",
-        "Bytes are those over the service's own connections, both ways, without the headers of TCP. "
-        "WAL has whole pages after a checkpoint; there was one before each turn and a warm-up after.",
+        "Each is measured alone: the CPU time of all processes of a part, divided by how many "
+        "there were. The load generator is not in it, and neither is the kernel's work for the "
+        "network outside of the processes. The rate is of a closed loop on the same cores, so it "
+        "is less than a machine of its own would give.",
+        "Bytes are those over the service's own connections, both ways, without the headers of "
+        "TCP. WAL has whole pages after a checkpoint; there was one before each turn, and a "
+        "warm-up after it.",
         f"The report is of {orders:,} orders.",
     ]
     return RowResult([], [comparison], remarks)
@@ -109,8 +109,7 @@ class _Shop:
 
     async def _counts(self) -> Figures:
         async with connected(self.url) as connection:
-            await connection.execute("SELECT pg_stat_force_next_flush()")
-            names = {TRANSACTIONS: _COMMITS, WAL: _WAL, TABLES: _SIZES}
+            names = {WAL: _WAL, TABLES: _SIZES}
             counts = {name: float(await connection.fetchval(q)) for name, q in names.items()}
         ports = {
             TO_POSTGRES: self.lab.postgres.port,

@@ -1,4 +1,4 @@
-"""The database changes under a load of everything that the service does, and two releases work side by side."""
+"""The database changes while the service is busy, and two releases work side by side."""
 
 import asyncio
 import itertools
@@ -31,10 +31,14 @@ from tests.faults.support.system import System
 pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = pytest.mark.fault
 
-_TABLES = ("users", "addresses", "products", "orders", "order_items", "stock_movements", "reports")
-_TABLES = (*_TABLES, "report_runs", "messages", "outbox", "idempotency_keys", "row_counts")
-_LONG_TEXTS = (("users", "description"), ("products", "name"), ("orders", "external_id"))
-_LONG_TEXTS = (*_LONG_TEXTS, ("addresses", "city"), ("messages", "detail"))
+_TABLES = (
+    *("users", "addresses", "products", "orders", "order_items", "stock_movements", "reports"),
+    *("report_runs", "messages", "outbox", "idempotency_keys", "row_counts"),
+)
+_LONG_TEXTS = (
+    *(("users", "description"), ("products", "name"), ("orders", "external_id")),
+    *(("addresses", "city"), ("messages", "detail")),
+)
 _names = itertools.count()
 _EXPAND = (
     *(executing(f"ALTER TABLE {table} ADD COLUMN added int") for table in _TABLES),
@@ -184,7 +188,7 @@ async def test_a_schema_that_expands_under_load_fails_no_request(
 async def test_columns_that_change_their_types_under_load_cost_a_503_at_most(
     system: System, tmp_path: Path
 ) -> None:
-    """It is for the statement in the middle of a transaction that has prepared it before the change.
+    """It is for a statement in the middle of a transaction, prepared before the change.
     One such failure makes a process prepare all its statements again."""
     for table, column in _LONG_TEXTS:
         await system.execute(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE varchar(3000)")
@@ -252,7 +256,8 @@ _FILL = (
     """,
     """
     INSERT INTO reports (report_at, order_id, count_product)
-    SELECT current_date - 1, id, 6 FROM orders WHERE external_id LIKE concat('old-', $1::text, '-1-%')
+    SELECT current_date - 1, id, 6 FROM orders
+    WHERE external_id LIKE concat('old-', $1::text, '-1-%')
     """,
     """
     INSERT INTO outbox (queue, message_id, headers, body)

@@ -1,4 +1,4 @@
-"""A release beside the next one: what each finds that the other has left in the database, in Redis and in the
+"""A release beside the next one: what each finds of the other in the database, in Redis and in the
 queues."""
 
 import asyncio
