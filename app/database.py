@@ -120,17 +120,22 @@ class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
 
     async def execute(self, *arguments: Any, **options: Any) -> Any:
         """`scalar` and `scalars` call this too."""
-        if self.sync_connection is not None:
-            return await super().execute(*arguments, **options)
-        await self.start()
+        is_first = self.sync_connection is None
+        if is_first:
+            await self.start()
         try:
             return await super().execute(*arguments, **options)
         except DBAPIError as error:
-            if not _is_stale(error):
+            if not _is_stale(error) or not (is_first or self._is_autocommit()):
                 raise
-        # The first statement of a transaction: nothing else is lost with it.
+        # Nothing else is lost: it is the first of its transaction, or has one of its own.
         await self.rollback()
         return await super().execute(*arguments, **options)
+
+    def _is_autocommit(self) -> bool:
+        assert self.sync_connection
+        options = self.sync_connection.get_execution_options()
+        return options.get("isolation_level") == "AUTOCOMMIT"
 
     commit = _if_started(AsyncConnection.commit)
     close = _if_started(AsyncConnection.close)

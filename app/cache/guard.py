@@ -2,7 +2,8 @@
 
 A Redis that restarts may bring back old values from its snapshot. A restart breaks all connections
 and changes the server's run id, so a connection that finds another run id than the one of the last
-purge purges the cache first.
+purge purges the cache first. And so does one that finds prefixes missing there: a process of an
+older release has purged, which knows fewer entities.
 """
 
 import asyncio
@@ -58,7 +59,8 @@ class RunIdGuard:
         purged = await connection.read_response()
         for line in info.splitlines():
             if line.startswith(b"run_id:"):
-                return bool(line == b"run_id:" + (purged or b""))
+                run_id, *prefixes = (purged or b"").split(b"\n")
+                return line == b"run_id:" + run_id and set(self._prefixes) <= set(prefixes)
         raise RedisConnectionError("Redis does not tell its run id")
 
     def _purge_once(self) -> "asyncio.Task[None]":
@@ -85,7 +87,7 @@ class RunIdGuard:
                 if ours := [name for name in names if name.startswith(self._prefixes)]:
                     await redis.unlink(*ours)
             if await _run_id(redis) == run_id:
-                await redis.set(self.run_id_key, run_id)
+                await redis.set(self.run_id_key, b"\n".join([run_id.encode(), *self._prefixes]))
 
     async def close(self) -> None:
         if self._purging is not None:
