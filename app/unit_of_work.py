@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cache.caches import Caches
-from app.cache.reads import now
+from app.cache.trust import now
 from app.database import Database
 from app.repositories.addresses import AddressRepository
 from app.repositories.constraints import refusal_of

@@ -7,8 +7,7 @@ every process read that key from the database. docs/cache.md has the whole argum
 """
 
 import asyncio
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -16,6 +15,7 @@ import structlog
 
 from app.cache.entities import CachedEntity
 from app.cache.store import CacheStore, RedisDown
+from app.cache.trust import TrustWindow
 from app.database import Database
 from app.errors import NotFound
 from app.metrics import CACHE_READS, Tally
@@ -25,40 +25,11 @@ from app.runtime.micro_batcher import MicroBatcher
 log = structlog.get_logger(__name__)
 _decode = msgspec.json.Decoder().decode
 
-TRUST_SECONDS = 0.4
 # How long, and how often, to look for the value that another reader is about to fill in.
 _PATIENCE_SECONDS = 0.06
 _LOOK_SECONDS = 0.01
 # In place of a row: another reader has its lease.
 _TAKEN = b""
-# It goes on while the machine is suspended, so a window does not look young after that.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def now() -> float:
-    """Seconds on the clock of the trust window."""
-    return time.clock_gettime(_CLOCK)
-
-
-class TrustWindow:
-    """Until when this process may trust its cache, and for which keys it may not.
-
-    Each look at the table of unconfirmed deletions opens it for TRUST_SECONDS; see
-    invalidation.py."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-        self._dirty: frozenset[str] = frozenset()
-        self._all_dirty = False
-
-    def allows(self, key: str) -> bool:
-        return now() < self._until and not self._all_dirty and key not in self._dirty
-
-    def open(self, looked_at: float, dirty: Collection[str], all_dirty: bool) -> None:
-        """`dirty` are the keys with a deletion that was unconfirmed at `looked_at`."""
-        self._dirty = frozenset(dirty)
-        self._all_dirty = all_dirty
-        self._until = looked_at + TRUST_SECONDS
 
 
 class ReadThroughCache:

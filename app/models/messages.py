@@ -51,3 +51,17 @@ class CacheInvalidation(Base):
     id: Mapped[Key]
     key: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class CacheServer(Base):
+    """The Redis that counts: the only one whose cached values may be read, and where a deletion
+    is confirmed. One row, none before the first. While it does not count yet, no Redis does."""
+
+    __tablename__ = "cache_server"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    generation: Mapped[Id]
+    identity: Mapped[str]
+    counts: Mapped[bool]
+
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

@@ -1,0 +1,88 @@
+"""How long a process may rely on what it has seen in PostgreSQL: the unconfirmed deletions, and which
+Redis counts."""
+
+import asyncio
+import time
+from collections.abc import Collection
+
+from app.repositories.cache_servers import Standing
+
+TRUST_SECONDS = 0.4
+MARGIN_SECONDS = 0.02
+# For how long a process leaves the Redis that another process has chosen in its place, though it
+# reaches another one itself: two that reach different ones would else displace each other's for
+# ever.
+YIELD_SECONDS = 5
+# It goes on while the machine is suspended, so a window does not look young after that.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def now() -> float:
+    """Seconds on the clock of the trust window."""
+    return time.clock_gettime(_CLOCK)
+
+
+async def windows_closed(since: float) -> None:
+    """Wait until every trust window from before `since` has closed."""
+    # The event loop's clock is not ours, and its timers may fire early.
+    while (left := since + TRUST_SECONDS + MARGIN_SECONDS - now()) > 0:
+        await asyncio.sleep(left)
+
+
+class TrustWindow:
+    """Until when this process may trust its cache, and for which keys it may not.
+
+    Each look at the table of unconfirmed deletions opens it for TRUST_SECONDS; see
+    invalidation.py."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._dirty: frozenset[str] = frozenset()
+        self._all_dirty = False
+
+    def allows(self, key: str) -> bool:
+        return now() < self._until and not self._all_dirty and key not in self._dirty
+
+    def open(self, looked_at: float, dirty: Collection[str], all_dirty: bool) -> None:
+        """`dirty` are the keys with a deletion that was unconfirmed at `looked_at`."""
+        self._dirty = frozenset(dirty)
+        self._all_dirty = all_dirty
+        self._until = looked_at + TRUST_SECONDS
+
+
+class CurrentRedis:
+    """Which Redis counts, as far as this process knows. Every poll and every write brings the news.
+
+    `identity` is empty while none counts; `version` changes with it."""
+
+    def __init__(self) -> None:
+        self.identity = ""
+        self.version = 0
+        self._generation: int | None = None
+        self._looked_at = 0.0
+        self._yields_until = 0.0
+
+    def learn(self, standing: Standing | None, looked_at: float, *, is_ours: bool = False) -> None:
+        """`looked_at` is the moment before PostgreSQL was asked."""
+        if looked_at < self._looked_at:
+            return
+        self._looked_at = looked_at
+        generation = standing.generation if standing else 0
+        if generation != self._generation:
+            if self._generation is not None and not is_ours:
+                self._yields_until = now() + YIELD_SECONDS
+            self._generation = generation
+        identity = standing.identity if standing and standing.counts else ""
+        if identity != self.identity:
+            self.identity = identity
+            self.version += 1
+
+    @property
+    def yields(self) -> bool:
+        """Whether another process has just made another choice."""
+        return now() < self._yields_until
+
+    def counts(self, version: int) -> bool:
+        """Whether the Redis of this version still counts for every process. What a process has
+        known for longer than TRUST_SECONDS, the others may have given up."""
+        return version == self.version and now() < self._looked_at + TRUST_SECONDS
