@@ -27,7 +27,7 @@ _LIMITS = {
     "idle_in_transaction_session_timeout": "20000",
 }
 _CONNECT_SECONDS = 1.5
-# The timeline of a server that takes writes, in hexadecimal. It rises whenever a standby is promoted.
+# Of a server that takes writes, in hexadecimal. It rises whenever a standby is promoted.
 _TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 _PATIENT_SECONDS = 10
 _CLOSE_SECONDS = 0.2
@@ -155,19 +155,22 @@ class Hosts:
         failure: Exception | None = None
         for place in tuple(self._places):
             try:
-                return await self._connect_to(place, arguments)
+                return await self._connect_newest(place, arguments)
             except _NEXT_HOST as error:
                 failure = error
         assert failure is not None
         raise failure
 
-    async def _connect_to(
+    async def _connect_newest(
         self, place: tuple[str, int], arguments: Mapping[str, Any]
     ) -> "asyncpg.Connection[Any]":
         connection = await _connect_to(place, self._address, arguments)
-        if self.are_several and not await self._is_newest(connection):
-            await connection.close()
-            raise ConnectionError(f"{place} was the primary once")
+        try:
+            if self.are_several and not await self._is_newest(connection):
+                raise ConnectionError(f"{place} was the primary once")
+        except BaseException:
+            connection.terminate()
+            raise
         self._places.remove(place)
         self._places.insert(0, place)
         return connection
@@ -175,9 +178,9 @@ class Hosts:
     async def _is_newest(self, connection: "asyncpg.Connection[Any]") -> bool:
         try:
             found = await connection.fetchval(_TIMELINE, timeout=_CONNECT_SECONDS)
-        except asyncpg.PostgresError:
-            return True  # a standby, which somebody has asked for
-        timeline = int(found, 16)
+            timeline = int(found, 16)
+        except asyncpg.PostgresError:  # a standby, which somebody has asked for
+            timeline = self.timeline
         if timeline > self.timeline > 0:
             log.warning("PostgreSQL has another primary")
         self.timeline = max(self.timeline, timeline)

@@ -1,8 +1,8 @@
 """A store of cached values without a database."""
 
+from app.cache.current import CurrentRedis
 from app.cache.guard import CacheServers, Guard
 from app.cache.store import CacheStore, key_prefixes
-from app.cache.trust import CurrentRedis
 from app.repositories.cache_servers import Standing
 from app.server_addresses import RedisAddress
 

@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.cache.current import CurrentRedis, windows_closed
 from app.cache.entities import CachedEntity
 from app.cache.guard import CacheServers, Guard
 from app.cache.invalidation import POLL_SECONDS, InvalidationCleaner, Invalidator, Unconfirmed
-from app.cache.reads import ReadThroughCache
+from app.cache.reads import ReadThroughCache, TrustWindow
 from app.cache.store import CacheStore, key_prefixes
-from app.cache.trust import CurrentRedis, TrustWindow, now, windows_closed
 from app.database import Database
 from app.facts import Fact
 from app.repositories.invalidations import InvalidationRepository
+from app.runtime.clock import now
 from app.runtime.loops import Loop
 from app.server_addresses import RedisAddress
 

@@ -17,10 +17,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.cache.trust import CurrentRedis, now, windows_closed
+from app.cache.current import CurrentRedis, windows_closed
 from app.database import Database
 from app.redis_connections import connection_options
 from app.repositories.cache_servers import CacheServerRepository, Standing
+from app.runtime.clock import now
 from app.server_addresses import RedisAddress
 
 _PURGE_BATCH = 1000
@@ -54,7 +55,8 @@ class CacheServers:
 
 
 class Guard:
-    """`prefixes` begin the keys that a purge deletes."""
+    """`prefixes` begin the keys that a purge deletes. `checked` are connections, and the version of
+    `current` that each leads to."""
 
     def __init__(
         self,
@@ -66,13 +68,9 @@ class Guard:
         self._address = address
         self._prefixes = prefixes
         self._servers = servers
-        self._checked: WeakKeyDictionary[AbstractConnection, int] = WeakKeyDictionary()
+        self.checked: WeakKeyDictionary[AbstractConnection, int] = WeakKeyDictionary()
         self._taking_over: asyncio.Task[None] | None = None
         self.current = current
-
-    def accepts(self, connection: AbstractConnection) -> bool:
-        """Whether the connection leads to the Redis that counts."""
-        return self._checked.get(connection) == self.current.version
 
     async def check(self, connection: AbstractConnection) -> None:
         """Return when the connection's Redis counts. Raises any error of Redis, and Unavailable,
@@ -83,7 +81,7 @@ class Guard:
             while identity != self.current.identity:
                 # This may take longer than the call that needs it.
                 await asyncio.shield(self._take_over_once(identity))
-            self._checked[connection] = self.current.version
+            self.checked[connection] = self.current.version
         except BaseException:
             # The pool would take a connection that is still open for a ready one.
             await connection.disconnect(nowait=True)

@@ -10,11 +10,13 @@ has seen the row, or no longer trusts its cache.
 import asyncio
 from collections.abc import Sequence
 
+from app.cache.current import TRUST_SECONDS, CurrentRedis
+from app.cache.reads import TrustWindow
 from app.cache.store import CacheStore
-from app.cache.trust import TRUST_SECONDS, CurrentRedis, TrustWindow, now
 from app.database import Database
 from app.repositories.cache_servers import Standing
 from app.repositories.invalidations import InvalidationRepository, Pending
+from app.runtime.clock import now
 
 POLL_SECONDS = 0.1
 FINISH_AFTER_SECONDS = 0.15

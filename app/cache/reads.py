@@ -7,18 +7,19 @@ every process read that key from the database. docs/cache.md has the whole argum
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 import msgspec
 import structlog
 
+from app.cache.current import TRUST_SECONDS
 from app.cache.entities import CachedEntity
 from app.cache.store import CacheStore, RedisDown
-from app.cache.trust import TrustWindow
 from app.database import Database
 from app.errors import NotFound
 from app.metrics import CACHE_READS, Tally
+from app.runtime.clock import now
 from app.runtime.data_loader import DataLoader
 from app.runtime.micro_batcher import MicroBatcher
 
@@ -30,6 +31,27 @@ _PATIENCE_SECONDS = 0.06
 _LOOK_SECONDS = 0.01
 # In place of a row: another reader has its lease.
 _TAKEN = b""
+
+
+class TrustWindow:
+    """Until when this process may trust its cache, and for which keys it may not.
+
+    Each look at the table of unconfirmed deletions opens it for TRUST_SECONDS; see
+    invalidation.py."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._dirty: frozenset[str] = frozenset()
+        self._all_dirty = False
+
+    def allows(self, key: str) -> bool:
+        return now() < self._until and not self._all_dirty and key not in self._dirty
+
+    def open(self, looked_at: float, dirty: Collection[str], all_dirty: bool) -> None:
+        """`dirty` are the keys with a deletion that was unconfirmed at `looked_at`."""
+        self._dirty = frozenset(dirty)
+        self._all_dirty = all_dirty
+        self._until = looked_at + TRUST_SECONDS
 
 
 class ReadThroughCache:

@@ -70,7 +70,8 @@ class _Pool(BlockingConnectionPool):
         self._guard = guard
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
-        if connection.is_connected and not self._guard.accepts(connection):
+        version = self._guard.checked.get(connection)
+        if connection.is_connected and version != self._guard.current.version:
             await connection.disconnect(nowait=True)
         await super().ensure_connection(connection)
 

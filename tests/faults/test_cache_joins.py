@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from app.cache.current import CurrentRedis
 from app.cache.entities import CachedEntity
-from app.cache.reads import ReadThroughCache
-from app.cache.trust import CurrentRedis, TrustWindow, now
+from app.cache.reads import ReadThroughCache, TrustWindow
 from app.embedded import Valkey
+from app.runtime.clock import now
 from app.runtime.data_loader import DataLoader
 from app.server_addresses import RedisAddress
 from harness.caches import Row, lone_store

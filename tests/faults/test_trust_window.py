@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from app.cache import invalidation
+from app.cache.current import TRUST_SECONDS, CurrentRedis, windows_closed
 from app.cache.invalidation import MOST_DIRTY_KEYS, Invalidator, Unconfirmed
-from app.cache.trust import TRUST_SECONDS, CurrentRedis, TrustWindow, now, windows_closed
+from app.cache.reads import TrustWindow
 from app.container import Container
 from app.repositories.invalidations import Pending
+from app.runtime.clock import now
 from app.runtime.loops import running
 from app.schemas.pages import PageRequest
 from app.settings import Settings

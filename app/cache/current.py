@@ -1,11 +1,9 @@
-"""How long a process may rely on what it has seen in PostgreSQL: the unconfirmed deletions, and which
-Redis counts."""
+"""Which Redis counts, and for how long a process may rely on what it has seen in PostgreSQL."""
 
 import asyncio
-import time
-from collections.abc import Collection
 
 from app.repositories.cache_servers import Standing
+from app.runtime.clock import now
 
 TRUST_SECONDS = 0.4
 MARGIN_SECONDS = 0.02
@@ -13,13 +11,6 @@ MARGIN_SECONDS = 0.02
 # reaches another one itself: two that reach different ones would else displace each other's for
 # ever.
 YIELD_SECONDS = 5
-# It goes on while the machine is suspended, so a window does not look young after that.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def now() -> float:
-    """Seconds on the clock of the trust window."""
-    return time.clock_gettime(_CLOCK)
 
 
 async def windows_closed(since: float) -> None:
@@ -27,27 +18,6 @@ async def windows_closed(since: float) -> None:
     # The event loop's clock is not ours, and its timers may fire early.
     while (left := since + TRUST_SECONDS + MARGIN_SECONDS - now()) > 0:
         await asyncio.sleep(left)
-
-
-class TrustWindow:
-    """Until when this process may trust its cache, and for which keys it may not.
-
-    Each look at the table of unconfirmed deletions opens it for TRUST_SECONDS; see
-    invalidation.py."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-        self._dirty: frozenset[str] = frozenset()
-        self._all_dirty = False
-
-    def allows(self, key: str) -> bool:
-        return now() < self._until and not self._all_dirty and key not in self._dirty
-
-    def open(self, looked_at: float, dirty: Collection[str], all_dirty: bool) -> None:
-        """`dirty` are the keys with a deletion that was unconfirmed at `looked_at`."""
-        self._dirty = frozenset(dirty)
-        self._all_dirty = all_dirty
-        self._until = looked_at + TRUST_SECONDS
 
 
 class CurrentRedis:
