@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import aio_pika
@@ -22,23 +23,48 @@ default_user = {USER}
 default_pass = {PASSWORD}
 listeners.tcp.1 = {LOOPBACK}:{{port}}
 """
+
+
 _MANAGEMENT = f"""\
 management.tcp.ip = {LOOPBACK}
 management.tcp.port = {{port}}
 """
 
 
-class RabbitMQ:
+class RabbitMQAccess:
+    """Where RabbitMQ is, for the application and for clients."""
+
+    def __init__(self, port: int, vhost: str = VHOST) -> None:
+        self.host = LOOPBACK
+        self.port = port
+        self.vhost = vhost
+
+    @property
+    def url(self) -> str:
+        return f"amqp://{USER}:{PASSWORD}@{self.host}:{self.port}/{self.vhost}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The settings that point the application there."""
+        return {
+            "RABBITMQ_HOST": self.host,
+            "RABBITMQ_PORT": str(self.port),
+            "RABBITMQ_VHOST": self.vhost,
+            "RABBITMQ_USER": USER,
+            "RABBITMQ_PASSWORD": PASSWORD,
+        }
+
+
+class RabbitMQ(RabbitMQAccess):
     """A node whose data, in `directory`, survive a stop and a kill. With `managed` it has the
     management API too."""
 
-    host = LOOPBACK
-
     def __init__(self, directory: Path, *, managed: bool = False) -> None:
-        self.port, self.management_port, epmd_port, distribution_port = _free_ports(4)
+        port, self.management_port, epmd_port, distribution_port = free_ports(4)
+        super().__init__(port)
         self._directory = directory
         self._managed = managed
-        self._environment = _environment(directory, epmd_port, distribution_port)
+        self._environment = node_environment(directory, epmd_port, distribution_port)
         # A name server of our own: the one that Erlang would start serves the whole machine and
         # outlives the tests.
         self._epmd = Process(
@@ -55,21 +81,6 @@ class RabbitMQ:
             directory=directory,
             log=directory / "rabbitmq.log",
         )
-
-    @property
-    def url(self) -> str:
-        return f"amqp://{USER}:{PASSWORD}@{self.host}:{self.port}/{VHOST}"
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The settings that point the application at this node."""
-        return {
-            "RABBITMQ_HOST": self.host,
-            "RABBITMQ_PORT": str(self.port),
-            "RABBITMQ_VHOST": VHOST,
-            "RABBITMQ_USER": USER,
-            "RABBITMQ_PASSWORD": PASSWORD,
-        }
 
     async def start(self) -> None:
         if self.node.running:
@@ -98,16 +109,7 @@ class RabbitMQ:
 
     async def control(self, *arguments: str) -> str:
         """Run rabbitmqctl, which must succeed, and return its output."""
-        process = Process(
-            "rabbitmqctl",
-            [PROGRAMS / "rabbitmqctl", "--quiet", *arguments],
-            self._environment,
-            directory=self._directory,
-            log=self._directory / "rabbitmqctl.log",
-        )
-        process.start()
-        assert await process.ends(60) == 0, process.output
-        return process.output
+        return await control(self._directory, self._environment, *arguments)
 
     async def delete_queues(self) -> None:
         """Bring the node back to what it was at its first start."""
@@ -117,7 +119,7 @@ class RabbitMQ:
                 await channel.queue_delete(name)
 
 
-def _environment(directory: Path, epmd_port: int, distribution_port: int) -> dict[str, str]:
+def node_environment(directory: Path, epmd_port: int, distribution_port: int) -> dict[str, str]:
     return {
         "HOME": str(directory),  # Erlang keeps its cookie there
         "ERL_EPMD_PORT": str(epmd_port),
@@ -140,8 +142,21 @@ def _environment(directory: Path, epmd_port: int, distribution_port: int) -> dic
     }
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     ports: set[int] = set()
     while len(ports) < count:
         ports.add(free_port())
     return sorted(ports)
+
+
+async def control(directory: Path, environment: Mapping[str, str], *arguments: str) -> str:
+    process = Process(
+        "rabbitmqctl",
+        [PROGRAMS / "rabbitmqctl", "--quiet", *arguments],
+        environment,
+        directory=directory,
+        log=directory / "rabbitmqctl.log",
+    )
+    process.start()
+    assert await process.ends(60) == 0, process.output
+    return process.output
