@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -23,10 +24,21 @@ from app.settings import ROOT, Settings
 from harness.kubernetes import MISSING, can_build, manifests, of_kind
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+# The tag by which one file of Compose takes something out of another.
+yaml.SafeLoader.add_constructor("!reset", lambda *_: None)
+
+
+def services_of(name: str) -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((ROOT / name).read_text("utf-8"))["services"]
+    return services
+
+
+SERVICES = services_of("docker-compose.yml")
 # Programs that are not ours, on the reader's machine or in the containers of the servers.
 FOREIGN = {"redis-cli", "psql", "pg_dump", "pg_restore", "createdb", "rabbitmqctl", "git"}
 FOREIGN |= {"openssl", "tr"}
+# For the shells of containers.
+FOREIGN |= {"nc", "printf"}
 COMPOSE_COMMANDS = {"up", "ps", "logs", "restart", "down", "exec", "build", "pull", "config"}
 _BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
@@ -148,23 +160,24 @@ def check_docker(words: Words, directory: Path) -> None:
     if words[0] in ("tag", "push"):
         return
     if words[0] == "exec":
-        names = {service["container_name"] for service in COMPOSE["services"].values()}
+        names = {service["container_name"] for service in SERVICES.values()}
         options, container, *inner = words[1:]
         assert options.startswith("-") and container in names, words
         check(inner, directory)
         return
     words = words[words.index("compose") + 1 :]
+    services = set(SERVICES)
     while words[0] == "-f":
-        assert (directory / words[1]).exists(), words
+        services |= set(services_of(words[1]))
         words = words[2:]
     command, *rest = words
     assert command in COMPOSE_COMMANDS, words
     if command == "exec":
-        service, *inner = rest
-        assert service in COMPOSE["services"], words
+        service, *inner = dropwhile(lambda word: word[0] == "-", rest)
+        assert service in services, words
         check(inner, directory)
-    else:
-        assert {word for word in rest if word[0] != "-"} <= set(COMPOSE["services"]), words
+    else:  # `--scale app=2` names a service too
+        assert {word.partition("=")[0] for word in rest if word[0] != "-"} <= services, words
 
 
 def check_shell(words: Words, directory: Path) -> None:
@@ -268,5 +281,5 @@ def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
 
 
 def test_every_container_has_limits_of_memory_and_processes() -> None:
-    services = COMPOSE["services"].values()
+    services = SERVICES.values()
     assert all({"mem_limit", "pids_limit"} <= service.keys() for service in services)
