@@ -27,7 +27,7 @@ class Container:
         self.failpoints = Failpoints(settings.fail_at)
         self.calendar = Calendar(settings.report_timezone)
         self.database = Database(settings.postgresql_address, pool_size=POOL_SIZE)
-        self._monitoring = Database(settings.postgresql_address, pool_size=3)
+        self._monitoring = Database(settings.postgresql_address, 3, self.database.hosts)
         self.broker = open_broker(settings)
         self.caches = Caches(
             settings.cache_address, CACHED_ENTITIES, self.database, self._monitoring
@@ -65,7 +65,7 @@ class Container:
     @property
     def reading_loops(self) -> list[Loop]:
         """For a process that answers reads from the cache."""
-        return self.caches.reading_loops
+        return [*self.caches.reading_loops, *self._watching_loops]
 
     @property
     def publishing_loops(self) -> list[Loop]:
@@ -74,7 +74,13 @@ class Container:
             (self.relay.tick, 1),
             (self.totals.tick, 60),
             (self.retention.tick, 3600),
+            *self._watching_loops,
         ]
+
+    @property
+    def _watching_loops(self) -> list[Loop]:
+        hosts = self.database.hosts
+        return [(hosts.look, 1)] if hosts.are_several else []
 
 
 def _kept(settings: Settings) -> Kept:

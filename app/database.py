@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from app.database_connections import POOLED, create_engine, driver_error, refuses_limits
+from app.database_connections import POOLED, Hosts, create_engine, driver_error, refuses_limits
 from app.errors import Unavailable
 from app.models.base import Base
 from app.runtime.cancellation import is_our_end
@@ -120,29 +120,41 @@ class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
 
     async def execute(self, *arguments: Any, **options: Any) -> Any:
         """`scalar` and `scalars` call this too."""
-        if self.sync_connection is not None:
-            return await super().execute(*arguments, **options)
-        await self.start()
+        is_first = self.sync_connection is None
+        if is_first:
+            await self.start()
         try:
             return await super().execute(*arguments, **options)
         except DBAPIError as error:
-            if not _is_stale(error):
+            if not _is_stale(error) or not (is_first or self._is_autocommit()):
                 raise
-        # The first statement of a transaction: nothing else is lost with it.
+        # Nothing else is lost: it is the first of its transaction, or has one of its own.
         await self.rollback()
         return await super().execute(*arguments, **options)
+
+    def _is_autocommit(self) -> bool:
+        assert self.sync_connection
+        options = self.sync_connection.get_execution_options()
+        return options.get("isolation_level") == "AUTOCOMMIT"
 
     commit = _if_started(AsyncConnection.commit)
     close = _if_started(AsyncConnection.close)
 
 
 class Database:
-    def __init__(self, address: PostgresAddress, pool_size: int) -> None:
-        self._engine = create_engine(address, pool_size=pool_size, max_overflow=0, pool_timeout=1)
-        self._unpooled = create_engine(address, poolclass=NullPool)
+    """`hosts` are those of the address, and what all pools of a process know of them."""
+
+    def __init__(
+        self, address: PostgresAddress, pool_size: int, hosts: Hosts | None = None
+    ) -> None:
+        self.hosts = hosts or Hosts(address)
+        self._engine = create_engine(
+            address, hosts=self.hosts, pool_size=pool_size, max_overflow=0, pool_timeout=1
+        )
+        self._unpooled = create_engine(address, hosts=self.hosts, poolclass=NullPool)
         # One statement, one snapshot, one round trip.
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
+        event.listen(self._engine.sync_engine, "checkout", self._refuse_lost)
 
     @asynccontextmanager
     async def transaction(self, deadline: float) -> AsyncIterator[AsyncConnection]:
@@ -188,13 +200,13 @@ class Database:
             async with asyncio.timeout(1), _LazyConnection(self._unpooled) as connection:
                 await connection.start()
 
+    def _refuse_lost(self, connection: Any, _record: Any, _proxy: Any) -> None:
+        """Costs nothing, unlike a ping at each checkout: asyncio notices when a server closes the
+        socket."""
+        driver = connection.driver_connection
+        if driver.is_closed() or driver.timeline < self.hosts.timeline:
+            raise DisconnectionError("closed, or the primary is another by now")
+
     async def close(self) -> None:
         await self._engine.dispose()
         await self._unpooled.dispose()
-
-
-def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
-    """Costs nothing, unlike a ping at each checkout: asyncio notices when a server closes the
-    socket."""
-    if connection.driver_connection.is_closed():
-        raise DisconnectionError("closed by the server")

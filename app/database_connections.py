@@ -4,15 +4,20 @@ is there is for other programs and other servers."""
 
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import asyncpg
+import structlog
 from asyncpg.connect_utils import SessionAttribute
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.server_addresses import PostgresAddress
+
+log = structlog.get_logger(__name__)
 
 _SESSION = {"application_name": "order-service", "timezone": "UTC"}
 # The server's own limits, in milliseconds. The client's limit is a deadline.
@@ -22,6 +27,8 @@ _LIMITS = {
     "idle_in_transaction_session_timeout": "20000",
 }
 _CONNECT_SECONDS = 1.5
+# Of a server that takes writes, in hexadecimal. It rises whenever a standby is promoted.
+_TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 _PATIENT_SECONDS = 10
 _CLOSE_SECONDS = 0.2
 POOLED = "a pooler such as PgBouncer refuses our limits: set DB_POOLER"
@@ -83,6 +90,8 @@ def _explain_refusal(state: str, cause: BaseException, address: PostgresAddress)
 
 
 class _Connection(asyncpg.Connection):
+    timeline = 0  # known if there are several hosts
+
     async def close(self, *, timeout: float | None = None) -> None:
         """SQLAlchemy gives a connection that a deadline has cut off 2 s to close politely, which is
         too long if the server hangs. After this limit asyncpg drops the socket."""
@@ -102,8 +111,11 @@ class _PooledConnection(_Connection):
         return await super().execute(query, *arguments, timeout=timeout)
 
 
-def create_engine(address: PostgresAddress, *, limited: bool = True, **options: Any) -> AsyncEngine:
+def create_engine(
+    address: PostgresAddress, *, hosts: "Hosts | None" = None, limited: bool = True, **options: Any
+) -> AsyncEngine:
     """For every connection to PostgreSQL. Those of the migrations have no limits."""
+    hosts = hosts or Hosts(address)
     parameters = {**_SESSION, **address.parameters}
     seconds = _CONNECT_SECONDS if limited else _PATIENT_SECONDS
     arguments: dict[str, Any] = {
@@ -121,33 +133,73 @@ def create_engine(address: PostgresAddress, *, limited: bool = True, **options: 
         prepared = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
     return create_async_engine(
         "postgresql+asyncpg://",
-        connect_args={"async_creator_fn": _connector(address, arguments), **prepared},
+        connect_args={"async_creator_fn": partial(hosts.connect, **arguments), **prepared},
         **options,
     )
 
 
-def _connector(
-    address: PostgresAddress, arguments: Mapping[str, Any]
-) -> Callable[[], Awaitable["asyncpg.Connection[Any]"]]:
-    hosts = list(address.hosts)
+class Hosts:
+    """The servers that an address names, the one of last time first.
 
-    async def connect() -> "asyncpg.Connection[Any]":
-        """To the first host that will do, beginning with the one of last time. One that does not
-        answer leaves the next its time."""
+    After a failover the old primary may still be running, or run again, and take itself for one.
+    What tells them apart is the timeline, so a process remembers the newest that it has seen."""
+
+    def __init__(self, address: PostgresAddress) -> None:
+        self._address = address
+        self._places = list(address.hosts)
+        self.timeline = 0
+
+    @property
+    def are_several(self) -> bool:
+        return len(self._places) > 1
+
+    async def connect(self, **arguments: Any) -> "asyncpg.Connection[Any]":
+        """To the first host that will do. One that does not answer leaves the next its time."""
         failure: Exception | None = None
-        for place in tuple(hosts):
+        for place in tuple(self._places):
             try:
-                connection = await _connect_to(place, address, arguments)
+                return await self._connect_newest(place, arguments)
             except _NEXT_HOST as error:
                 failure = error
-                continue
-            hosts.remove(place)
-            hosts.insert(0, place)
-            return connection
         assert failure is not None
         raise failure
 
-    return connect
+    async def _connect_newest(
+        self, place: tuple[str, int], arguments: Mapping[str, Any]
+    ) -> "asyncpg.Connection[Any]":
+        connection = await _connect_to(place, self._address, arguments)
+        try:
+            if self.are_several and not await self._is_newest(connection):
+                raise ConnectionError(f"{place} was the primary once")
+        except BaseException:
+            connection.terminate()
+            raise
+        self._places.remove(place)
+        self._places.insert(0, place)
+        return connection
+
+    async def _is_newest(self, connection: "asyncpg.Connection[Any]") -> bool:
+        try:
+            found = await connection.fetchval(_TIMELINE, timeout=_CONNECT_SECONDS)
+            timeline = int(found, 16)
+        except asyncpg.PostgresError:  # a standby, which somebody has asked for
+            timeline = self.timeline
+        if timeline > self.timeline > 0:
+            log.warning("PostgreSQL has another primary")
+        self.timeline = max(self.timeline, timeline)
+        if isinstance(connection, _Connection):
+            connection.timeline = timeline
+        return timeline == self.timeline
+
+    async def look(self) -> None:
+        """Whether another host has become the primary: the one that we use may never tell."""
+        for place in tuple(self._places[1:]):
+            with suppress(*_NEXT_HOST, asyncpg.PostgresError):
+                connection = await _connect_to(place, self._address, {"timeout": _CONNECT_SECONDS})
+                try:
+                    await self._is_newest(connection)
+                finally:
+                    await connection.close(timeout=_CLOSE_SECONDS)
 
 
 async def _connect_to(

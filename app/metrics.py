@@ -5,8 +5,14 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
+
+# Set for each of several web processes: its number. Otherwise the library would name files after
+# the process id, and each process that replaces another would leave more of them.
+WEB_PROCESS = "WEB_PROCESS"
+if number := os.environ.get(WEB_PROCESS):
+    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
 
 HTTP_REQUESTS = Counter("http_requests_total", "HTTP responses", ["method", "route", "status"])
 HTTP_SECONDS = Histogram(
@@ -20,8 +26,8 @@ HTTP_REFUSED = Counter(
 )
 HTTP_PLACES = Gauge(
     "http_places",
-    "Requests that may work on the database at once, in the process that lets in the most",
-    multiprocess_mode="max",
+    "Requests that may work on the database at once, in all web processes together",
+    multiprocess_mode="livesum",
 )
 CACHE_READS = Counter("cache_reads_total", "Reads of cached rows", ["kind", "result"])
 CACHE_INVALIDATIONS = Counter(
@@ -64,9 +70,9 @@ class Tally:
 
 
 def exposition() -> bytes:
-    """In the format of Prometheus. One of several processes answers for all of them, those that
-    have ended included: each keeps its values in a file of this directory, and counters add
-    up. A gauge says how it does."""
+    """In the format of Prometheus. One of several processes answers for all of them: each keeps its
+    values in files of this directory, and who replaces one that has ended goes on with its
+    counters. Counters add up. A gauge says how it does."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest()
     registry = CollectorRegistry()

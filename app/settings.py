@@ -1,5 +1,6 @@
 """Every environment variable and its default, in one place."""
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,16 @@ def _check_root_path(path: str) -> str:
     return path
 
 
+_SERVED = re.compile(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*|\[[\da-fA-F:.]+\]", re.ASCII)
+
+
+def _check_hosts(hosts: str) -> str:
+    for host in filter(None, map(str.strip, hosts.split(","))):
+        if not _SERVED.fullmatch(host):
+            raise ValueError(f"{host} is no host name, nor *.example.com or *")
+    return hosts
+
+
 Port = Annotated[int, Field(gt=0, lt=65536)]
 # It may have a password in it.
 Url = Annotated[str | None, Field(repr=False)]
@@ -67,7 +78,8 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     api_key_file: Path | None = None
     # Separated by commas. The defaults are this machine and the two names of the API's container.
-    allowed_hosts: str = "localhost,127.0.0.1,[::1],app,app_lab3"
+    # Any address is served too: see app/rest/asgi/gatekeeper.py.
+    allowed_hosts: Annotated[str, AfterValidator(_check_hosts)] = "localhost,app,app_lab3"
     root_path: Annotated[str, AfterValidator(_check_root_path)] = ""
     # Seconds.
     # Longer than load balancers keep idle connections to us: the side that closes must be theirs.

@@ -10,7 +10,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cache.caches import Caches
-from app.cache.reads import now
 from app.database import Database
 from app.repositories.addresses import AddressRepository
 from app.repositories.constraints import refusal_of
@@ -22,6 +21,7 @@ from app.repositories.products import ProductRepository
 from app.repositories.reports import ReportRepository
 from app.repositories.row_counts import RowCountRepository
 from app.repositories.users import UserRepository
+from app.runtime.clock import now
 from app.runtime.deadlines import REQUEST_SECONDS
 from app.runtime.failpoints import Failpoints
 from app.services.addresses import AddressService

@@ -51,6 +51,9 @@ CONTROLLERS = [
     HealthController,
 ]
 _SHUTDOWN_SECONDS = 8
+# From the end of listening to the closing of idle connections: who has connected just before is
+# about to send a request.
+_LAST_REQUESTS_SECONDS = 0.2
 # Of the pool, for what takes no place: loading what is not cached and, in the one-process mode, the
 # consumers.
 _FREE_CONNECTIONS = 2
@@ -159,6 +162,13 @@ class _Server(uvicorn.Server):
             close_overdue(self.server_state.connections, self._loop.time())
         return await super().on_tick(counter)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        self.servers.clear()
+        await asyncio.sleep(_LAST_REQUESTS_SECONDS)
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         delay = self._container.settings.shutdown_delay
         stop = partial(super().handle_exit, sig, frame)
@@ -166,4 +176,12 @@ class _Server(uvicorn.Server):
             stop()
         else:
             self._container.health.closing = True
-            self._loop.call_soon_threadsafe(self._loop.call_later, delay, stop)
+            self._loop.call_soon_threadsafe(self._leave, delay, stop)
+
+    def _leave(self, delay: float, stop: Callable[[], None]) -> None:
+        """From now on each response ends its connection. Otherwise a proxy would find out by a
+        request that fails, and what is no GET it may not repeat."""
+        ending = (b"connection", b"close")
+        self.server_state.default_headers.append(ending)
+        self.config.encoded_headers.append(ending)  # the former are made of these every second
+        self._loop.call_later(delay, stop)

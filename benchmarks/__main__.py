@@ -35,6 +35,8 @@ ROWS = (
     "newcomers",
     "fairness",
     "web_processes",
+    "costs",
+    "partitions",
 )
 PAGE = ROOT / "docs" / "performance.md"
 

@@ -86,14 +86,14 @@ async def no_database(container: Container) -> AsyncIterator[None]:
 
 class Databases:
     def __init__(self, server: Postgres) -> None:
-        self._server = server
+        self.server = server
 
     def url(self, name: str) -> str:
-        return f"{self._server.url.rpartition('/')[0]}/{name}"
+        return f"{self.server.url.rpartition('/')[0]}/{name}"
 
     def admin_url(self, url: str) -> str:
         """The same database as the superuser."""
-        return f"{self._server.admin_url.rpartition('/')[0]}/{make_url(url).database}"
+        return f"{self.server.admin_url.rpartition('/')[0]}/{make_url(url).database}"
 
     async def migrate_template(self, tree: Path) -> None:
         await self._execute(f"CREATE DATABASE {_TEMPLATE} OWNER {APP}")
@@ -108,10 +108,10 @@ class Databases:
         try:
             yield self.url(name)
         finally:
-            await self._server.start()
+            await self.server.start()
             # Without FORCE, so that a connection that somebody left open fails the test after 5 s.
             await self._execute(f"DROP DATABASE {name}")
 
     async def _execute(self, statement: str) -> None:
-        async with connected(self._server.admin_url) as connection:
+        async with connected(self.server.admin_url) as connection:
             await connection.execute(statement)

@@ -6,7 +6,7 @@ from typing import Any
 from app.embedded import Valkey
 from app.server_addresses import RedisAddress
 from app.settings import Settings
-from harness.rabbitmq import RabbitMQ
+from harness.rabbitmq import RabbitMQAccess
 
 
 def redis_address(url: str) -> RedisAddress:
@@ -19,7 +19,7 @@ class Dependencies:
 
     database_url: str
     valkey: Valkey
-    rabbitmq: RabbitMQ | None = None
+    rabbitmq: RabbitMQAccess | None = None
 
     @property
     def variables(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import aio_pika
@@ -24,15 +25,46 @@ listeners.tcp.1 = {LOOPBACK}:{{port}}
 """
 
 
-class RabbitMQ:
-    """A node whose data, in `directory`, survive a stop and a kill."""
+_MANAGEMENT = f"""\
+management.tcp.ip = {LOOPBACK}
+management.tcp.port = {{port}}
+"""
 
-    host = LOOPBACK
 
-    def __init__(self, directory: Path) -> None:
-        self.port, epmd_port, distribution_port = _free_ports(3)
+class RabbitMQAccess:
+    """Where RabbitMQ is, for the application and for clients."""
+
+    def __init__(self, port: int, vhost: str = VHOST) -> None:
+        self.host = LOOPBACK
+        self.port = port
+        self.vhost = vhost
+
+    @property
+    def url(self) -> str:
+        return f"amqp://{USER}:{PASSWORD}@{self.host}:{self.port}/{self.vhost}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The settings that point the application there."""
+        return {
+            "RABBITMQ_HOST": self.host,
+            "RABBITMQ_PORT": str(self.port),
+            "RABBITMQ_VHOST": self.vhost,
+            "RABBITMQ_USER": USER,
+            "RABBITMQ_PASSWORD": PASSWORD,
+        }
+
+
+class RabbitMQ(RabbitMQAccess):
+    """A node whose data, in `directory`, survive a stop and a kill. With `managed` it has the
+    management API too."""
+
+    def __init__(self, directory: Path, *, managed: bool = False) -> None:
+        port, self.management_port, epmd_port, distribution_port = free_ports(4)
+        super().__init__(port)
         self._directory = directory
-        self._environment = _environment(directory, epmd_port, distribution_port)
+        self._managed = managed
+        self._environment = node_environment(directory, epmd_port, distribution_port)
         # A name server of our own: the one that Erlang would start serves the whole machine and
         # outlives the tests.
         self._epmd = Process(
@@ -50,27 +82,16 @@ class RabbitMQ:
             log=directory / "rabbitmq.log",
         )
 
-    @property
-    def url(self) -> str:
-        return f"amqp://{USER}:{PASSWORD}@{self.host}:{self.port}/{VHOST}"
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The settings that point the application at this node."""
-        return {
-            "RABBITMQ_HOST": self.host,
-            "RABBITMQ_PORT": str(self.port),
-            "RABBITMQ_VHOST": VHOST,
-            "RABBITMQ_USER": USER,
-            "RABBITMQ_PASSWORD": PASSWORD,
-        }
-
     async def start(self) -> None:
         if self.node.running:
             return
         assert (PROGRAMS / "rabbitmq-server").exists() and shutil.which("epmd"), MISSING
-        (self._directory / "rabbitmq.conf").write_text(_CONFIG.format(port=self.port))
-        (self._directory / "enabled_plugins").write_text("[].")
+        config, plugins = _CONFIG.format(port=self.port), ""
+        if self._managed:
+            config += _MANAGEMENT.format(port=self.management_port)
+            plugins = "rabbitmq_management"
+        (self._directory / "rabbitmq.conf").write_text(config)
+        (self._directory / "enabled_plugins").write_text(f"[{plugins}].")
         if not self._epmd.running:
             self._epmd.start()
         self.node.start()
@@ -88,16 +109,7 @@ class RabbitMQ:
 
     async def control(self, *arguments: str) -> str:
         """Run rabbitmqctl, which must succeed, and return its output."""
-        process = Process(
-            "rabbitmqctl",
-            [PROGRAMS / "rabbitmqctl", "--quiet", *arguments],
-            self._environment,
-            directory=self._directory,
-            log=self._directory / "rabbitmqctl.log",
-        )
-        process.start()
-        assert await process.ends(60) == 0, process.output
-        return process.output
+        return await control(self._directory, self._environment, *arguments)
 
     async def delete_queues(self) -> None:
         """Bring the node back to what it was at its first start."""
@@ -107,7 +119,7 @@ class RabbitMQ:
                 await channel.queue_delete(name)
 
 
-def _environment(directory: Path, epmd_port: int, distribution_port: int) -> dict[str, str]:
+def node_environment(directory: Path, epmd_port: int, distribution_port: int) -> dict[str, str]:
     return {
         "HOME": str(directory),  # Erlang keeps its cookie there
         "ERL_EPMD_PORT": str(epmd_port),
@@ -130,8 +142,21 @@ def _environment(directory: Path, epmd_port: int, distribution_port: int) -> dic
     }
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     ports: set[int] = set()
     while len(ports) < count:
         ports.add(free_port())
     return sorted(ports)
+
+
+async def control(directory: Path, environment: Mapping[str, str], *arguments: str) -> str:
+    process = Process(
+        "rabbitmqctl",
+        [PROGRAMS / "rabbitmqctl", "--quiet", *arguments],
+        environment,
+        directory=directory,
+        log=directory / "rabbitmqctl.log",
+    )
+    process.start()
+    assert await process.ends(60) == 0, process.output
+    return process.output

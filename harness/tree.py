@@ -5,7 +5,9 @@ from pathlib import Path
 
 from app.settings import ROOT
 
-_FILES = ("app", "migrations", "main.py", "producer.py", "test_redis_cache.py", "pyproject.toml")
+_PROGRAMS = ("main.py", "producer.py", "test_redis_cache.py")
+_FILES = ("app", "migrations", "deploy", "pyproject.toml", *_PROGRAMS)
+_LEFT_OUT = ("__pycache__", "*.secret")
 
 
 def copy_tree(target: Path) -> Path:
@@ -13,7 +15,7 @@ def copy_tree(target: Path) -> Path:
     for name in _FILES:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns(*_LEFT_OUT))
         elif source.exists():
             shutil.copy(source, target / name)
     return target

@@ -2,12 +2,14 @@
 
 import ast
 import importlib
+import itertools
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -19,11 +21,24 @@ import yaml  # type: ignore[import-untyped]
 from app import web
 from app.container import Container
 from app.settings import ROOT, Settings
+from harness.kubernetes import MISSING, can_build, manifests, of_kind
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+# The tag by which one file of Compose takes something out of another.
+yaml.SafeLoader.add_constructor("!reset", lambda *_: None)
+
+
+def services_of(name: str) -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((ROOT / name).read_text("utf-8"))["services"]
+    return services
+
+
+SERVICES = services_of("docker-compose.yml")
 # Programs that are not ours, on the reader's machine or in the containers of the servers.
 FOREIGN = {"redis-cli", "psql", "pg_dump", "pg_restore", "createdb", "rabbitmqctl", "git"}
+FOREIGN |= {"openssl", "tr"}
+# For the shells of containers.
+FOREIGN |= {"nc", "printf"}
 COMPOSE_COMMANDS = {"up", "ps", "logs", "restart", "down", "exec", "build", "pull", "config"}
 _BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
@@ -114,25 +129,55 @@ def check_alembic(words: Words, directory: Path) -> None:
     assert all(word in known for word in words if word.startswith("-")), known
 
 
+def check_kubectl(words: Words, directory: Path) -> None:
+    """What follows `--` runs in a pod. kubectl itself says which verbs and options it knows."""
+    if not can_build():
+        pytest.skip(MISSING)
+    if "--" in words:
+        words, inner = words[: words.index("--")], words[words.index("--") + 1 :]
+        check(inner, directory)
+    done = subprocess.run(
+        ["kubectl", *words, "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    verb = words[2] if words[0] == "-n" else words[0]
+    assert f"kubectl {verb}" in done.stdout, words
+    for option, value in itertools.pairwise(words):
+        if option == "-k":
+            assert (directory / value / "kustomization.yaml").exists(), value
+        if option == "-f":
+            assert (directory / value).exists(), value
+        if option == "-n":
+            assert value in of_kind("large", "Namespace"), value
+    known = {
+        f"{manifest['kind'].lower()}/{manifest['metadata']['name']}"
+        for manifest in manifests("large")
+    }
+    assert {word for word in words if re.fullmatch("[a-z]+/[a-z-]+", word)} <= known
+
+
 def check_docker(words: Words, directory: Path) -> None:
+    if words[0] in ("tag", "push"):
+        return
     if words[0] == "exec":
-        names = {service["container_name"] for service in COMPOSE["services"].values()}
+        names = {service["container_name"] for service in SERVICES.values()}
         options, container, *inner = words[1:]
         assert options.startswith("-") and container in names, words
         check(inner, directory)
         return
     words = words[words.index("compose") + 1 :]
+    services = set(SERVICES)
     while words[0] == "-f":
-        assert (directory / words[1]).exists(), words
+        services |= set(services_of(words[1]))
         words = words[2:]
     command, *rest = words
     assert command in COMPOSE_COMMANDS, words
     if command == "exec":
-        service, *inner = rest
-        assert service in COMPOSE["services"], words
+        service, *inner = dropwhile(lambda word: word[0] == "-", rest)
+        assert service in services, words
         check(inner, directory)
-    else:
-        assert {word for word in rest if word[0] != "-"} <= set(COMPOSE["services"]), words
+    else:  # `--scale app=2` names a service too
+        assert {word.partition("=")[0] for word in rest if word[0] != "-"} <= services, words
 
 
 def check_shell(words: Words, directory: Path) -> None:
@@ -155,6 +200,7 @@ CHECKS: dict[str, Callable[[Words, Path], None]] = {
     "taskiq": check_taskiq,
     "alembic": check_alembic,
     "docker": check_docker,
+    "kubectl": check_kubectl,
     "sh": check_shell,
     "bash": check_shell,
     "cd": check_path,
@@ -222,6 +268,10 @@ def _text(page: Path) -> str:
         "alembic upgrade head",
         "cd no_such_directory",
         "bash no/such/script",
+        "kubectl no-such-verb",
+        "kubectl apply -k deploy/no-such-overlay",
+        "kubectl -n order-service rollout status deployment/no-such",
+        "kubectl -n order-service exec deployment/worker -- python -m app no-such-command",
     ],
 )
 def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
@@ -231,5 +281,5 @@ def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
 
 
 def test_every_container_has_limits_of_memory_and_processes() -> None:
-    services = COMPOSE["services"].values()
+    services = SERVICES.values()
     assert all({"mem_limit", "pids_limit"} <= service.keys() for service in services)

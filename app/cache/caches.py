@@ -5,19 +5,16 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.cache.current import CurrentRedis, windows_closed
 from app.cache.entities import CachedEntity
-from app.cache.invalidation import (
-    POLL_SECONDS,
-    InvalidationCleaner,
-    Invalidator,
-    Unconfirmed,
-    acknowledge_late,
-)
+from app.cache.guard import CacheServers, Guard
+from app.cache.invalidation import POLL_SECONDS, InvalidationCleaner, Invalidator, Unconfirmed
 from app.cache.reads import ReadThroughCache, TrustWindow
-from app.cache.store import CacheStore
+from app.cache.store import CacheStore, key_prefixes
 from app.database import Database
 from app.facts import Fact
 from app.repositories.invalidations import InvalidationRepository
+from app.runtime.clock import now
 from app.runtime.loops import Loop
 from app.server_addresses import RedisAddress
 
@@ -48,12 +45,15 @@ class Caches:
         entities = tuple(entities)
         unconfirmed = Unconfirmed(monitoring)
         self.trust = TrustWindow()
-        self._store = CacheStore(redis, (entity.name for entity in entities))
+        prefixes = key_prefixes(redis, (entity.name for entity in entities))
+        self._current = CurrentRedis(prefixes)
+        guard = Guard(redis, prefixes, self._current, CacheServers(monitoring))
+        self._store = CacheStore(redis, guard)
         self._reads = {
             entity: ReadThroughCache(entity, self._store, self.trust, database)
             for entity in entities
         }
-        self._invalidator = Invalidator(self.trust, unconfirmed, self._store)
+        self._invalidator = Invalidator(self.trust, self._current, unconfirmed, self._store)
         self._cleaner = InvalidationCleaner(unconfirmed)
 
     def __getitem__(self, entity: CachedEntity) -> ReadThroughCache:
@@ -77,7 +77,10 @@ class Caches:
                 elif fact in entity.refreshed_by:
                     invalidation.refreshes.update((entity, id) for id in ids)
         if keys := invalidation.keys():
-            invalidation.row_ids = await InvalidationRepository(connection).add(keys)
+            looked_at = now()
+            added = await InvalidationRepository(connection).add(keys)
+            invalidation.row_ids, standing = added
+            self._current.learn(standing, looked_at)
         return invalidation
 
     async def invalidate(
@@ -94,7 +97,7 @@ class Caches:
         for entity, identity in invalidation.refreshes:
             confirmed &= await self._reads[entity].refresh(identity)
         if not confirmed:
-            await acknowledge_late(committed_at)
+            await windows_closed(committed_at)
         elif invalidation.row_ids:
             self._cleaner.add(invalidation.row_ids)
 

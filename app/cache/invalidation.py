@@ -10,23 +10,18 @@ has seen the row, or no longer trusts its cache.
 import asyncio
 from collections.abc import Sequence
 
-from app.cache.reads import TRUST_SECONDS, TrustWindow, now
+from app.cache.current import TRUST_SECONDS, CurrentRedis
+from app.cache.reads import TrustWindow
 from app.cache.store import CacheStore
 from app.database import Database
+from app.repositories.cache_servers import Standing
 from app.repositories.invalidations import InvalidationRepository, Pending
+from app.runtime.clock import now
 
 POLL_SECONDS = 0.1
-MARGIN_SECONDS = 0.02
 FINISH_AFTER_SECONDS = 0.15
 MOST_DIRTY_KEYS = 1000
 COMPACT_SECONDS = 10
-
-
-async def acknowledge_late(committed_at: float) -> None:
-    """Wait until every trust window from before the commit has closed."""
-    # The event loop's clock is not ours, and its timers may fire early.
-    while (left := committed_at + TRUST_SECONDS + MARGIN_SECONDS - now()) > 0:
-        await asyncio.sleep(left)
 
 
 class Unconfirmed:
@@ -35,7 +30,7 @@ class Unconfirmed:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def pending(self, limit: int) -> Sequence[Pending]:
+    async def pending(self, limit: int) -> tuple[Sequence[Pending], Standing | None]:
         async with self._database.autocommit() as connection:
             return await InvalidationRepository(connection).pending(limit)
 
@@ -52,8 +47,15 @@ class Invalidator:
     """Keeps the trust window of a reading process open, and finishes the deletions that their
     writers could not confirm."""
 
-    def __init__(self, trust: TrustWindow, unconfirmed: Unconfirmed, store: CacheStore) -> None:
+    def __init__(
+        self,
+        trust: TrustWindow,
+        current: CurrentRedis,
+        unconfirmed: Unconfirmed,
+        store: CacheStore,
+    ) -> None:
         self._trust = trust
+        self._current = current
         self._unconfirmed = unconfirmed
         self._store = store
         self._compact_at = 0.0
@@ -63,7 +65,8 @@ class Invalidator:
         window to stay open."""
         looked_at = now()
         async with asyncio.timeout(TRUST_SECONDS / 2):
-            rows = await self._unconfirmed.pending(MOST_DIRTY_KEYS + 1)
+            rows, standing = await self._unconfirmed.pending(MOST_DIRTY_KEYS + 1)
+        self._current.learn(standing, looked_at)
         self._trust.open(looked_at, {row.key for row in rows}, len(rows) > MOST_DIRTY_KEYS)
         return rows
 

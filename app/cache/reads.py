@@ -7,37 +7,30 @@ every process read that key from the database. docs/cache.md has the whole argum
 """
 
 import asyncio
-import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 import msgspec
 import structlog
 
+from app.cache.current import TRUST_SECONDS
 from app.cache.entities import CachedEntity
 from app.cache.store import CacheStore, RedisDown
 from app.database import Database
 from app.errors import NotFound
 from app.metrics import CACHE_READS, Tally
+from app.runtime.clock import now
 from app.runtime.data_loader import DataLoader
 from app.runtime.micro_batcher import MicroBatcher
 
 log = structlog.get_logger(__name__)
 _decode = msgspec.json.Decoder().decode
 
-TRUST_SECONDS = 0.4
 # How long, and how often, to look for the value that another reader is about to fill in.
 _PATIENCE_SECONDS = 0.06
 _LOOK_SECONDS = 0.01
 # In place of a row: another reader has its lease.
 _TAKEN = b""
-# It goes on while the machine is suspended, so a window does not look young after that.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def now() -> float:
-    """Seconds on the clock of the trust window."""
-    return time.clock_gettime(_CLOCK)
 
 
 class TrustWindow:

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 
-from app.cache.guard import CLIENT_OPTIONS, RunIdGuard
+from app.cache.guard import CLIENT_OPTIONS, Guard
 from app.errors import Unavailable
 from app.metrics import CACHE_INVALIDATIONS
 from app.redis_connections import connection_options
@@ -56,21 +57,37 @@ class RedisDown(Exception):
     """Redis failed, or has just failed so often that it was not asked."""
 
 
-class CacheStore:
-    """`names` are the first part of the keys that are stored here, such as `user` of `user:1`."""
+def key_prefixes(address: RedisAddress, names: Iterable[str]) -> tuple[bytes, ...]:
+    """How all keys begin that are stored here. `names` are those of the entities."""
+    return tuple(f"{address.prefix}{name}:".encode() for name in (*names, "lease"))
 
-    def __init__(self, address: RedisAddress, names: Iterable[str]) -> None:
+
+class _Pool(BlockingConnectionPool):
+    """Of connections that the guard has checked, and would still accept."""
+
+    def __init__(self, *, guard: Guard, **options: Any) -> None:
+        super().__init__(redis_connect_func=guard.check, **options)
+        self._guard = guard
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        version = self._guard.checked.get(connection)
+        if connection.is_connected and version != self._guard.current.version:
+            await connection.disconnect(nowait=True)
+        await super().ensure_connection(connection)
+
+
+class CacheStore:
+    def __init__(self, address: RedisAddress, guard: Guard) -> None:
         self._prefix = address.prefix
-        self.prefixes = tuple(f"{self._prefix}{name}:".encode() for name in (*names, "lease"))
-        self._guard = RunIdGuard(address, self.prefixes)
+        self._guard = guard
         self._client: Redis = Redis(
-            connection_pool=BlockingConnectionPool.from_url(
+            connection_pool=_Pool.from_url(
                 **connection_options(address),
+                guard=guard,
                 max_connections=16,
                 timeout=None,  # `call` has the only limit
                 socket_timeout=None,
                 socket_connect_timeout=CALL_SECONDS,
-                redis_connect_func=self._guard.check,
                 **CLIENT_OPTIONS,
             )
         )
@@ -109,6 +126,18 @@ class CacheStore:
             raise RedisDown from error
         if self._failures:
             self._recovered()
+        return result
+
+    async def _change(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
+        """The same, for what must have happened in the Redis that counts. Raises RedisDown also if
+        another one may count by now."""
+        current = self._guard.current
+        if not current.identity:
+            await self.call(lambda redis: redis.ping())  # the first call finds out which does
+        version = current.version
+        result = await self.call(operation)
+        if not current.counts(version):
+            raise RedisDown
         return result
 
     def _failed(self, error: BaseException) -> None:
@@ -170,7 +199,7 @@ class CacheStore:
     async def _delete_all(self, wanted: Sequence[Sequence[str]]) -> Sequence[bool]:
         keys = {key for some in wanted for key in some}
         try:
-            await self.call(
+            await self._change(
                 lambda redis: redis.delete(*map(self._value, keys), *map(self._lease, keys))
             )
         except RedisDown:
@@ -191,7 +220,7 @@ class CacheStore:
                     pipe.set(self._lease(key), token, px=_LEASE_MS)
                 await pipe.execute()
 
-        await self.call(run)
+        await self._change(run)
         CACHE_INVALIDATIONS.labels("confirmed").inc(len(keys))
         return token
 

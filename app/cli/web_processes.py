@@ -6,7 +6,9 @@ starts a process that dies at once again at once, for ever.
 """
 
 import asyncio
+import atexit
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -16,7 +18,9 @@ from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 
 import structlog
+from prometheus_client.multiprocess import mark_process_dead
 
+from app.metrics import WEB_PROCESS
 from app.settings import ROOT, Settings
 
 log = structlog.get_logger(__name__)
@@ -26,6 +30,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.5, 30.0, 10.0
 # Longer than a process takes to stop.
 _STOP_SECONDS = 12
 _READY = b"ready\n"
+# Where prometheus_client keeps the values of several processes.
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class CannotStart(Exception):
@@ -41,7 +47,7 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     with tempfile.TemporaryDirectory(prefix="order-service-metrics-") as metrics:
-        slots = [_Slot(listening, metrics) for _ in range(settings.web_concurrency)]
+        slots = [_Slot(str(n), listening, metrics) for n in range(settings.web_concurrency)]
         told = loop.create_task(stopping.wait())
         keeping: list[asyncio.Task[None]] = []
         try:
@@ -73,7 +79,8 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
 class _Slot:
     """The place of one process: it has a process as long as it is kept."""
 
-    def __init__(self, listening: socket.socket, metrics: str) -> None:
+    def __init__(self, number: str, listening: socket.socket, metrics: str) -> None:
+        self._number = number
         self._listening = listening
         self._metrics = metrics
         self._process: Process | None = None
@@ -89,6 +96,7 @@ class _Slot:
             if await process.stdout.readline() == _READY:
                 self.ready.set()
             code = await process.wait()
+            mark_process_dead(self._number, self._metrics)  # type: ignore[no-untyped-call]
             if code > 0 and not self.ready.is_set():
                 raise CannotStart
             is_old = time.monotonic() - began > _LONG_LIFE
@@ -97,12 +105,13 @@ class _Slot:
             await asyncio.sleep(0 if is_old else pause)
 
     async def _start(self) -> Process:
-        number = self._listening.fileno()
+        descriptor = self._listening.fileno()
+        own = {WEB_PROCESS: self._number, _METRICS: self._metrics}
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "serve", "--fd", str(number)),
+            *(sys.executable, "-m", "app", "serve", "--fd", str(descriptor)),
             cwd=ROOT,
-            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._metrics},
-            pass_fds=[number],
+            env={**os.environ, **own},
+            pass_fds=[descriptor],
             stdin=PIPE,
             stdout=PIPE,
             start_new_session=True,  # Ctrl-C in a terminal reaches only the parent
@@ -133,4 +142,6 @@ def is_ready() -> None:
 def _end_with_parent() -> None:
     """The parent writes nothing, so what is to be read is the end."""
     asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+    # The parent has not.
+    atexit.register(shutil.rmtree, os.environ[_METRICS], ignore_errors=True)
     signal.raise_signal(signal.SIGTERM)

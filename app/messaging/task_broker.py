@@ -2,12 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
 from aio_pika.exceptions import AMQPError
+from taskiq import AckableMessage
 from taskiq_aio_pika import AioPikaBroker
 
 from app.errors import Unavailable
@@ -18,6 +20,9 @@ from app.server_addresses import RabbitMQAddress
 log = structlog.get_logger(__name__)
 
 RECONNECT_SECONDS = 1
+# For ten minutes, since all workers of an older release may have ended by then.
+_RETURN_SECONDS = 5
+_MOST_RETURNS = 120
 
 
 class TaskBroker(AioPikaBroker):
@@ -29,6 +34,8 @@ class TaskBroker(AioPikaBroker):
             **options,
         )
         self._place = address.place
+        self._returns: Counter[str] = Counter()
+        self._returning: set[asyncio.Task[None]] = set()
 
     async def startup(self) -> None:
         """Wait for RabbitMQ for as long as it takes, and say once why."""
@@ -46,6 +53,41 @@ class TaskBroker(AioPikaBroker):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stopped.wait(), RECONNECT_SECONDS)
         raise SystemExit(0)
+
+    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
+        """Without tasks that this release does not know, which TaskIQ would drop: workers of a
+        newer one find them in the queue again."""
+        async for message in super().listen():
+            if unknown := self._unknown_task(message.data):
+                # The only way to the delivery itself.
+                delivery: Any = getattr(message.ack, "__self__")
+                returning = asyncio.create_task(self._return(delivery, *unknown))
+                self._returning.add(returning)
+                returning.add_done_callback(self._returning.discard)
+            else:
+                yield message
+
+    def _unknown_task(self, data: bytes) -> tuple[str, str] | None:
+        """Its name and id."""
+        try:
+            message = self.formatter.loads(data)
+        except Exception:
+            return None  # TaskIQ says what is wrong with it
+        known = self.find_task(message.task_name) is not None
+        return None if known else (message.task_name, message.task_id)
+
+    async def _return(self, delivery: Any, name: str, task_id: str) -> None:
+        if not self._returns[task_id]:
+            log.warning("a task of another release goes back to the queue", task=name, id=task_id)
+        self._returns[task_id] += 1
+        is_dead = self._returns[task_id] > _MOST_RETURNS
+        if is_dead:
+            del self._returns[task_id]
+            log.warning("a task that no worker knows is dead", task=name, id=task_id)
+        else:
+            await asyncio.sleep(_RETURN_SECONDS)
+        with suppress(Exception):  # the connection has broken, and it is in the queue already
+            await delivery.reject(requeue=not is_dead)
 
     async def _disconnect(self) -> None:
         for connection in (self.write_conn, self.read_conn):

@@ -1,7 +1,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, func
+from sqlalchemy import ARRAY, CheckConstraint, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -51,3 +51,18 @@ class CacheInvalidation(Base):
     id: Mapped[Key]
     key: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class CacheServer(Base):
+    """The Redis that counts: the only one whose cached values may be read, and where a deletion
+    is confirmed. One row, none before the first. `purged` are the beginnings of the keys that were
+    deleted there; while it is null, no Redis counts."""
+
+    __tablename__ = "cache_server"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    generation: Mapped[Id]
+    identity: Mapped[str]
+    purged: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

@@ -1,22 +1,31 @@
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Double, bindparam, cast, extract, func, select, text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models.messages import CacheInvalidation
+from app.repositories.cache_servers import Standing
 
 # An array: for any number of keys it is the same statement, prepared once on each connection.
-_ADD = text(
-    "INSERT INTO cache_invalidations (key) SELECT unnest(CAST(:keys AS text[])) RETURNING id"
+# Which Redis counts is read in the same snapshot, for the writer that will delete the keys there.
+_ADD = text("""
+WITH added AS (
+    INSERT INTO cache_invalidations (key) SELECT unnest(CAST(:keys AS text[])) RETURNING id
 )
-# Asked ten times a second, so it is built once.
-_AGE = extract("epoch", func.clock_timestamp() - CacheInvalidation.created_at)
-_PENDING = (
-    select(CacheInvalidation.id, CacheInvalidation.key, cast(_AGE, Double))
-    .order_by(CacheInvalidation.id)
-    .limit(bindparam("most"))
-)
+SELECT added.id, server.generation, server.identity, server.purged
+FROM added LEFT JOIN cache_server server ON true
+""")
+# Asked ten times a second. A row comes back without any invalidation too.
+_PENDING = text("""
+SELECT server.generation, server.identity, server.purged, pending.id, pending.key, pending.age
+FROM (SELECT) AS once
+LEFT JOIN cache_server server ON true
+LEFT JOIN LATERAL (
+    SELECT id, key, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age
+    FROM cache_invalidations ORDER BY id LIMIT :most
+) pending ON true
+ORDER BY pending.id
+""")
 # Not synchronous: a row that comes back after a crash costs one more deletion in Redis, no more.
 _FORGET = text(
     "DELETE FROM cache_invalidations WHERE id = ANY (CAST(:ids AS bigint[])) "
@@ -46,13 +55,16 @@ class InvalidationRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def add(self, keys: Sequence[str]) -> Sequence[int]:
-        return (await self._connection.scalars(_ADD, {"keys": keys})).all()
+    async def add(self, keys: Sequence[str]) -> tuple[Sequence[int], Standing | None]:
+        """The new rows' ids, and which Redis counts."""
+        rows = (await self._connection.execute(_ADD, {"keys": keys})).all()
+        return [row.id for row in rows], _standing(rows)
 
-    async def pending(self, limit: int) -> Sequence[Pending]:
-        """Oldest first."""
-        rows = await self._connection.execute(_PENDING, {"most": limit})
-        return [Pending(*row) for row in rows.all()]
+    async def pending(self, limit: int) -> tuple[Sequence[Pending], Standing | None]:
+        """Oldest first, and which Redis counts."""
+        rows = (await self._connection.execute(_PENDING, {"most": limit})).all()
+        found = [Pending(row.id, row.key, row.age) for row in rows if row.id is not None]
+        return found, _standing(rows)
 
     async def forget(self, ids: Sequence[int]) -> None:
         await self._connection.execute(_FORGET, {"ids": ids})
@@ -60,3 +72,10 @@ class InvalidationRepository:
     async def compact(self) -> None:
         """While Redis stays away: keep the newest row of each key."""
         await self._connection.execute(_COMPACT)
+
+
+def _standing(rows: Sequence[Row[Any]]) -> Standing | None:
+    first = rows[0]
+    if first.generation is None:
+        return None
+    return Standing(first.generation, first.identity, first.purged)

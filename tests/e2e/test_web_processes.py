@@ -17,7 +17,7 @@ from harness.service import Service, one_command
 from harness.waiting import eventually
 
 USERS = 20
-POST = re.compile(r'^http_requests_total{method="POST",route="/users",status="201"} (\S+)', re.M)
+POSTS = r'http_requests_total{method="POST",route="/users",status="201"}'
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def _users_are_created(
 
 async def test_each_serves_while_the_other_stands_still(service: Service) -> None:
     # Both are ready, or the one that is left would have to start first.
-    await eventually(lambda: all(map(_listens, _children(service))))
+    await eventually(lambda: _both_listen(service))
     for child in _children(service):
         child.suspend()
         try:
@@ -89,27 +89,70 @@ async def test_one_that_is_killed_is_replaced(service: Service) -> None:
     assert await service.web.stop() == 0, service.web.output
 
 
-async def test_metrics_add_up_and_outlive_a_process(service: Service) -> None:
-    created = 0
-    while created < USERS:
-        async with service.client() as client:
-            (response,) = await asyncio.gather(*await _users_are_created(client, 1))
-            created += response.status_code == 201
-
-    async def counted() -> float:
-        found = POST.search((await _get(service, "/metrics")).text)
-        return float(found[1]) if found else 0
-
-    async def all_are_counted() -> bool:
-        return await counted() == USERS
-
-    # Whoever is asked; the last response may be counted a moment after it was sent.
-    await eventually(all_are_counted)
-    assert [await counted() for _ in range(6)] == [USERS] * 6
+async def test_each_counts_for_all_also_for_those_that_have_died(service: Service) -> None:
+    await eventually(lambda: _both_listen(service))
+    alone = await _by_each(service, "http_places")
+    assert alone[0] == alone[1] > 0 and alone[0] % 2 == 0
+    for child in _children(service):  # half of them each
+        child.suspend()
+        try:
+            await eventually(lambda: _answers(service))
+            await _create_users(service, USERS // 2)
+        finally:
+            child.resume()
+    # The last response may be counted a moment after it was sent.
+    await eventually(lambda: _counts(service, POSTS, USERS))
+    assert await _by_each(service, POSTS) == [USERS, USERS]
+    files = sorted(_metrics(service).iterdir())
     for child in _children(service):
         child.kill()
-    await eventually(lambda: _answers(service), 30)
-    assert await counted() == USERS
+        child.wait()
+        await eventually(lambda: _both_listen(service), 30)
+    assert await _by_each(service, POSTS) == [USERS, USERS]
+    assert await _by_each(service, "http_places") == alone
+    assert sorted(_metrics(service).iterdir()) == files
+    await _create_users(service, 1)
+    await eventually(lambda: _counts(service, POSTS, USERS + 1))
+
+
+async def _create_users(service: Service, count: int) -> None:
+    """Each on a connection of its own."""
+    while count:
+        async with service.client() as client:
+            (response,) = await asyncio.gather(*await _users_are_created(client, 1))
+            count -= response.status_code == 201
+
+
+async def _counts(service: Service, metric: str, expected: float) -> bool:
+    return await _metric(service, metric) == expected
+
+
+async def _metric(service: Service, name: str) -> float:
+    text = (await _get(service, "/metrics", seconds=1)).text
+    found = re.search(rf"^{name} (\S+)$", text, re.M)
+    return float(found[1]) if found else 0
+
+
+async def _by_each(service: Service, metric: str) -> list[float]:
+    """What one process says of it while the other stands still."""
+    said = []
+    for child in _children(service):
+        child.suspend()
+        try:
+            await eventually(lambda: _answers(service), 30)
+            said.append(await _metric(service, metric))
+        finally:
+            child.resume()
+    return said
+
+
+def _both_listen(service: Service) -> bool:
+    children = _children(service)
+    return len(children) == 2 and all(map(_listens, children))
+
+
+def _metrics(service: Service) -> Path:
+    return Path(_children(service)[0].environ()["PROMETHEUS_MULTIPROC_DIR"])
 
 
 async def test_sigterm_loses_no_request(service: Service, database_url: str) -> None:
@@ -147,9 +190,10 @@ async def test_what_hinders_the_first_ends_all_and_is_said_once(
 
 
 async def test_none_outlives_its_parent(service: Service) -> None:
-    children = _children(service)
+    children, metrics = _children(service), _metrics(service)
     os.kill(service.web.pid, signal.SIGKILL)
     await eventually(lambda: not any(child.is_running() for child in children), 30)
+    assert not metrics.exists()
 
 
 async def test_everything_in_one_process_stays_one(tree: Path, tmp_path: Path) -> None:

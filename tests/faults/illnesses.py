@@ -169,6 +169,20 @@ async def _nap(member: Member) -> None:
         member.process.resume()
 
 
+async def failing_over(stack: Stack) -> None:
+    """A replica takes over that has missed deletions; some processes stay with the old Redis, and
+    go over later; then all return to the old one, which has values from before."""
+    while True:
+        await stack.replicate()
+        await stack.promote()
+        await asyncio.sleep(random.uniform(0, 0.3))
+        for server in (stack.replica, stack.valkey):
+            for member in random.sample(stack.members, len(stack.members)):
+                stack.lead(server, member)
+                await asyncio.sleep(random.choice((0, 0.2, 1)))
+            await asyncio.sleep(random.uniform(0, 1.5))
+
+
 _MIXABLE = (
     slow,
     resetting,
@@ -181,6 +195,7 @@ _MIXABLE = (
     restarting,
     flushed,
     reader_freezing,
+    failing_over,
 )
 
 

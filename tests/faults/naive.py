@@ -22,7 +22,7 @@ _LIMIT = 0.05
 
 
 class NaiveStore:
-    """The same short time limits, but no breaker and no run-id guard."""
+    """The same short time limits, but no breaker and no guard."""
 
     def __init__(self, address: RedisAddress, _: Any) -> None:
         self.client: Redis = Redis(

@@ -1,6 +1,7 @@
 """A TCP proxy that can refuse, cut, delay and hang. Each client of a server gets its own."""
 
 import asyncio
+import itertools
 import random
 import socket
 import struct
@@ -73,6 +74,10 @@ class Proxy:
     async def close(self) -> None:
         await self.refuse()
 
+    def next_target(self) -> tuple[str, int]:
+        """Where the next connection goes."""
+        return self.target
+
     def holding_time(self) -> float:
         return self._delay() if self._delay else 0.0
 
@@ -97,7 +102,7 @@ class _Pipe(asyncio.Protocol):
         self._other = other
         self._transport: asyncio.Transport | None = None
         self._late: deque[bytes] = deque()
-        self._held: list[bytes] = []
+        self._held: deque[bytes] = deque()
         self._free_at = 0.0
         self._full = False
         self._connecting: asyncio.Task[None] | None = None
@@ -115,7 +120,8 @@ class _Pipe(asyncio.Protocol):
     async def _connect(self) -> None:
         other = _Pipe(self._proxy, Direction.TO_CLIENT, self)
         try:
-            await asyncio.get_running_loop().create_connection(lambda: other, *self._proxy.target)
+            host, port = self._proxy.next_target()
+            await asyncio.get_running_loop().create_connection(lambda: other, host, port)
         except OSError:
             return self.abort()
         self._other = other
@@ -175,14 +181,24 @@ class _Pipe(asyncio.Protocol):
         has to wait."""
         hung = self.direction in self._proxy.hung
         if self._other is not None and not hung:
-            for data in self._held:
-                self._other.write(data)
-            self._held.clear()
+            while self._held:  # a write that fills the other's buffer calls this again
+                self._other.write(self._held.popleft())
         if self._transport is not None and self._open:
             if self._full or hung:
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+
+
+class Balancer(Proxy):
+    """In front of several servers, each connection to the next, whether it lives or not."""
+
+    def __init__(self, *targets: tuple[str, int]) -> None:
+        super().__init__(targets[0][1], targets[0][0])
+        self._targets = itertools.cycle(targets)
+
+    def next_target(self) -> tuple[str, int]:
+        return next(self._targets)
 
 
 @asynccontextmanager

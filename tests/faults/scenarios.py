@@ -71,6 +71,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "restart": _ill("kill -9, old snapshot", illnesses.restarting),
     "reader-frozen": _ill("writer cut, reader frozen", illnesses.reader_freezing),
     "writer-killed": Scenario("writer kill -9 after commit", _kill_writers, _with_victim),
+    "failover": _ill("Redis fails over, and back", illnesses.failing_over),
     "flushed": _ill("FLUSHDB", illnesses.flushed),
     "mixed": _ill("all mixed", illnesses.mixed),
 }

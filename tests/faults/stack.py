@@ -83,12 +83,15 @@ class Member:
 
 
 class Stack:
-    """Two web processes: most reads go to `reader`, all writes to `writer`."""
+    """Two web processes: most reads go to `reader`, all writes to `writer`.
+
+    `valkey` is their Redis; `replica` is another one, not started, for those that fail over."""
 
     def __init__(
         self, valkey: Valkey, environment: Mapping[str, str], tree: Path, serve: Sequence[str]
     ) -> None:
         self.valkey = valkey
+        self.replica = Valkey(valkey.directory / "replica", config=_VALKEY)
         self._environment = {
             "PYTHONPATH": str(
                 ROOT
@@ -141,11 +144,30 @@ class Stack:
         await finish([member.process for member in self.members])
         for member in self.members:
             await member.link.close()
+        await self.replica.stop()
         await self.valkey.stop()
 
-    def redis(self) -> Redis:
+    def redis(self, server: Valkey | None = None) -> Redis:
         """A client that bypasses the proxies."""
-        return Redis(port=self.valkey.port, socket_timeout=None)
+        return Redis(port=(server or self.valkey).port, socket_timeout=None)
+
+    def lead(self, server: Valkey, *members: Member) -> None:
+        """From now on their Redis is this one: same address, other server."""
+        for member in members or self.members:
+            member.link.target = (server.host, server.port)
+            member.link.cut()
+
+    async def replicate(self) -> None:
+        """Returns when the replica has all that is in `valkey`."""
+        await self.replica.start()
+        async with self.redis(self.replica) as replica, self.redis() as valkey:
+            await replica.replicaof(self.valkey.host, self.valkey.port)
+            await eventually(lambda: follows(replica, valkey), 30)
+
+    async def promote(self) -> None:
+        """From now on the replica takes writes, and learns of no deletion in `valkey`."""
+        async with self.redis(self.replica) as replica:
+            await replica.replicaof("NO", "ONE")
 
     async def heal(self) -> None:
         """Ends every illness of Redis and of the connections to it."""
@@ -155,11 +177,21 @@ class Stack:
             await redis.client_unpause()
             await redis.config_set("maxmemory", "256mb")
             await redis.config_set("min-replicas-to-write", "0")
+        self.lead(self.valkey)
         for member in self.members:
             await member.link.heal()
 
     async def cache_reads(self, result: str) -> float:
         return sum([await web.cache_reads(result) for web in (self.reader, self.writer)])
+
+
+async def follows(replica: Redis, primary: Redis) -> bool:
+    """Whether the replica has all that the primary has."""
+    seen, known = await replica.info("replication"), await primary.info("replication")
+    return bool(
+        seen.get("master_link_status") == "up"
+        and seen["slave_repl_offset"] == known["master_repl_offset"]
+    )
 
 
 @asynccontextmanager

@@ -121,7 +121,6 @@ async def test_every_key_is_a_plain_value_and_expires(
         longest = 3600 if key.sold is None else 600
         assert longest - 10 <= keys.pop(key.name) <= longest
         assert json.loads(await _stored(redis, key.name)) == await _read(stack, key.path)
-    assert keys.pop("cache:run_id") == -1  # documented: the only key that never expires
     assert keys.pop("cache:probe") <= 1
     assert all(name.startswith("lease:") and ttl <= 3 for name, ttl in keys.items())
 

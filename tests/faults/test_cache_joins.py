@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from app.cache.current import CurrentRedis
 from app.cache.entities import CachedEntity
-from app.cache.reads import ReadThroughCache, TrustWindow, now
-from app.cache.store import CacheStore
+from app.cache.reads import ReadThroughCache, TrustWindow
 from app.embedded import Valkey
+from app.runtime.clock import now
 from app.runtime.data_loader import DataLoader
+from app.server_addresses import RedisAddress
+from harness.caches import Row, lone_store
 from harness.dependencies import redis_address
 from harness.waiting import eventually
 
@@ -36,16 +39,18 @@ class Rows:
 
 
 class Shop:
-    def __init__(self, store: CacheStore) -> None:
+    def __init__(self, address: RedisAddress) -> None:
         self.rows = Rows()
-        self.store = store
+        self._row, self._current = Row(), CurrentRedis([])
+        self.store = lone_store(address, "user", row=self._row, current=self._current)
         self.trust = TrustWindow()
         user = CachedEntity("user", 60, self.rows.load, deleted_by=frozenset())
         no_database: Any = None
-        self.reads = ReadThroughCache(user, store, self.trust, no_database)
+        self.reads = ReadThroughCache(user, self.store, self.trust, no_database)
 
     def look(self, *dirty: str) -> None:
         self.trust.open(now(), dirty, all_dirty=False)
+        self._current.learn(self._row.standing, now())
 
     async def read(self) -> int:
         value = await self.reads.read(1)
@@ -63,13 +68,12 @@ class Shop:
 
 @pytest.fixture
 async def shop(valkey: Valkey) -> AsyncIterator[Shop]:
-    store = CacheStore(redis_address(f"{valkey.url}/0"), ["user"])
-    shop = Shop(store)
+    shop = Shop(redis_address(f"{valkey.url}/0"))
     shop.look()
     await shop.read()
-    await store.delete(["user:1"])
+    await shop.store.delete(["user:1"])
     yield shop
-    await store.close()
+    await shop.store.close()
 
 
 async def _delete(shop: Shop) -> None:

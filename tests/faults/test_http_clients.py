@@ -187,7 +187,10 @@ async def test_a_pipelined_target_that_is_not_ascii_is_400(port: int) -> None:
         ("/health/live", b"10.244.0.5:8000", 200),
         ("/health/ready", b"10.244.0.5:8000", 200),
         ("/metrics", b"10.244.0.5:8000", 200),
-        ("/users", b"10.244.0.5:8000", 400),
+        ("/health/live", b"evil.example", 200),
+        ("/users", b"10.244.0.5:8000", 200),
+        ("/users", b"10.244.0.5.evil.example:8000", 400),
+        ("/users", b"evil.example", 400),
         ("/users", b"localhost:x@evil.example", 400),
         ("/users", b"localhost@evil.example", 400),
         ("/users", b"localhost:8000", 200),
@@ -195,7 +198,7 @@ async def test_a_pipelined_target_that_is_not_ascii_is_400(port: int) -> None:
         ("/users", b"localhost\r\nHost: evil.example", 400),
     ],
 )
-async def test_probes_are_served_by_address_and_nothing_else_is(
+async def test_probes_are_served_by_any_name_and_the_rest_by_ours_or_by_address(
     port: int, path: str, host: bytes, status: int
 ) -> None:
     async with connected(port) as client:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from typing import Any
 
 import httpx
@@ -13,6 +12,7 @@ from harness.databases import connected, waiting_for_locks
 from harness.shop import Shop
 from harness.waiting import eventually
 from tests.faults.invariants import check_acknowledged
+from tests.faults.support.buyers import Buyers, check_asked_to_wait
 from tests.faults.support.system import System, drained, send_all
 
 pytest_plugins = ["tests.faults.support.fixtures"]
@@ -26,52 +26,13 @@ on_rabbitmq = pytest.mark.parametrize("transport", ["rabbitmq"])
 ANSWERED, RECOVERED = 3.0, 5.0  # seconds
 
 
-class _Buyers:
-    """Place orders over HTTP without a pause, and record every response."""
-
-    def __init__(self, client: httpx.AsyncClient, shop: Shop, product_id: int) -> None:
-        self.statuses: Counter[int] = Counter()
-        self.acknowledged: list[str] = []
-        self.slowest = 0.0
-        self._client = client
-        self._shop = shop
-        self._product_id = product_id
-        self._tasks = [asyncio.create_task(self._buy(number)) for number in range(4)]
-
-    async def _buy(self, buyer: int) -> None:
-        for number in range(1_000_000):
-            name = f"http-{buyer}-{number}"
-            body = self._shop.order_body((self._product_id, 1), external_id=name)
-            began = time.monotonic()
-            response = await self._client.post("/orders", json=body)
-            self.slowest = max(self.slowest, time.monotonic() - began)
-            self.statuses[response.status_code] += 1
-            if response.status_code == 201:
-                self.acknowledged.append(name)
-            else:
-                _check_asked_to_wait(response)
-                await asyncio.sleep(0.05)
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        results = await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert all(isinstance(one, asyncio.CancelledError) for one in results), results
-
-
-def _check_asked_to_wait(response: httpx.Response) -> None:
-    assert response.status_code == 503, response.text
-    assert int(response.headers["retry-after"]) > 0
-    assert response.headers["content-type"] == "application/problem+json"
-
-
 async def _recovers(client: httpx.AsyncClient, product_id: int) -> None:
     """Waits for a 200. Until then every response must be a 503."""
 
     async def is_back() -> bool:
         response = await client.get("/orders")
         if response.status_code != 200:
-            _check_asked_to_wait(response)
+            check_asked_to_wait(response)
         return response.status_code == 200
 
     await eventually(is_back, RECOVERED)
@@ -84,7 +45,7 @@ async def test_three_crashes_while_orders_come_over_http_and_queue(system: Syste
         product_id = await shop.product(stock=100_000)
         orders = {f"order-{n}": shop.order_body((product_id, 1)) for n in range(200)}
         await system.start("web", "worker")
-        buyers = _Buyers(client, shop, product_id)
+        buyers = Buyers(client, shop, product_id)
         sending = asyncio.create_task(send_all(queues, Queue.ORDER, orders, pause=0.015))
         for _ in range(3):
             await asyncio.sleep(0.7)
@@ -133,7 +94,7 @@ async def _ask_frozen(client: httpx.AsyncClient, shop: Shop, product_id: int) ->
         _timed(client, "POST", "/orders", ANSWERED, json=body),
         _timed(client, "PUT", f"/products/{product_id}", ANSWERED, json={"price": "8.00"}),
     ):
-        _check_asked_to_wait(response)
+        check_asked_to_wait(response)
 
 
 async def _timed(
@@ -164,7 +125,7 @@ async def test_sixty_requests_wait_for_a_row_that_another_transaction_has_locked
                 assert (await _timed(client, "GET", "/health/live", 1)).status_code == 200
                 assert (await _timed(client, "GET", "/health/ready", 1.5)).status_code == 200
                 for response in await asyncio.gather(*writes):
-                    _check_asked_to_wait(response)
+                    check_asked_to_wait(response)
         assert (await client.put(path, json={"price": "9.00"})).status_code == 200
         assert not system.errors()
 

@@ -9,15 +9,12 @@ from typing import Any
 import pytest
 
 from app.cache import invalidation
-from app.cache.invalidation import (
-    MOST_DIRTY_KEYS,
-    Invalidator,
-    Unconfirmed,
-    acknowledge_late,
-)
-from app.cache.reads import TRUST_SECONDS, TrustWindow, now
+from app.cache.current import TRUST_SECONDS, CurrentRedis, windows_closed
+from app.cache.invalidation import MOST_DIRTY_KEYS, Invalidator, Unconfirmed
+from app.cache.reads import TrustWindow
 from app.container import Container
 from app.repositories.invalidations import Pending
+from app.runtime.clock import now
 from app.runtime.loops import running
 from app.schemas.pages import PageRequest
 from app.settings import Settings
@@ -36,9 +33,9 @@ class Table(Unconfirmed):
         self.compacted = 0
         self.seconds = 0.0
 
-    async def pending(self, limit: int) -> Sequence[Pending]:
+    async def pending(self, limit: int) -> tuple[Sequence[Pending], None]:
         await asyncio.sleep(self.seconds)
-        return self.rows[:limit]
+        return self.rows[:limit], None
 
     async def delete(self, keys: Sequence[str]) -> bool:
         self.deletions.append(list(keys))
@@ -52,7 +49,7 @@ class Table(Unconfirmed):
 
     def invalidator(self, trust: TrustWindow | None = None) -> Invalidator:
         redis: Any = self
-        return Invalidator(trust or TrustWindow(), self, redis)
+        return Invalidator(trust or TrustWindow(), CurrentRedis([]), self, redis)
 
 
 async def test_nothing_may_be_read_before_the_first_look() -> None:
@@ -113,7 +110,7 @@ async def test_while_redis_is_away_the_rows_are_compacted_now_and_then() -> None
 async def test_an_acknowledgement_is_never_early() -> None:
     for _ in range(3):
         committed_at = now()
-        await acknowledge_late(committed_at)
+        await windows_closed(committed_at)
         assert now() - committed_at > TRUST_SECONDS
 
 

@@ -63,7 +63,6 @@ async def test_the_cache_fills_the_server_and_the_queues_go_on(
     assert (await client.get("/health/ready")).json()["parts"]["redis"] == "ok"
     await streams.select(0)
     assert await streams.exists(path.replace("/users/", "user:"))
-    assert await streams.exists("cache:run_id")
 
 
 @pytest.mark.parametrize("illness", ["full", "read-only"])

@@ -62,10 +62,20 @@ async def test_without_a_key_in_the_settings_none_is_needed(client: httpx.AsyncC
         (None, "localhost.evil.example", 400),
         ("shop.example", "SHOP.example:443", 200),
         ("shop.example", "localhost", 400),
+        ("shop.example", "www.shop.example", 400),
+        ("shop.example", "127.0.0.1.evil.example", 400),
+        ("shop.example", "10.0.0.7:8000", 200),
+        ("shop.example", "[fd00::7]:8000", 200),
+        ("shop.example", "10.0.0.256", 400),
+        ("shop.example", "[fd00::7::1]", 400),
+        ("shop.example, *.Shop.example", "www.shop.example:443", 200),
+        ("shop.example, *.shop.example", "a.b.shop.example", 200),
+        ("*.shop.example", "shop.example", 400),
+        ("*.shop.example", "evilshop.example", 400),
         ("*", "anything.example", 200),
     ],
 )
-async def test_only_known_host_names_are_accepted(
+async def test_only_known_host_names_and_addresses_are_accepted(
     settings: Settings, hosts: str | None, host: str, status: int
 ) -> None:
     async with _client(settings, **({"allowed_hosts": hosts} if hosts else {})) as client:

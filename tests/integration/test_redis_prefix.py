@@ -76,7 +76,7 @@ async def test_all_keys_have_the_prefix(
             assert [letter.message_id async for letter in dead.letters] == ["one"]
         await service.script("-c", _WRITE)
         keys: Any = await redis.keys()
-        assert {f"{_PREFIX}cache:run_id", f"{_PREFIX}product", f"{_PREFIX}result:one"} <= set(keys)
+        assert {f"{_PREFIX}product", f"{_PREFIX}result:one"} <= set(keys)
         assert any(key.startswith(f"{_PREFIX}schedule:") for key in keys)
         assert [key for key in keys if not key.startswith(_PREFIX)] == []
 

@@ -63,6 +63,17 @@ async def test_all_that_wait_are_accepted_in_one_turn(clients: list[socket.socke
             transport.close()
 
 
+async def test_who_has_connected_before_the_end_is_served(clients: list[socket.socket]) -> None:
+    made: list[asyncio.BaseTransport] = []
+    listening = _listening(socket.socket)
+    server = Acceptor(listening, lambda: _Protocol(made))
+    clients += [socket.create_connection(listening.getsockname()) for _ in range(CLIENTS)]
+    server.close()
+    await eventually(lambda: len(made) == CLIENTS)
+    for transport in made:
+        transport.close()
+
+
 async def test_out_of_descriptors_it_tries_again(
     clients: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:

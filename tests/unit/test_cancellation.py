@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from app.cache.store import CacheStore, RedisDown
+from app.cache.store import RedisDown
 from app.database import failures_as_unavailable
 from app.errors import Unavailable
+from harness.caches import lone_store
 from harness.dependencies import redis_address
 
 _NOWHERE = redis_address("redis://127.0.0.1:9/0")
@@ -24,14 +25,14 @@ async def test_a_future_cancelled_by_the_database_driver_means_that_the_database
 
 
 async def test_a_future_cancelled_by_the_redis_client_means_that_redis_is_away() -> None:
-    redis = CacheStore(_NOWHERE, [])
+    redis = lone_store(_NOWHERE)
     with pytest.raises(RedisDown):
         await redis.call(lambda _: _wait_for_a_cancelled_future())
     await redis.close()
 
 
 async def test_our_own_cancellation_ends_the_task() -> None:
-    redis = CacheStore(_NOWHERE, [])
+    redis = lone_store(_NOWHERE)
 
     async def in_both() -> None:
         with failures_as_unavailable():

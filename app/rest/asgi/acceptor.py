@@ -57,6 +57,9 @@ class Acceptor:
             connection.close()
 
     def close(self) -> None:
+        # Those that wait have connected, and may have sent their requests: the kernel would reset
+        # them.
+        self._accept()
         if self._resuming:
             self._resuming.cancel()
         self._loop.remove_reader(self._listening)

@@ -1,5 +1,5 @@
-"""Requests that the protocol answers itself: a scope, a task and the layers of the application would
-cost more than the answer."""
+"""Requests that the protocol answers itself: a scope, a task and the application's layers would cost
+more than the answer."""
 
 import time
 from typing import NamedTuple, cast

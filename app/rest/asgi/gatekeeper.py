@@ -4,6 +4,7 @@ another origin, a body that is not plain JSON or comes too slowly."""
 import asyncio
 import hmac
 import re
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from litestar import Request
@@ -60,7 +61,8 @@ class Access:
     origin and the kind of body that we take."""
 
     def __init__(self, settings: Settings) -> None:
-        self._hosts = {host.strip().lower() for host in settings.allowed_hosts.split(",")}
+        self._names = {name.strip().lower() for name in settings.allowed_hosts.split(",")}
+        self._suffixes = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._last_host = b""  # of those that are served: nearly all requests have the same
         self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
 
@@ -77,10 +79,13 @@ class Access:
         if host and host == self._last_host:
             return True
         found = _HOST.fullmatch(host.decode("latin-1").lower())
-        if found is None or not ("*" in self._hosts or found[1] in self._hosts):
+        if found is None or not (self._is_known(found[1]) or _is_address(found[1])):
             return False
         self._last_host = host
         return True
+
+    def _is_known(self, name: str) -> bool:
+        return "*" in self._names or name in self._names or name.endswith(self._suffixes)
 
     def has_key(self, path: str, headers: Headers) -> bool:
         if self._key is None or path.startswith(_OPEN):
@@ -109,6 +114,15 @@ class Gatekeeper:
         if OVERLOADED in scope["state"] and not scope["path"].startswith(_PROBES):
             return _OVERLOADED
         return self._access.rejection(scope["method"], scope["path"], headers)
+
+
+def _is_address(name: str) -> bool:
+    """Balancers may ask replicas by address. A page that rebinds a name still sends that name, so
+    addresses need no list."""
+    try:
+        return bool(ip_address(name.strip("[]")))
+    except ValueError:
+        return False
 
 
 def _is_foreign(headers: Headers) -> bool:
