@@ -154,7 +154,7 @@ class Database:
         self._unpooled = create_engine(address, hosts=self.hosts, poolclass=NullPool)
         # One statement, one snapshot, one round trip.
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        event.listen(self._engine.sync_engine, "checkout", self._refuse_lost)
+        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
 
     @asynccontextmanager
     async def transaction(self, deadline: float) -> AsyncIterator[AsyncConnection]:
@@ -200,13 +200,13 @@ class Database:
             async with asyncio.timeout(1), _LazyConnection(self._unpooled) as connection:
                 await connection.start()
 
-    def _refuse_lost(self, connection: Any, _record: Any, _proxy: Any) -> None:
-        """Costs nothing, unlike a ping at each checkout: asyncio notices when a server closes the
-        socket."""
-        driver = connection.driver_connection
-        if driver.is_closed() or driver.timeline < self.hosts.timeline:
-            raise DisconnectionError("closed, or the primary is another by now")
-
     async def close(self) -> None:
         await self._engine.dispose()
         await self._unpooled.dispose()
+
+
+def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Costs nothing, unlike a ping at each checkout: asyncio notices when a server closes the
+    socket."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError("closed by the server")

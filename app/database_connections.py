@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import asyncpg
 import structlog
@@ -90,8 +91,6 @@ def _explain_refusal(state: str, cause: BaseException, address: PostgresAddress)
 
 
 class _Connection(asyncpg.Connection):
-    timeline = 0  # known if there are several hosts
-
     async def close(self, *, timeout: float | None = None) -> None:
         """SQLAlchemy gives a connection that a deadline has cut off 2 s to close politely, which is
         too long if the server hangs. After this limit asyncpg drops the socket."""
@@ -142,12 +141,14 @@ class Hosts:
     """The servers that an address names, the one of last time first.
 
     After a failover the old primary may still be running, or run again, and take itself for one.
-    What tells them apart is the timeline, so a process remembers the newest that it has seen."""
+    What tells them apart is the timeline, so a process remembers the newest that it has seen, and
+    ends its connections to the primary before."""
 
     def __init__(self, address: PostgresAddress) -> None:
         self._address = address
         self._places = list(address.hosts)
-        self.timeline = 0
+        self._timeline = 0
+        self._connections: WeakSet[asyncpg.Connection[Any]] = WeakSet()
 
     @property
     def are_several(self) -> bool:
@@ -174,6 +175,7 @@ class Hosts:
         except BaseException:
             connection.terminate()
             raise
+        self._connections.add(connection)
         self._places.remove(place)
         self._places.insert(0, place)
         return connection
@@ -183,13 +185,18 @@ class Hosts:
             found = await connection.fetchval(_TIMELINE, timeout=_CONNECT_SECONDS)
             timeline = int(found, 16)
         except asyncpg.PostgresError:  # a standby, which somebody has asked for
-            timeline = self.timeline
-        if timeline > self.timeline > 0:
+            return True
+        if timeline > self._timeline > 0:
             log.warning("PostgreSQL has another primary")
-        self.timeline = max(self.timeline, timeline)
-        if isinstance(connection, _Connection):
-            connection.timeline = timeline
-        return timeline == self.timeline
+            self._leave()
+        self._timeline = max(self._timeline, timeline)
+        return timeline == self._timeline
+
+    def _leave(self) -> None:
+        """What waits there for a commit would wait for its deadline."""
+        for connection in list(self._connections):
+            connection.terminate()
+        self._connections.clear()
 
     async def look(self) -> None:
         """Whether another host has become the primary: the one that we use may never tell."""

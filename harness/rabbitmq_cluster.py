@@ -129,7 +129,9 @@ class Cluster:
         return next(node for node in self.nodes if node.process.running)
 
     async def part(self, node: Node) -> None:
-        """Nothing passes between this node and the others any more; clients reach all. Needs root."""
+        """Nothing passes between this node and the others any more; clients reach all.
+
+        Needs root."""
         for other in self.nodes:
             if other is not node:
                 for source, target in ((node, other), (other, node)):

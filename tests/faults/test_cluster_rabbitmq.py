@@ -35,10 +35,11 @@ class Sender:
         self._dependencies = dependencies
         self._body = body
         self.sent: dict[str, float] = {}
+        self._stopping = False
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             name, began = uuid4().hex, time.monotonic()
             while not await self._is_sent(name):
                 await asyncio.sleep(0.2)
@@ -58,8 +59,9 @@ class Sender:
             await queues.send(Queue.ORDER, self._body, name)
 
     async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        """What is in the middle of it is sent first: it may have been taken already."""
+        self._stopping = True
+        await self._task
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Requests that the protocol answers itself: a scope, a task and the application's layers would cost
+"""Requests that the protocol answers itself: a scope, a task and the layers of the application cost
 more than the answer."""
 
 import time
