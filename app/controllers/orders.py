@@ -18,6 +18,7 @@ from app.rest.parameters import (
     PathId,
     QueryId,
     StatusFilter,
+    moment,
 )
 from app.rest.requests import JsonRequest
 from app.rest.responses import LINKS, json_response, not_modified_or, page_response, to_json
@@ -53,8 +54,8 @@ class OrderController(Controller):
             user_id=user_id,
             status=status,
             external_id=external_id,
-            ordered_from=ordered_from,
-            ordered_before=ordered_before,
+            ordered_from=moment("ordered_from", ordered_from),
+            ordered_before=moment("ordered_before", ordered_before),
         )
         return page_response(request, wanted, found)
 

@@ -3,11 +3,13 @@
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
+from litestar.exceptions import ValidationException
 from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
+from pydantic import TypeAdapter, ValidationError
 
 from app.schemas.orders import OrderStatus
-from app.schemas.types import ID_MAX
+from app.schemas.types import ID_MAX, DateTimeInput
 
 # With 100 rows on each page, a page beyond this one would begin after the largest possible id.
 PAGE_MAX = ID_MAX // 100
@@ -71,20 +73,31 @@ NamePrefix = Annotated[
     str | None, _text("what a name begins with; capitals make no difference", "green")
 ]
 ExternalId = Annotated[str | None, _text("the id that the client gave an order", "web-1")]
-OrderedFrom = Annotated[
-    datetime | None,
-    QueryParameter(
-        description="a time such as 2025-12-16T00:00:00Z; orders from then on",
-        examples=[Example(value="2025-12-16T00:00:00Z")],
-    ),
-]
-OrderedBefore = Annotated[
-    datetime | None,
-    QueryParameter(
-        description="a time such as 2025-12-17T00:00:00Z; orders before it",
-        examples=[Example(value="2025-12-17T00:00:00Z")],
-    ),
-]
+
+
+def _moment(description: str, example: str) -> Any:
+    """As text: Litestar would take a number for a time too."""
+    return QueryParameter(
+        pattern=r"^[1-8]\d{3}-\d{2}-\d{2}T[0-9:.]{5,15}(Z|[+-]\d{2}:\d{2})?$",
+        schema_extra={"format": "date-time"},
+        description=f"a time such as {example}, UTC if it has no offset; {description}",
+        examples=[Example(value=example)],
+    )
+
+
+OrderedFrom = Annotated[str | None, _moment("orders from then on", "2025-12-16T00:00:00Z")]
+OrderedBefore = Annotated[str | None, _moment("orders before it", "2025-12-17T00:00:00Z")]
+_to_moment = TypeAdapter(DateTimeInput).validate_python
+
+
+def moment(name: str, value: str | None) -> datetime | None:
+    """The time that a parameter names. Raises ValidationException."""
+    try:
+        return None if value is None else _to_moment(value)
+    except ValidationError:
+        raise ValidationException(extra=[{"key": name}]) from None
+
+
 UserSort = Annotated[Literal["id", "-id", "username", "-username"], _sort("id", "username")]
 ProductSort = Annotated[
     Literal["id", "-id", "name", "-name", "price", "-price"], _sort("id", "name", "price")

@@ -81,17 +81,6 @@ SingleLine = Annotated[str, StringConstraints(strict=True, pattern=_SINGLE_LINE_
 Email = Annotated[str, StringConstraints(strict=True, max_length=254, pattern=_EMAIL_PATTERN)]
 
 
-def in_utc(moment: datetime | None) -> datetime | None:
-    """A bound for times, from a time with an offset or, if it is UTC, without. At the end of all
-    times, where the hours of an offset are too many, they do not matter."""
-    if moment is None or moment.tzinfo is None:
-        return moment and moment.replace(tzinfo=UTC)
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        return moment.replace(tzinfo=UTC)
-
-
 def to_nfc(value: Any) -> Any:
     return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
 

@@ -13,7 +13,7 @@ from app.repositories.orders import LockedStock, NewOrder, OrderRepository
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderRead, OrderStatus
 from app.schemas.pages import PageRequest
 from app.schemas.products import STOCK_MAX
-from app.schemas.types import in_utc, to_nfc
+from app.schemas.types import to_nfc
 from app.services.after_commit import AfterCommit
 from app.services.preconditions import Precondition
 
@@ -63,8 +63,8 @@ class OrderService:
             "user_id": user_id,
             "status": status,
             "external_id": to_nfc(external_id),
-            "ordered_from": in_utc(ordered_from),
-            "ordered_before": in_utc(ordered_before),
+            "ordered_from": ordered_from,
+            "ordered_before": ordered_before,
         }
         found = await self._orders.page(filters, wanted)
         rows = [OrderRead.model_validate(row) for row in found.rows]

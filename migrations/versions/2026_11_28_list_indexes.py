@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "b9d0f3a6c714"
-down_revision: str | None = "a81c3d5e9f02"
+down_revision: str | None = "c5d2e8f7a140"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

@@ -122,8 +122,8 @@ async def test_orders_by_everything(client: httpx.AsyncClient, shop: Shop) -> No
             {"ordered_from": "2025-01-02T14:00:00+02:00", "ordered_before": "2025-01-03T00:00:00"},
             [2],
         ),
-        ({"ordered_from": "9999-12-31T23:00:00-12:00"}, []),
-        ({"ordered_from": "0001-01-01T00:00:00+14:00", "sort": "ordered_at"}, [1, 2, 3]),
+        ({"ordered_from": "8999-12-31T00:00:00-12:00"}, []),
+        ({"ordered_from": "1000-01-02T00:00:00+14:00", "sort": "ordered_at"}, [1, 2, 3]),
         ({"sort": "-ordered_at", "status": "pending", "user_id": shop.user_id}, [3, 2, 1]),
         ({"sort": "-ordered_at", "status": "shipped"}, []),
         ({"sort": "-id"}, [2, 1, 3]),
@@ -135,7 +135,8 @@ async def test_orders_by_everything(client: httpx.AsyncClient, shop: Shop) -> No
 @pytest.mark.parametrize(
     "query",
     ["sort=price", "sort=", "sort=--id", "external_id=", "external_id=%00", "ordered_from=now",
-     "ordered_from=2025-13-01T00:00:00Z", "external_id=" + 256 * "x"],
+     "ordered_from=2025-13-01T00:00:00Z", "ordered_before=1", "ordered_before=2025-01-01",
+     "ordered_before=9999-01-01T00:00:00Z", "ordered_before=2025-01-01T00:00:00Z%0A", "external_id=" + 256 * "x"],
 )  # fmt: skip
 async def test_what_is_wrong_is_said(client: httpx.AsyncClient, query: str) -> None:
     response = await client.get(f"/orders?{query}")
