@@ -1,9 +1,22 @@
-from litestar import Controller, get
+from litestar import Controller, Response, get
 
 from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
-from app.rest.parameters import MessageId, MessageIdQuery
-from app.schemas.messages import MessageRead
+from app.rest.parameters import (
+    After,
+    Count,
+    MessageId,
+    MessageIdQuery,
+    MessageQueue,
+    MessageStatusFilter,
+    Reason,
+    SeenBefore,
+    SeenFrom,
+    moment,
+)
+from app.rest.requests import JsonRequest
+from app.rest.responses import NEXT, next_response
+from app.schemas.messages import MessageFilters, MessageList, MessageRead
 from app.services.messages import MessageService
 
 
@@ -13,11 +26,34 @@ class MessageController(Controller):
     path = "/messages"
     tags = ["messages"]
 
-    @get("/", summary="What became of a message with any id", responses=error_responses(404, 422))
-    async def find(
-        self, messages: Injected[MessageService], id: MessageIdQuery = None
-    ) -> MessageRead:
-        return await messages.read(id or "")
+    @get(
+        "/",
+        summary="Messages, the newest first",
+        responses=error_responses(422),
+        response_headers=[NEXT],
+    )
+    async def list(
+        self,
+        request: JsonRequest,
+        messages: Injected[MessageService],
+        id: MessageIdQuery = None,
+        queue: MessageQueue = None,
+        status: MessageStatusFilter = None,
+        reason: Reason = None,
+        seen_from: SeenFrom = None,
+        seen_before: SeenBefore = None,
+        count: Count = 10,
+        after: After = None,
+    ) -> Response[MessageList]:
+        wanted = MessageFilters(
+            id,
+            queue,
+            status,
+            reason,
+            moment("seen_from", seen_from),
+            moment("seen_before", seen_before),
+        )
+        return next_response(request, await messages.list(wanted, count, after))
 
     # `path`, because an id may contain slashes. Litestar puts another one in front.
     @get(

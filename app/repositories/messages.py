@@ -1,12 +1,15 @@
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
     ARRAY,
     LargeBinary,
     Text,
+    TextClause,
     and_,
     bindparam,
     case,
@@ -23,7 +26,8 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from app.models.messages import Message
 from app.queues import Queue
-from app.schemas.messages import MessageKey, MessageRead, MessageStatus
+from app.repositories.cursors import Key, cursor_of, place_of
+from app.schemas.messages import MessageFilters, MessageKey, MessageRead, MessageStatus
 
 # For the rest of the transaction. A plan that is made while the tables are empty is kept, and would
 # read whole tables later. New plans each time would help too, but PostgreSQL would also plan each
@@ -42,6 +46,28 @@ ON CONFLICT (message_id, queue) DO UPDATE SET status = excluded.status,
     result_id = excluded.result_id, reason = excluded.reason, detail = excluded.detail,
     facts = excluded.facts
 """)
+
+
+# The newest first. A status is part of the text, so that the index of those that were not applied
+# is used whatever the plan.
+_KEYS = (
+    Key("first_seen_at", "timestamptz", datetime),
+    *(Key(n, "text", str) for n in ("message_id", "queue")),
+)
+_CONDITIONS = {
+    "id": "message_id = :id",
+    "queue": "queue = :queue",
+    "reason": "reason = :reason AND status <> 'applied'",
+    "seen_from": "first_seen_at >= :seen_from",
+    "seen_before": "first_seen_at < :seen_before",
+}
+
+
+class MessagePage(NamedTuple):
+    """`next` is the cursor of the next page, if there is one."""
+
+    rows: Sequence[Message]
+    next: str | None
 
 
 class Claimed(NamedTuple):
@@ -66,6 +92,23 @@ class MessageRepository:
             .limit(1)
         )
         return cast(Message | None, (await self._connection.execute(query)).one_or_none())
+
+    async def page(self, wanted: MessageFilters, count: int, after: str | None) -> MessagePage:
+        """Raises BadCursor."""
+        given = {name: value for name, value in asdict(wanted).items() if value is not None}
+        scope = json.dumps(["messages", given], default=str)
+        status = given.pop("status", None)
+        arguments = {**given, "limit": count + 1}
+        if after is not None:
+            place = place_of(scope, after, _KEYS)
+            arguments |= {f"after_{n}": value for n, value in enumerate(place)}
+        query = _page(tuple(given), status, after is not None)
+        rows = (await self._connection.execute(query, arguments)).all()
+        found = rows[:count]
+        following = None
+        if len(rows) > count:
+            following = cursor_of(scope, tuple(getattr(found[-1], key.sql) for key in _KEYS))
+        return MessagePage(cast(Sequence[Message], found), following)
 
     async def get(self, queue: Queue, message_id: str) -> Message:
         query = select(Message).where(Message.message_id == message_id, Message.queue == queue)
@@ -114,6 +157,23 @@ class MessageRepository:
         statement = _unless_settled(new, {**values, "finished_at": None, "attempts": attempts})
         counted = await self._connection.scalar(statement.returning(Message.attempts))
         return counted or 0
+
+
+@cache
+def _page(filters: tuple[str, ...], status: MessageStatus | None, by_cursor: bool) -> TextClause:
+    conditions = [_CONDITIONS[name] for name in filters]
+    if status:
+        conditions.append(f"status = '{status}'")
+    if by_cursor:
+        keys = ", ".join(key.sql for key in _KEYS)
+        after = ", ".join(f"CAST(:after_{n} AS {key.type})" for n, key in enumerate(_KEYS))
+        conditions.append(f"({keys}) < ({after})")
+    columns = ", ".join(column.name for column in Message.__table__.columns)
+    order = ", ".join(f"{key.sql} DESC" for key in _KEYS)
+    return text(
+        f"SELECT {columns} FROM messages WHERE {' AND '.join(conditions) or 'true'} "
+        f"ORDER BY {order} LIMIT :limit"
+    )
 
 
 def _unless_settled(new: Insert, values: Mapping[str, Any]) -> Insert:

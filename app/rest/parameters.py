@@ -8,6 +8,8 @@ from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from pydantic import TypeAdapter, ValidationError
 
+from app.queues import CONSUMED, Queue
+from app.schemas.messages import MessageStatus
 from app.schemas.orders import OrderStatus
 from app.schemas.types import ID_MAX, DateTimeInput
 
@@ -125,6 +127,22 @@ _MESSAGE_ID: dict[str, Any] = {
 MessageId = Annotated[str, PathParameter(**_MESSAGE_ID)]
 # Clients and proxies change some paths: they merge `//` and resolve `..`.
 MessageIdQuery = Annotated[str | None, QueryParameter(**_MESSAGE_ID)]
+MessageQueue = Annotated[
+    Queue | None,
+    QueryParameter(
+        description=f"one of {', '.join(CONSUMED)}", examples=[Example(value=Queue.ORDER)]
+    ),
+]
+MessageStatusFilter = Annotated[
+    MessageStatus | None,
+    QueryParameter(
+        description=f"one of {', '.join(MessageStatus)}",
+        examples=[Example(value=MessageStatus.DEAD)],
+    ),
+]
+Reason = Annotated[str | None, _text("why a message was rejected or is dead", "out-of-stock")]
+SeenFrom = Annotated[str | None, _moment("messages from then on", "2025-12-16T00:00:00Z")]
+SeenBefore = Annotated[str | None, _moment("messages before it", "2025-12-17T00:00:00Z")]
 # The headers have no examples: Swagger UI would send them with every request.
 # Documented here, but checked in idempotency.py.
 KEY_PATTERN = "^[!-~]{1,255}$"

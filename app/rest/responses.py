@@ -1,6 +1,6 @@
 """Successful responses. Their bodies are encoded here, once: Litestar passes bytes on unchanged."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from math import ceil
 from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
@@ -10,11 +10,13 @@ from litestar.datastructures import ResponseHeader
 from litestar.response import Stream
 
 from app.rest.etags import etag, matches
+from app.schemas.messages import MessageList
 from app.schemas.pages import ListView, PageRequest
 from app.schemas.types import View
 
 V = TypeVar("V", bound=View)
 L = TypeVar("L", bound=ListView)
+N = TypeVar("N", bound=MessageList)
 
 LINKS = ResponseHeader(
     "Link",
@@ -22,6 +24,11 @@ LINKS = ResponseHeader(
     description='the `first`, `prev`, `next` and `last` page: `<...>; rel="next"`, with commas '
     "between them. Whoever follows `next` misses no row, whatever is added and deleted meanwhile; "
     "beside `after` there is no `prev`",
+)
+NEXT = ResponseHeader(
+    "Link",
+    documentation_only=True,
+    description='the next page, if there is one: `<...>; rel="next"`',
 )
 
 
@@ -46,18 +53,29 @@ def json_bytes(body: bytes) -> Response[Any]:
 
 def page_response(request: Request[Any, Any, Any], wanted: PageRequest, view: L) -> Response[L]:
     """A page of a list, with the Links to others."""
-    body: Any = to_json(view)
+    return _linked(request, view, _places(wanted, view))
+
+
+def next_response(request: Request[Any, Any, Any], view: N) -> Response[N]:
+    """A page of a list whose rows nobody counts, with the Link to the next one."""
+    return _linked(request, view, [("next", ("after", view.next))] if view.next else [])
+
+
+def _linked(
+    request: Request[Any, Any, Any], view: V, places: Iterable[tuple[str, tuple[str, str]]]
+) -> Response[V]:
+    """`places` are relations, each with the parameter that leads there."""
     given = [p for p in request.query_params.multi_items() if p[0] not in ("page", "after")]
     path = public_path(request, request.scope["path"])
     links = [
-        f'<{path}?{urlencode([*given, place])}>; rel="{relation}"'
-        for relation, place in _places(wanted, view)
+        f'<{path}?{urlencode([*given, place])}>; rel="{relation}"' for relation, place in places
     ]
-    return Response(body, media_type="application/json", headers={"Link": ", ".join(links)})
+    headers = {"Link": ", ".join(links)} if links else None
+    body: Any = to_json(view)
+    return Response(body, media_type="application/json", headers=headers)
 
 
 def _places(wanted: PageRequest, view: ListView) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Each relation with the parameter that leads there."""
     last = max(1, ceil(view.total / wanted.count))
     yield "first", ("page", "1")
     if wanted.after is None and wanted.number > 1:

@@ -1,5 +1,7 @@
 """What becomes of a message."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
@@ -28,6 +30,18 @@ class MessageStatus(StrEnum):
     DEAD = "dead"
 
 
+@dataclass(frozen=True)
+class MessageFilters:
+    """None is no filter. The times are those at which a message was first seen."""
+
+    id: str | None = None
+    queue: Queue | None = None
+    status: MessageStatus | None = None
+    reason: str | None = None
+    seen_from: datetime | None = None
+    seen_before: datetime | None = None
+
+
 class MessageRead(View):
     """`result_id` is the product or order that an applied message made or changed;
     `reason`, `detail` and `facts` tell why it was rejected or is dead."""
@@ -42,3 +56,11 @@ class MessageRead(View):
     attempts: int = 0
     first_seen_at: DateTimeOutput
     finished_at: DateTimeOutput | None = None
+
+
+class MessageList(View):
+    """The newest first."""
+
+    messages: list[MessageRead]
+    # The cursor of the next page. It is not in the body.
+    next: Annotated[str | None, Field(exclude=True)] = None

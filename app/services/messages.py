@@ -3,7 +3,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from app.errors import NotFound, Poison, Refusal
 from app.queues import Queue
 from app.repositories.messages import Claimed, MessageRepository
-from app.schemas.messages import ID_REUSED, MessageKey, MessageRead, MessageStatus
+from app.schemas.messages import (
+    ID_REUSED,
+    MessageFilters,
+    MessageKey,
+    MessageList,
+    MessageRead,
+    MessageStatus,
+)
 from app.services.after_commit import AfterCommit
 
 Effects = Callable[[Sequence[str]], Awaitable[Sequence[int | Refusal]]]
@@ -15,6 +22,11 @@ class MessageService:
     def __init__(self, messages: MessageRepository, after_commit: AfterCommit) -> None:
         self._messages = messages
         self._after_commit = after_commit
+
+    async def list(self, wanted: MessageFilters, count: int, after: str | None) -> MessageList:
+        found = await self._messages.page(wanted, count, after)
+        rows = [MessageRead.model_validate(row) for row in found.rows]
+        return MessageList(messages=rows, next=found.next)
 
     async def read(self, message_id: str) -> MessageRead:
         """Raises NotFound."""

@@ -21,6 +21,7 @@ INDEXES = [
     # In place of ix_orders_status: the orders of a status are listed by their ids.
     ("ix_orders_status_id", "orders", [sa.text("status"), ID]),
 ]
+NOT_APPLIED = "ix_messages_not_applied"
 
 
 def upgrade() -> None:
@@ -29,10 +30,18 @@ def upgrade() -> None:
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             op.create_index(name, table, columns, postgresql_concurrently=True)
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS ix_orders_status")
+        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {NOT_APPLIED}")
+        op.create_index(
+            NOT_APPLIED,
+            "messages",
+            ["first_seen_at", "message_id", "queue"],
+            postgresql_where=sa.text("status <> 'applied'"),
+            postgresql_concurrently=True,
+        )
 
 
 def downgrade() -> None:
     with op.get_context().autocommit_block():
         op.create_index("ix_orders_status", "orders", ["status"], postgresql_concurrently=True)
-        for name, _, _ in INDEXES:
+        for name in (NOT_APPLIED, *(name for name, _, _ in INDEXES)):
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
