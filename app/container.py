@@ -35,6 +35,7 @@ class Container:
         units = UnitsOfWork(self.database, self.caches, self.calendar, self.failpoints)
         self.unit_of_work = units.begin
         self.reading = units.reading
+        self.long_reading = units.long_reading
         self.relay = Relay(units.outbox, self.broker, self.failpoints)
         self.retention = Retention(self.database, self.broker, _kept(settings))
         self.totals = TotalsKeeper(units.row_counts)

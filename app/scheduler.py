@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from multiprocessing import parent_process
 from typing import Annotated, Any
 
+from structlog.contextvars import bound_contextvars
 from taskiq import (
     Context,
     InMemoryBroker,
@@ -91,8 +92,7 @@ async def ensure_reports(container: Container, running_day: bool = False) -> Non
 
 
 async def _build_owed(container: Container, enqueued: list[int]) -> None:
-    # In a transaction: without one, nothing raises the limit of a statement.
-    async with container.unit_of_work(_BUILD_SECONDS) as uow:
+    async with container.long_reading(_BUILD_SECONDS) as uow:
         looked_at = await uow.reports.now()
         days = await uow.reports.days_owed()
     for day in days:
@@ -129,8 +129,12 @@ def get_container(context: Annotated[Context, TaskiqDepends()]) -> Container:
         },
     ],
 )
-async def nightly_reports(container: Annotated[Container, TaskiqDepends(get_container)]) -> None:
-    await ensure_reports(container, running_day=True)
+async def nightly_reports(
+    container: Annotated[Container, TaskiqDepends(get_container)],
+    context: Annotated[Context, TaskiqDepends()],
+) -> None:
+    with bound_contextvars(task_id=context.message.task_id):
+        await ensure_reports(container, running_day=True)
 
 
 scheduler = TaskiqScheduler(broker, sources=[LabelScheduleSource(broker), schedules])

@@ -124,6 +124,13 @@ class UnitsOfWork:
             yield UnitOfWork(self, connection, NothingFollows())
 
     @asynccontextmanager
+    async def long_reading(self, deadline: float) -> AsyncIterator[UnitOfWork]:
+        """As `reading`, for statements that take long: only in a transaction can they raise their
+        limit."""
+        async with self._transaction(deadline) as connection:
+            yield UnitOfWork(self, connection, NothingFollows())
+
+    @asynccontextmanager
     async def outbox(self) -> AsyncIterator[OutboxRepository]:
         """For the relay, which removes what it has sent."""
         async with self._transaction(_RELAY_SECONDS) as connection:

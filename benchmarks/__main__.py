@@ -22,6 +22,7 @@ ROWS = (
     "cached_reads",
     "uncached_reads",
     "deep_pages",
+    "lists",
     "writes",
     "get_report",
     "orders",

@@ -39,6 +39,17 @@ UPDATE products p SET stock_quantity = m.stock
 FROM (SELECT product_id, sum(quantity) AS stock FROM stock_movements GROUP BY product_id) m
 WHERE m.product_id = p.id;
 """
+# Orders without lines. Of each status a fifth, but for the last, which few have.
+_VARIETY = """
+UPDATE products SET sku = 'SKU-' || id, price = id % 10000,
+    name = (ARRAY ['Green', 'Black', 'White', 'Red', 'Mint'])[1 + id % 5] || ' tea ' || id;
+SET LOCAL session_replication_role = replica;
+INSERT INTO orders (user_id, delivery_address_id, external_id, ordered_at, status)
+SELECT 1 + n % 100, 1 + n % 100, 'web-' || n, now() - n * INTERVAL '1 minute',
+    CASE WHEN n % 10000 = 0 THEN 'cancelled'
+    ELSE (ARRAY ['pending', 'processing', 'shipped', 'delivered'])[1 + n % 4] END
+FROM generate_series(1, {count}) n;
+"""
 _REPORT = """
 INSERT INTO reports (report_at, order_id, count_product)
 SELECT '{day}', order_id, sum(quantity) FROM order_items GROUP BY order_id
@@ -65,6 +76,12 @@ def users(count: int) -> Callable[[str], Awaitable[None]]:
 def shop(products: int = HOT_PRODUCTS) -> Callable[[str], Awaitable[None]]:
     """A thousand users, 100 of them customers with an address; products with ample stock."""
     return lambda url: execute(url, _USERS.format(count=1000), _SHOP.format(count=products))
+
+
+def variety(count: int) -> Callable[[str], Awaitable[None]]:
+    """This many products and orders with all that lists are filtered and ordered by."""
+    scripts = [_USERS.format(count=1000), _SHOP.format(count=count), _VARIETY.format(count=count)]
+    return lambda url: execute(url, *scripts)
 
 
 def orders(count: int, reported: bool = False) -> Callable[[str], Awaitable[None]]:

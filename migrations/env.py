@@ -22,6 +22,8 @@ log = logging.getLogger("alembic.runtime.migration")
 # Warnings of migrations too: Alembic's own handler drops them. Has no effect in the one-process
 # mode, where the service's logs are configured.
 logging.basicConfig(format="%(levelname)s: %(message)s")
+# What it logs as an error, it also prints.
+logging.getLogger("alembic.util.messaging").setLevel(logging.CRITICAL)
 
 # An arbitrary key that nothing else in this database uses.
 ADVISORY_LOCK = 7_105_326

@@ -6,12 +6,14 @@ from datetime import timedelta
 from typing import Protocol
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from app.messaging.broker import Broker, Outgoing
 from app.metrics import PUBLISHED
 from app.models.messages import OutboxMessage
 from app.queues import Queue
 from app.runtime.failpoints import Failpoints
+from app.runtime.origin import ORIGINS
 
 log = structlog.get_logger(__name__)
 
@@ -64,4 +66,6 @@ class Relay:
         PUBLISHED.labels(row.queue).inc()
         if row.queue == Queue.REPORT:
             day = row.headers["report_date"]
-            log.info(f"Sent report message to RabbitMQ queue 'report' for date {day}")
+            ids = {name: row.headers[name] for name in ORIGINS if name in row.headers}
+            with bound_contextvars(**ids):
+                log.info(f"Sent report message to RabbitMQ queue 'report' for date {day}")

@@ -1,4 +1,5 @@
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from math import ceil
 from typing import Any, NamedTuple, cast
@@ -56,7 +57,8 @@ WITH next AS (
     FROM next
 ), sent AS (
     INSERT INTO outbox (queue, message_id, headers, body)
-    SELECT 'report', :message_id, jsonb_build_object('report_date', CAST(:date AS text)),
+    SELECT 'report', :message_id,
+        jsonb_build_object('report_date', CAST(:date AS text)) || CAST(:origin AS jsonb),
         concat('{"report_date":"', CAST(:date AS text), '","reports_count":', n, ',"reports":[',
             rows, '],"created_at":"',
             to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '"',
@@ -150,15 +152,18 @@ class ReportRepository:
         arguments = {"day": day, "day_ends": day_ends, "created": created}
         return RunPart((await self._connection.scalars(_CLOSE, arguments)).one(), created, first_id)
 
-    async def enqueue_messages(self, day: date, part: RunPart) -> list[int]:
+    async def enqueue_messages(
+        self, day: date, part: RunPart, origin: Mapping[str, str]
+    ) -> list[int]:
         """Write the messages about a run part into the outbox; their ids there. An empty part has
-        one message."""
+        one message. `origin` are headers that say what has built it."""
         messages = max(1, ceil(part.created / ROWS_PER_MESSAGE))
         after, ids = 0, []
         for number in range(1, messages + 1):
             arguments = {
                 "day": day,
                 "date": str(day),
+                "origin": json.dumps(origin),
                 "row_end": f',"report_at":"{day}"}}',
                 "after": after,
                 "first_id": part.first_id,

@@ -7,6 +7,7 @@ from app.database import Database
 from app.errors import NotYet
 from app.metrics import REPORT_ROWS
 from app.repositories.reports import ReportPage, ReportRepository
+from app.runtime.origin import origin
 from app.schemas.reports import ReportBuilt
 from app.services.after_commit import AfterCommit
 from app.services.calendar import Calendar
@@ -62,7 +63,7 @@ class ReportService:
         parts_before = await self._reports.lock_run(day)
         part = await self._reports.build(day, self._calendar.begins(day), self._calendar.ends(day))
         if part.created or not parts_before:  # a day without orders has one message
-            self._after_commit.enqueued(await self._reports.enqueue_messages(day, part))
+            self._after_commit.enqueued(await self._reports.enqueue_messages(day, part, origin()))
         REPORT_ROWS.inc(part.created)
         log.info(f"Created {part.created} reports for date {day}")
         return ReportBuilt(

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from app.container import Container
@@ -13,6 +14,7 @@ from app.repositories import reports
 from app.runtime.deadlines import REQUEST_SECONDS
 from app.schemas.orders import OrderStatus
 from app.schemas.reports import ReportBuilt
+from harness.databases import connected
 from harness.invariants import check_invariants
 from harness.queues import QueueClient
 from harness.reports import DAY, NOON, build, make_building_slow, messages, report_of, rows_of
@@ -156,6 +158,26 @@ async def test_the_report_over_http(client: httpx.AsyncClient, shop: Shop) -> No
     today = await shop.order((await shop.product(), 1))
     await client.post("/report")
     assert [row["order_id"] for row in (await client.get("/report")).json()] == [today.id]
+
+
+@TRANSPORTS
+async def test_a_message_names_the_request_that_built_its_report(
+    client: httpx.AsyncClient,
+    container: Container,
+    shop: Shop,
+    queues: QueueClient,
+    database_url: str,
+) -> None:
+    await shop.order((await shop.product(), 4), ordered_at=NOON)
+    await client.post("/report?report_date=2025-12-16", headers={"X-Request-ID": "ours-1"})
+    async with connected(database_url) as connection:
+        ids = [row["id"] for row in await connection.fetch("SELECT id FROM outbox")]
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        await container.relay.send(ids)
+    [message] = await messages(queues)
+    assert message.headers["request_id"] == "ours-1"
+    [line] = [line for line in lines if line["event"].startswith("Sent report message")]
+    assert line["request_id"] == "ours-1"
 
 
 async def test_building_a_large_day_may_take_longer_than_other_requests(
