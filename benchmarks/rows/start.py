@@ -41,7 +41,12 @@ async def measure(lab: Lab) -> RowResult:
             unit="s",
         ),
         *(
-            Line(f"CPU, {name} / {LOADED}", helps.ratios(MILLISECONDS, name, LOADED))
+            Line(
+                f"CPU, {name} / {LOADED}",
+                helps.ratios(MILLISECONDS, name, LOADED),
+                must=at_most(0.6),
+                aim=at_most(0.4),
+            )
             for name in (PRODUCER, APP)
         ),
     ]

@@ -67,6 +67,7 @@ def _lines(comparison: Comparison) -> list[Line]:
         Line(
             f"{what} batched through asyncpg / ours with Redis away",
             comparison.ratios(CPU, BATCHED, WITHOUT_REDIS),
+            must=at_least(0.6),
             aim=aim,
         ),
     ]
