@@ -1,6 +1,7 @@
 """Process 1: the HTTP API."""
 
 import asyncio
+import inspect
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,7 @@ from litestar.datastructures import State
 from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ASGIApp
 
+from app.consumers.handlers import HANDLERS
 from app.container import POOL_SIZE, Container
 from app.controllers.addresses import AddressController
 from app.controllers.health import HealthController
@@ -32,6 +34,8 @@ from app.rest.asgi.limiter import MOST_BODY_BYTES, Limiter
 from app.rest.asgi.places import Places, VegasLimit
 from app.rest.asgi.protocol import close_overdue
 from app.rest.asgi.root_path import RootPath
+from app.rest.asyncapi.document import Consumed
+from app.rest.asyncapi.page import queues_assets, queues_document, queues_page
 from app.rest.dependencies import DEPENDENCIES
 from app.rest.errors import EXCEPTION_HANDLERS
 from app.rest.openapi.config import openapi_config
@@ -50,6 +54,11 @@ CONTROLLERS = [
     MessageController,
     HealthController,
 ]
+_CONSUMED = {
+    queue: Consumed(handler.schema, inspect.getdoc(handler.effect) or "")
+    for queue, handler in HANDLERS.items()
+}
+_DOCUMENTATION = [swagger_ui, assets, queues_page, queues_assets, queues_document(_CONSUMED)]
 _SHUTDOWN_SECONDS = 8
 # From the end of listening to the closing of idle connections: who has connected just before is
 # about to send a request.
@@ -78,7 +87,7 @@ def _litestar(container: Container) -> Litestar:
             yield
 
     return Litestar(
-        route_handlers=[*CONTROLLERS, swagger_ui, assets],
+        route_handlers=[*CONTROLLERS, *_DOCUMENTATION],
         dependencies=DEPENDENCIES,
         request_class=JsonRequest,
         # By default Litestar makes the strict fields of the schemas lax.

@@ -19,7 +19,7 @@ BatchEffect = Callable[[UnitOfWork, Sequence[Any]], Awaitable[Sequence[int | Ref
 @dataclass(frozen=True)
 class Handler:
     """`effect` takes a body of `schema` and returns the id of what it made or changed. It raises a
-    Refusal if the shop says no.
+    Refusal if the shop says no. Its docstring is what /docs/queues says of the queue.
 
     `batch_effect` does the same for many bodies in one transaction. It returns an id or a Refusal
     for each, and what it refuses has changed nothing."""
@@ -30,14 +30,17 @@ class Handler:
 
 
 async def create_product(uow: UnitOfWork, body: ProductCreate) -> int:
+    """Creates a product."""
     return (await uow.products.create(body)).id
 
 
 async def update_product(uow: UnitOfWork, body: ProductUpdateMessage) -> int:
+    """Changes a product: absent fields stay as they are."""
     return (await uow.products.update(body.product_id, body.changes())).id
 
 
 async def place_order(uow: UnitOfWork, body: OrderCreate) -> int:
+    """Places an order: all of it or nothing."""
     return (await uow.orders.place(body)).id
 
 
@@ -46,6 +49,7 @@ async def place_orders(uow: UnitOfWork, bodies: Sequence[OrderCreate]) -> Sequen
 
 
 async def update_order(uow: UnitOfWork, body: OrderUpdateMessage) -> int:
+    """Takes an order to its next status."""
     return (await uow.orders.change_status(body.order_id, body.status)).id
 
 

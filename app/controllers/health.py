@@ -32,6 +32,7 @@ class HealthController(Controller):
         sync_to_thread=False,
     )
     def live(self) -> Liveness:
+        """Asks no server."""
         return Liveness()
 
     @get(
@@ -40,6 +41,7 @@ class HealthController(Controller):
         responses={400: _FOREIGN_HOST, 503: _NOT_READY},
     )
     async def ready(self, health: Injected[HealthService]) -> Response[Readiness]:
+        """503 if PostgreSQL does not answer. The other parts may be degraded or down meanwhile."""
         readiness = await health.readiness()
         return Response(readiness, status_code=200 if readiness.status == "ok" else 503)
 

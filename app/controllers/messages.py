@@ -45,6 +45,8 @@ class MessageController(Controller):
         count: Count = 10,
         after: After = None,
     ) -> Response[MessageList]:
+        """Follow the `next` link to read on. `id` finds those ids too that make no path, such as
+        `a//b`."""
         wanted = MessageFilters(
             id,
             queue,
@@ -62,4 +64,5 @@ class MessageController(Controller):
         responses=error_responses(404, 422),
     )
     async def read(self, messages: Injected[MessageService], message_id: MessageId) -> MessageRead:
+        """Applied, rejected or dead, and why."""
         return await messages.read(message_id.removeprefix("/"))

@@ -21,7 +21,7 @@ from app.rest.parameters import (
     moment,
 )
 from app.rest.requests import JsonRequest
-from app.rest.responses import LINKS, json_response, not_modified_or, page_response, to_json
+from app.rest.responses import ETAG, LINKS, json_response, not_modified_or, page_response, to_json
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderUpdate
 from app.schemas.pages import PageRequest
 from app.services.orders import OrderService
@@ -48,6 +48,7 @@ class OrderController(Controller):
         page: Page = None,
         after: After = None,
     ) -> Response[OrderList]:
+        """Without their items. Follow the `next` link to read on."""
         wanted = PageRequest(count, page, after, sort)
         found = await orders.list(
             wanted,
@@ -63,29 +64,31 @@ class OrderController(Controller):
         "/{order_id:int}",
         summary="One order with its items",
         responses=error_responses(304, 404, 422),
+        response_headers=[ETAG],
     )
     async def read(
         self, orders: Injected[OrderService], order_id: PathId, if_none_match: IfNoneMatch = None
     ) -> Response[OrderDetail]:
+        """With the address and the prices as they were when it was placed."""
         return not_modified_or(if_none_match, to_json(await orders.read(order_id)))
 
     @post(
         summary="Place an order: all of it or nothing",
         responses=error_responses(400, 404, 409, 413, 415, 422),
-        response_headers=[LOCATION],
+        response_headers=[ETAG, LOCATION],
     )
     @idempotent(creates="/orders")
     async def create(
         self, orders: Injected[OrderService], data: JSONBody[OrderCreate]
     ) -> Response[OrderDetail]:
+        """Takes the products from the stock. 409 if there is too little of one: `short` lists which."""
         return json_response(await orders.place(data))
 
     @put(
         "/{order_id:int}",
         summary="Take an order to its next status",
-        description="pending → processing → shipped → delivered; "
-        "pending or processing → cancelled, which gives the stock back.",
         responses=error_responses(400, 404, 409, 412, 413, 415, 422),
+        response_headers=[ETAG],
     )
     async def update(
         self,
@@ -94,6 +97,8 @@ class OrderController(Controller):
         data: JSONBody[OrderUpdate],
         if_match: IfMatch = None,
     ) -> Response[OrderDetail]:
+        """pending → processing → shipped → delivered; pending or processing → cancelled, which gives
+        the stock back."""
         return json_response(
             await orders.change_status(order_id, data.status, parse_if_match(if_match))
         )

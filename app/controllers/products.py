@@ -17,7 +17,7 @@ from app.rest.parameters import (
     Sku,
 )
 from app.rest.requests import JsonRequest
-from app.rest.responses import LINKS, json_response, not_modified_or, page_response
+from app.rest.responses import ETAG, LINKS, json_response, not_modified_or, page_response
 from app.schemas.pages import PageRequest
 from app.schemas.products import ProductCreate, ProductList, ProductRead, ProductUpdate
 from app.services.products import ProductService
@@ -41,35 +41,44 @@ class ProductController(Controller):
         page: Page = None,
         after: After = None,
     ) -> Response[ProductList]:
+        """Follow the `next` link to read on."""
         wanted = PageRequest(count, page, after, sort)
         return page_response(
             request, wanted, await products.list(wanted, sku=sku, name_prefix=name_prefix)
         )
 
-    @get("/{product_id:int}", summary="One product", responses=error_responses(304, 404, 422))
+    @get(
+        "/{product_id:int}",
+        summary="One product",
+        responses=error_responses(304, 404, 422),
+        response_headers=[ETAG],
+    )
     async def read(
         self,
         products: Injected[ProductService],
         product_id: PathId,
         if_none_match: IfNoneMatch = None,
     ) -> Response[ProductRead]:
+        """With the ETag of an earlier response in If-None-Match, 304 if nothing has changed."""
         return not_modified_or(if_none_match, await products.read(product_id))
 
     @post(
         summary="Create a product",
         responses=error_responses(400, 413, 415, 422),
-        response_headers=[LOCATION],
+        response_headers=[ETAG, LOCATION],
     )
     @idempotent(creates="/products")
     async def create(
         self, products: Injected[ProductService], data: JSONBody[ProductCreate]
     ) -> Response[ProductRead]:
+        """400 if the sku is taken."""
         return json_response(await products.create(data))
 
     @put(
         "/{product_id:int}",
         summary="Change some fields of a product",
         responses=error_responses(400, 404, 412, 413, 415, 422),
+        response_headers=[ETAG],
     )
     async def update(
         self,
@@ -78,6 +87,8 @@ class ProductController(Controller):
         data: JSONBody[ProductUpdate],
         if_match: IfMatch = None,
     ) -> Response[ProductRead]:
+        """Absent fields stay as they are; `null` clears sku and description. Orders keep the price of
+        the moment when they were placed."""
         return json_response(await products.update(product_id, data, parse_if_match(if_match)))
 
     @delete(
@@ -86,4 +97,5 @@ class ProductController(Controller):
         responses=error_responses(404, 409, 422),
     )
     async def delete(self, products: Injected[ProductService], product_id: PathId) -> None:
+        """409 while an order needs it."""
         await products.delete(product_id)

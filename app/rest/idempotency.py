@@ -21,7 +21,10 @@ Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Response[Any]]])
 
 
 LOCATION = ResponseHeader(
-    "Location", documentation_only=True, description="the path of what was created"
+    "Location",
+    documentation_only=True,
+    required=True,
+    description="the path of what was created",
 )
 
 

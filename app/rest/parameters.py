@@ -39,8 +39,8 @@ Page = Annotated[
         ge=1,
         le=PAGE_MAX,
         description=f"a page number from 1 to {PAGE_MAX}",
+        # Without `default`: generated clients would send it, and beside `after` it is refused.
         examples=[Example(value=1)],
-        schema_extra={"default": 1},
     ),
 ]
 # It has no example: Swagger UI would send it beside `page`.

@@ -18,9 +18,17 @@ V = TypeVar("V", bound=View)
 L = TypeVar("L", bound=ListView)
 N = TypeVar("N", bound=MessageList)
 
+ETAG = ResponseHeader(
+    "ETag",
+    documentation_only=True,
+    required=True,
+    description="the version of the body: send it in If-Match with a change, so that no change of "
+    "others is overwritten",
+)
 LINKS = ResponseHeader(
     "Link",
     documentation_only=True,
+    required=True,
     description='the `first`, `prev`, `next` and `last` page: `<...>; rel="next"`, with commas '
     "between them. Whoever follows `next` misses no row, whatever is added and deleted meanwhile; "
     "beside `after` there is no `prev`",

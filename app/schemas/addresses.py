@@ -7,19 +7,32 @@ from app.schemas.types import (
     ABSENT,
     NFC,
     Body,
-    DateTimeOutput,
+    CreatedAt,
     IdOutput,
     SingleLine,
     Stored,
     Total,
+    UpdatedAt,
     View,
 )
 
-Street = Annotated[SingleLine, Field(max_length=200, examples=["Obere Str. 57"]), NFC]
-City = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"]), NFC]
-State = Annotated[SingleLine, Field(max_length=100, examples=["Berlin"]), NFC]
-ZipCode = Annotated[SingleLine, Field(max_length=20, examples=["12209"]), NFC]
-Country = Annotated[SingleLine, Field(max_length=100, examples=["Germany"]), NFC]
+Street = Annotated[
+    SingleLine,
+    Field(max_length=200, examples=["Obere Str. 57"], description="the street and the number"),
+    NFC,
+]
+City = Annotated[
+    SingleLine, Field(max_length=100, examples=["Berlin"], description="the city or town"), NFC
+]
+State = Annotated[
+    SingleLine, Field(max_length=100, examples=["Berlin"], description="the state or region"), NFC
+]
+ZipCode = Annotated[
+    SingleLine, Field(max_length=20, examples=["12209"], description="the postal code"), NFC
+]
+Country = Annotated[
+    SingleLine, Field(max_length=100, examples=["Germany"], description="the country"), NFC
+]
 
 
 class AddressCreate(Body):
@@ -42,14 +55,14 @@ class AddressUpdate(Body):
 
 class AddressRead(View):
     id: IdOutput
-    user_id: IdOutput
+    user_id: Annotated[IdOutput, Field(description="the user whose address it is")]
     street: Stored[Street]
     city: Stored[City]
     state: Stored[State | None]
     zip_code: Stored[ZipCode | None]
     country: Stored[Country]
-    created_at: DateTimeOutput
-    updated_at: DateTimeOutput | None
+    created_at: CreatedAt
+    updated_at: UpdatedAt
 
 
 class DeliveryAddress(View):
@@ -63,5 +76,5 @@ class DeliveryAddress(View):
 
 
 class AddressList(ListView):
-    addresses: list[AddressRead]
+    addresses: Annotated[list[AddressRead], Field(description="the addresses of this page")]
     total: Total

@@ -8,14 +8,19 @@ PartStatus = Literal["ok", "degraded", "down"]
 
 
 class Liveness(View):
-    status: Literal["ok"] = "ok"
+    status: Annotated[Literal["ok"], Field(description="the process answers")] = "ok"
 
 
 class Readiness(View):
     """The service is ready when PostgreSQL answers; the other parts may be degraded meanwhile."""
 
-    status: Literal["ok", "unavailable"]
+    status: Annotated[
+        Literal["ok", "unavailable"], Field(description="whether requests can be served")
+    ]
     parts: Annotated[
         dict[str, PartStatus],
-        Field(examples=[{"postgresql": "ok", "redis": "ok", "rabbitmq": "ok"}]),
+        Field(
+            examples=[{"postgresql": "ok", "redis": "ok", "rabbitmq": "ok"}],
+            description="each server and queue that is watched, and how it is",
+        ),
     ]

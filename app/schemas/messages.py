@@ -43,24 +43,35 @@ class MessageFilters:
 
 
 class MessageRead(View):
-    """`result_id` is the product or order that an applied message made or changed;
-    `reason`, `detail` and `facts` tell why it was rejected or is dead."""
-
-    message_id: Annotated[str, Field(examples=["sample:order:3f9a1c07-1"])]
-    queue: Annotated[Queue, Field(examples=["order"])]
-    status: Annotated[MessageStatus, Field(examples=["applied"])]
-    result_id: IdOutput | None = None
-    reason: str | None = None
-    detail: str | None = None
-    facts: dict[str, Any] | None = None
-    attempts: int = 0
-    first_seen_at: DateTimeOutput
-    finished_at: DateTimeOutput | None = None
+    message_id: Annotated[
+        str,
+        Field(examples=["sample:order:3f9a1c07-1"], description="the id that its sender gave it"),
+    ]
+    queue: Annotated[Queue, Field(examples=["order"], description="the queue that it came through")]
+    status: Annotated[
+        MessageStatus,
+        Field(examples=["applied"], description="what became of it; `failing` is tried again"),
+    ]
+    result_id: Annotated[
+        IdOutput | None, Field(description="the product or order that it made or changed")
+    ] = None
+    reason: Annotated[
+        str | None, Field(description="why it was rejected or is dead, in a word for programs")
+    ] = None
+    detail: Annotated[str | None, Field(description="the same in a sentence for people")] = None
+    facts: Annotated[
+        dict[str, Any] | None, Field(description="what a rejection depends on, such as `short`")
+    ] = None
+    attempts: Annotated[int, Field(description="how often it failed unexpectedly")] = 0
+    first_seen_at: Annotated[DateTimeOutput, Field(description="when it first arrived, in UTC")]
+    finished_at: Annotated[
+        DateTimeOutput | None, Field(description="when it was settled, in UTC; null until then")
+    ] = None
 
 
 class MessageList(View):
-    """The newest first."""
-
-    messages: list[MessageRead]
+    messages: Annotated[
+        list[MessageRead], Field(description="the messages of this page, the newest first")
+    ]
     # The cursor of the next page. It is not in the body.
     next: Annotated[str | None, Field(exclude=True)] = None

@@ -10,6 +10,7 @@ from app.schemas.types import (
     NFC,
     WHOLE,
     Body,
+    CreatedAt,
     DateTimeInput,
     DateTimeOutput,
     IdInput,
@@ -18,12 +19,21 @@ from app.schemas.types import (
     SingleLine,
     Stored,
     Total,
+    UpdatedAt,
     View,
 )
 
-ExternalId = Annotated[SingleLine, Field(max_length=64, examples=["web-1001"]), NFC]
+ExternalId = Annotated[
+    SingleLine,
+    Field(max_length=64, examples=["web-1001"], description="the client's own id, unique"),
+    NFC,
+]
 # So small that the sum of an order's 1,000 lines fits a 32-bit column.
-Quantity = Annotated[int, Field(strict=True, gt=0, le=1_000_000, examples=[2]), WHOLE]
+Quantity = Annotated[
+    int,
+    Field(strict=True, gt=0, le=1_000_000, examples=[2], description="how many units"),
+    WHOLE,
+]
 
 
 class OrderStatus(StrEnum):
@@ -35,53 +45,76 @@ class OrderStatus(StrEnum):
 
 
 class OrderLine(Body):
-    product_id: IdInput
+    product_id: Annotated[IdInput, Field(description="the product that is ordered")]
     quantity: Quantity
 
 
 class OrderCreate(Body):
-    user_id: IdInput
-    delivery_address_id: IdInput
-    items: Annotated[list[OrderLine], Field(min_length=1, max_length=1000)]
-    ordered_at: DateTimeInput | None = None
+    user_id: Annotated[IdInput, Field(description="the user who orders")]
+    delivery_address_id: Annotated[IdInput, Field(description="an address of this user")]
+    items: Annotated[
+        list[OrderLine],
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="what is ordered; lines of the same product are added up",
+        ),
+    ]
+    ordered_at: Annotated[
+        DateTimeInput | None,
+        Field(
+            description="when it was ordered, in the years 1000 to 8999: UTC if it has no offset; "
+            "without it, now"
+        ),
+    ] = None
     external_id: ExternalId | None = None
 
 
 class OrderUpdate(Body):
-    status: Annotated[OrderStatus, Field(examples=["processing"])]
+    status: Annotated[
+        OrderStatus, Field(examples=["processing"], description="the order's next status")
+    ]
 
 
 class OrderUpdateMessage(OrderUpdate):
-    order_id: IdInput
+    order_id: Annotated[IdInput, Field(description="the order to change")]
 
 
 class OrderItemRead(View):
-    product_id: IdOutput
+    product_id: Annotated[IdOutput, Field(description="the product that was ordered")]
     quantity: Stored[Quantity]
-    unit_price: Annotated[Money, Field(examples=["19.90"])]
+    unit_price: Annotated[
+        Money, Field(examples=["19.90"], description="the product's price at the time of the order")
+    ]
 
 
 class OrderRead(View):
     id: IdOutput
-    user_id: IdOutput
-    delivery_address_id: IdOutput
-    status: OrderStatus
+    user_id: Annotated[IdOutput, Field(description="the user who ordered")]
+    delivery_address_id: Annotated[
+        IdOutput, Field(description="the address that was chosen; it may have been edited since")
+    ]
+    status: Annotated[OrderStatus, Field(description="how far the order is")]
     external_id: Stored[ExternalId | None]
-    ordered_at: DateTimeOutput
-    created_at: DateTimeOutput
-    updated_at: DateTimeOutput | None
+    ordered_at: Annotated[DateTimeOutput, Field(description="when it was ordered, in UTC")]
+    created_at: CreatedAt
+    updated_at: UpdatedAt
 
 
 class OrderDetail(OrderRead):
-    delivery_address: DeliveryAddress
-    items: list[OrderItemRead]
+    delivery_address: Annotated[
+        DeliveryAddress, Field(description="the address as it was when the order was placed")
+    ]
+    items: Annotated[list[OrderItemRead], Field(description="a line for each product")]
 
-    @computed_field(examples=["39.80"])  # type: ignore[prop-decorator]
+    @computed_field(  # type: ignore[prop-decorator]
+        examples=["39.80"], description="the sum of all lines, with two decimals"
+    )
     @property
     def total_price(self) -> Money:
         return sum((item.unit_price * item.quantity for item in self.items), Decimal("0.00"))
 
 
 class OrderList(ListView):
-    orders: list[OrderRead]
+    orders: Annotated[list[OrderRead], Field(description="the orders of this page")]
     total: Total

@@ -1,7 +1,8 @@
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from pydantic_core import ErrorDetails
 
 from app.schemas.types import PATTERN_MESSAGES, View
@@ -38,24 +39,27 @@ _TEXTS = {
 
 
 class FieldError(View):
-    field: str
-    message: str
+    field: Annotated[str, Field(description="where it is; the parts of the path are joined by `.`")]
+    message: Annotated[str, Field(description="what it must be, for people")]
 
 
 class Problem(View):
-    """An error in the form of RFC 9457.
+    """An error in the form of RFC 9457."""
 
-    `reason` is a word for programs and `errors` lists the invalid fields. `facts` says what a
-    refusal depends on: for an order of more than is in stock, `short` lists the products."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    request_id: str
-    reason: str | None = None
-    errors: list[FieldError] | None = None
-    facts: dict[str, Any] | None = None
+    type: Annotated[str, Field(description="always the same: the status says it")] = "about:blank"
+    title: Annotated[str, Field(description="the status in words")]
+    status: Annotated[int, Field(description="the status code of the response")]
+    detail: Annotated[str, Field(description="what is wrong, for people")]
+    request_id: Annotated[str, Field(description="the X-Request-ID of the response")]
+    reason: Annotated[str | None, Field(description="what is wrong, in a word for programs")] = None
+    errors: Annotated[list[FieldError] | None, Field(description="the invalid fields")] = None
+    facts: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="what a refusal depends on: for an order of more than is in stock, `short` "
+            "lists the products"
+        ),
+    ] = None
 
 
 def has_too_many_fields(document: Any) -> bool:

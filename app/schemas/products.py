@@ -9,7 +9,7 @@ from app.schemas.types import (
     NFC,
     WHOLE,
     Body,
-    DateTimeOutput,
+    CreatedAt,
     IdInput,
     IdOutput,
     Money,
@@ -17,17 +17,34 @@ from app.schemas.types import (
     Stored,
     Text,
     Total,
+    UpdatedAt,
     View,
 )
 
-Sku = Annotated[SingleLine, Field(max_length=64, examples=["TEA-001"]), NFC]
-Name = Annotated[SingleLine, Field(max_length=200, examples=["Green tea, 100 g"]), NFC]
-Description = Annotated[Text, Field(max_length=2000, examples=["Sencha from Uji"]), NFC]
-Price = Annotated[Money, Field(examples=["19.90"])]
+Sku = Annotated[
+    SingleLine,
+    Field(max_length=64, examples=["TEA-001"], description="the shop's own number, unique"),
+    NFC,
+]
+Name = Annotated[
+    SingleLine,
+    Field(max_length=200, examples=["Green tea, 100 g"], description="what customers read"),
+    NFC,
+]
+Description = Annotated[
+    Text,
+    Field(max_length=2000, examples=["Sencha from Uji"], description="a text about the product"),
+    NFC,
+]
+Price = Annotated[Money, Field(examples=["19.90"], description="of one unit, with two decimals")]
 # As large as a JSON number can be exact. A cancellation that would lift a stock beyond it is
 # refused, so what is read is accepted when it is written back.
 STOCK_MAX = ID_MAX
-Stock = Annotated[int, Field(strict=True, ge=0, le=STOCK_MAX, examples=[50]), WHOLE]
+Stock = Annotated[
+    int,
+    Field(strict=True, ge=0, le=STOCK_MAX, examples=[50], description="how many units there are"),
+    WHOLE,
+]
 
 
 class ProductCreate(Body):
@@ -53,7 +70,11 @@ class ProductUpdate(Body):
 
 
 class ProductUpdateMessage(ProductUpdate):
-    product_id: IdInput
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"product_id": 1, "price": "17.50", "stock_quantity": 100}]}
+    )
+
+    product_id: Annotated[IdInput, Field(description="the product to change")]
 
     def changes(self) -> ProductUpdate:
         """What was sent, without the id: a field that was left out stays unset."""
@@ -68,10 +89,10 @@ class ProductRead(View):
     description: Stored[Description | None]
     price: SkipValidation[Price]
     stock_quantity: Stored[Stock]
-    created_at: DateTimeOutput
-    updated_at: DateTimeOutput | None
+    created_at: CreatedAt
+    updated_at: UpdatedAt
 
 
 class ProductList(ListView):
-    products: list[ProductRead]
+    products: Annotated[list[ProductRead], Field(description="the products of this page")]
     total: Total

@@ -2,20 +2,40 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.schemas.types import DateTimeOutput, Day, IdOutput, View
+from app.schemas.types import CreatedAt, Day, IdOutput, View
 
 
 class ReportRead(View):
     id: IdOutput
-    report_at: Day
-    order_id: IdOutput
-    count_product: Annotated[int, Field(examples=[4])]
-    created_at: DateTimeOutput
+    report_at: Annotated[Day, Field(description="the day on which it was ordered")]
+    order_id: Annotated[IdOutput, Field(description="the order that this row is about")]
+    count_product: Annotated[int, Field(examples=[4], description="the units in the order")]
+    created_at: CreatedAt
+
+
+class ReportRow(View):
+    report_id: Annotated[IdOutput, Field(description="the id of the report's row")]
+    order_id: Annotated[IdOutput, Field(description="the order that this row is about")]
+    count_product: Annotated[int, Field(examples=[4], description="the units in the order")]
+    report_at: Annotated[Day, Field(description="the day on which it was ordered")]
+
+
+class ReportMessage(View):
+    """What the queue `report` carries: the outbox makes it in SQL, where the rows are."""
+
+    report_date: Annotated[Day, Field(description="the day that the report is about")]
+    reports_count: Annotated[int, Field(examples=[1], description="how many rows follow")]
+    reports: Annotated[list[ReportRow], Field(description="the rows, in the order of their orders")]
+    created_at: CreatedAt
+    part: Annotated[
+        int | None, Field(description="which message it is, if there are several", examples=[1])
+    ] = None
+    parts: Annotated[int | None, Field(description="how many messages there are", examples=[1])] = (
+        None
+    )
 
 
 class ReportBuilt(View):
-    """`created` counts the rows that are new, `reports_count` all rows of the day."""
-
-    report_date: Day
-    created: Annotated[int, Field(examples=[1])]
-    reports_count: Annotated[int, Field(examples=[1])]
+    report_date: Annotated[Day, Field(description="the day that the report is about")]
+    created: Annotated[int, Field(examples=[1], description="how many rows are new")]
+    reports_count: Annotated[int, Field(examples=[1], description="how many rows the day has")]

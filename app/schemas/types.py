@@ -102,7 +102,7 @@ def _to_int(value: Any) -> Any:
 WHOLE = BeforeValidator(_to_int)
 # Ids are checked when they come in; what goes out is from the database and has no bounds to state.
 IdInput = Annotated[int, Field(strict=True, gt=0, le=ID_MAX, examples=[1]), WHOLE]
-IdOutput = Annotated[int, Field(examples=[1])]
+IdOutput = Annotated[int, Field(examples=[1], description="the id that the service gave it")]
 Total = Annotated[int, Field(examples=[1], description="the number of rows on all pages together")]
 Day = Annotated[date, Field(examples=["2025-12-16"])]
 
@@ -204,6 +204,10 @@ DateTimeOutput = Annotated[
         },
         mode="serialization",
     ),
+]
+CreatedAt = Annotated[DateTimeOutput, Field(description="when it was created, in UTC")]
+UpdatedAt = Annotated[
+    DateTimeOutput | None, Field(description="when it was last changed, in UTC; null until then")
 ]
 
 

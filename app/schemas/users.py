@@ -7,19 +7,34 @@ from app.schemas.types import (
     ABSENT,
     NFC,
     Body,
-    DateTimeOutput,
+    CreatedAt,
     Email,
     IdOutput,
     SingleLine,
     Stored,
     Text,
     Total,
+    UpdatedAt,
     View,
 )
 
-Username = Annotated[SingleLine, Field(min_length=1, max_length=64, examples=["alex_doe"]), NFC]
-EmailAddress = Annotated[Email, Field(examples=["alex@example.com"])]
-Description = Annotated[Text, Field(max_length=2000, examples=["Gardener"]), NFC]
+Username = Annotated[
+    SingleLine,
+    Field(
+        min_length=1,
+        max_length=64,
+        examples=["alex_doe"],
+        description="unique; capitals make no difference",
+    ),
+    NFC,
+]
+EmailAddress = Annotated[
+    Email,
+    Field(examples=["alex@example.com"], description="unique; capitals make no difference"),
+]
+Description = Annotated[
+    Text, Field(max_length=2000, examples=["Gardener"], description="a note about the user"), NFC
+]
 
 
 class UserCreate(Body):
@@ -43,10 +58,10 @@ class UserRead(View):
     username: Stored[Username]
     email: Stored[EmailAddress]
     description: Stored[Description | None]
-    created_at: DateTimeOutput
-    updated_at: DateTimeOutput | None
+    created_at: CreatedAt
+    updated_at: UpdatedAt
 
 
 class UserList(ListView):
-    users: list[UserRead]
+    users: Annotated[list[UserRead], Field(description="the users of this page")]
     total: Total

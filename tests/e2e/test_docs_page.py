@@ -1,31 +1,15 @@
 """Swagger UI at /docs shows the API to a browser that reaches nothing but the service."""
 
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx
 import pytest
 
+from harness.chromium import rendered
 from harness.service import Service
 
-MISSING = "Chromium is missing: run `apt-get install -y chromium`"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
-    "--window-size=1280,2400",
-    "--virtual-time-budget=15000",
-    "--enable-logging=stderr",
-)
 # URLs of other hosts, except the names of XML vocabularies, which nobody fetches.
 ELSEWHERE = re.compile(r"(?:https?:)?//(?!localhost[:/]|www\.w3\.org/)[\w.-]+\.\w+")
 LINKING = ("src", "href", "srcset", "action", "data", "poster", "xlink:href")
@@ -47,22 +31,8 @@ class Page(HTMLParser):
             self.operations.append(named.get("id") or "")
 
 
-@pytest.fixture(scope="module", name="chromium")
-def _chromium() -> str:
-    program = shutil.which("chromium")
-    assert program, MISSING
-    return program
-
-
-def rendered(chromium: str, profile: Path, url: str) -> tuple[str, str]:
-    """The DOM, and what Chromium logged."""
-    command = [chromium, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", url]
-    run = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
-    return run.stdout, run.stderr
-
-
-def test_the_page_shows_every_operation(service: Service, chromium: str, tmp_path: Path) -> None:
-    dom, console = rendered(chromium, tmp_path / "profile", f"{service.url}/docs")
+def test_the_page_shows_every_operation(service: Service, tmp_path: Path) -> None:
+    dom, console = rendered(tmp_path, f"{service.url}/docs")
     page = Page(dom)
     document = httpx.get(f"{service.url}/schema/openapi.json").json()
     wanted = {

@@ -8,7 +8,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme, Tag
+from litestar.openapi.spec import Components, Contact, License, SecurityScheme, Tag
 
 from app.rest.openapi.document import document_of
 
@@ -18,14 +18,18 @@ _KEY = SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="heade
 
 
 def openapi_config(controllers: Sequence[type[Controller]]) -> OpenAPIConfig:
-    """A controller has one tag, which its docstring describes."""
+    """A controller has one tag, which its docstring describes; those of its handlers describe the
+    operations."""
     return OpenAPIConfig(
         title="Order service",
         version="1.0.0",
         description="People, their addresses, products with stock, orders, and every day's report.",
+        contact=Contact(name="Who runs this service"),
+        license=License("All rights reserved", identifier="LicenseRef-All-rights-reserved"),
         components=Components(security_schemes={"bearer": _BEARER, "key": _KEY}),
         security=[{"bearer": []}, {"key": []}],
         tags=[_tag(controller) for controller in controllers],
+        use_handler_docstrings=True,
         operation_id_creator=_operation_id,
         openapi_router=Router(
             "/schema", route_handlers=[], include_in_schema=False, after_request=_as_problem

@@ -14,13 +14,24 @@ from pydantic_core import core_schema
 from app.rest.openapi.examples import REF, Json, set_content_example, set_parameter_example
 from app.schemas.types import Body, View
 
+_REQUEST_ID = "X-Request-ID"
+# Of every response with this status that has no JSON but a problem, or no body.
+_HEADERS_BY_STATUS = {"304": "ETag", "401": "WWW-Authenticate", "503": "Retry-After"}
+_HEADERS = {
+    _REQUEST_ID: "the id in the log: the one that the client sent, or a new one",
+    "ETag": "the version that the client has: it is still the newest",
+    "WWW-Authenticate": "`Bearer`: the scheme in which the key may be sent",
+    "Retry-After": "the seconds to wait before the next attempt",
+}
+
 
 @cache
 def document_of(app: Litestar) -> Json:
     # Litestar writes the bounds of integers as floats, and no other floats.
     document: Json = json.loads(json.dumps(app.openapi_schema.to_schema()), parse_float=_whole)
     schemas = document["components"]["schemas"]
-    schemas.update({name: s for name, s in _pydantic_schemas().items() if name in schemas})
+    schemas.update({name: s for name, s in pydantic_schemas().items() if name in schemas})
+    document["components"]["headers"] = {name: _header(text) for name, text in _HEADERS.items()}
     settings = app.state.container.settings
     document["servers"] = [{"url": settings.root_path or "/"}]
     if settings.api_key is None:
@@ -39,7 +50,9 @@ def _whole(number: str) -> int:
 
 
 def _remove_security(document: Json) -> None:
-    del document["security"], document["components"]["securitySchemes"]
+    document["security"] = []  # "nobody asks for a key"; without it, linters see it forgotten
+    del document["components"]["securitySchemes"]
+    del document["components"]["headers"]["WWW-Authenticate"]
     for operation in _operations(document):
         operation["responses"].pop("401", None)
 
@@ -72,6 +85,26 @@ def _correct_responses(operation: Json) -> None:
     operation["responses"] = dict(sorted(operation["responses"].items()))
     for status, response in operation["responses"].items():
         response["description"] = HTTPStatus(int(status)).phrase
+        response["headers"] = {**_headers(response), **_headers_of_all(status, response)}
+
+
+def _headers(response: Json) -> Json:
+    """Those that the handler names: all are text."""
+    named = response.get("headers", {})
+    return {
+        name: _header(header["description"], header["required"]) for name, header in named.items()
+    }
+
+
+def _header(description: str, required: bool = True) -> Json:
+    return {"description": description, "required": required, "schema": {"type": "string"}}
+
+
+def _headers_of_all(status: str, response: Json) -> Json:
+    names = [_REQUEST_ID]
+    if status in _HEADERS_BY_STATUS and "application/json" not in response.get("content", {}):
+        names.append(_HEADERS_BY_STATUS[status])
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _contents(operation: Json) -> Iterator[Json]:
@@ -79,7 +112,7 @@ def _contents(operation: Json) -> Iterator[Json]:
         yield from part.get("content", {}).values()
 
 
-def _pydantic_schemas() -> dict[str, Json]:
+def pydantic_schemas() -> dict[str, Json]:
     """Litestar makes schemas from the models' annotations alone; pydantic knows what it accepts and
     what it writes."""
     bodies = [(model, "validation") for model in _models_below(Body)]
@@ -101,6 +134,12 @@ class _Schemas(GenerateJsonSchema):
         """Without `default: null`, which fields that may be absent have but would not accept."""
         result = super().default_schema(schema)
         return {k: v for k, v in result.items() if k != "default" or v is not None}
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """Described as a whole: few readers look for it in the parts of an `anyOf`."""
+        result = super().nullable_schema(schema)
+        described = [part for part in result.get("anyOf", ()) if "description" in part]
+        return {**result, **{"description": part.pop("description") for part in described}}
 
     def field_title_should_be_set(self, schema: object) -> bool:
         return False

@@ -19,19 +19,19 @@ def set_parameter_example(operation: Json, parameter: Json) -> None:
 
 def set_content_example(content: Json, schemas: Json) -> None:
     given = [example["value"] for example in content.pop("examples", {}).values()]
-    content["example"] = given[0] if given else _example(content["schema"], schemas)
+    content["example"] = given[0] if given else example_of(content["schema"], schemas)
 
 
-def _example(schema: Json, schemas: Json) -> Any:
+def example_of(schema: Json, schemas: Json) -> Any:
     """Made of the examples of the schema's fields; null for a field that has none."""
     if "examples" in schema:
         return schema["examples"][0]
     if "$ref" in schema:
-        return _example(schemas[schema["$ref"].removeprefix(REF)], schemas)
+        return example_of(schemas[schema["$ref"].removeprefix(REF)], schemas)
     if "properties" in schema:
-        return {name: _example(field, schemas) for name, field in schema["properties"].items()}
+        return {name: example_of(field, schemas) for name, field in schema["properties"].items()}
     if "items" in schema:
-        return [_example(schema["items"], schemas)]
+        return [example_of(schema["items"], schemas)]
     if "anyOf" in schema:
-        return _example(schema["anyOf"][0], schemas)
+        return example_of(schema["anyOf"][0], schemas)
     return schema.get("default", next(iter(schema.get("enum", ())), None))
