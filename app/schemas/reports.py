@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -19,3 +19,18 @@ class ReportBuilt(View):
     report_date: Day
     created: Annotated[int, Field(examples=[1])]
     reports_count: Annotated[int, Field(examples=[1])]
+
+
+class Comparison(NamedTuple):
+    """A day's report rows beside its orders. `missing` orders have no row, `surplus` rows no order
+    of that day, and `wrong` rows another number of products than their order."""
+
+    orders: int
+    rows: int
+    missing: int
+    surplus: int
+    wrong: int
+
+    @property
+    def is_right(self) -> bool:
+        return not (self.missing or self.surplus or self.wrong)
