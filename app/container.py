@@ -12,6 +12,7 @@ from app.runtime.loops import Loop, running
 from app.services.cached_entities import CACHED_ENTITIES
 from app.services.calendar import Calendar
 from app.services.health import HealthService
+from app.services.monitor import Monitor
 from app.services.retention import Kept, Retention
 from app.services.totals import TotalsKeeper
 from app.settings import Settings
@@ -47,6 +48,9 @@ class Container:
             ],
             refused_queues=lambda: self.broker.refused,
         )
+        self._monitor = Monitor(
+            self._monitoring, self.broker, self.calendar, self.health, settings.data_dir.absolute()
+        )
 
     @classmethod
     @asynccontextmanager
@@ -54,7 +58,7 @@ class Container:
         """Nothing connects before it is used: what we depend on may start later than we do."""
         container = cls(settings)
         try:
-            async with running(*container.caches.writing_loops):
+            async with running(*container.caches.writing_loops, (container.database.observe, 1)):
                 yield container
         finally:
             await container.broker.close()
@@ -76,6 +80,15 @@ class Container:
             (self.retention.tick, 3600),
             *self._watching_loops,
         ]
+
+    def monitoring_loops(self, *further: str) -> list[Loop]:
+        """For the one process that looks at the servers for the metrics, and at these further
+        queues."""
+
+        async def look() -> None:
+            await self._monitor.tick(*further)
+
+        return [(look, 5)]
 
     @property
     def _watching_loops(self) -> list[Loop]:

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -85,12 +86,43 @@ def _members(fields: Mapping[str, str]) -> str:
     return "".join(f'"{name}": {_quoted(text)}, ' for name, text in fields.items())
 
 
+class Thinned:
+    """Of lines that are all alike: so many in a second are written, and each tells how many were
+    left out since the one before."""
+
+    def __init__(self, most: int | None) -> None:
+        """`most` is for a second; None: all are written."""
+        self._most = most
+        self._second = 0
+        self._written = 0
+        self._left_out = 0
+
+    def leaves_out(self) -> bool:
+        """Whether this line is one too many."""
+        if self._most is None:
+            return False
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._written = second, 0
+        self._written += 1
+        is_too_many = self._written > self._most
+        self._left_out += is_too_many
+        return is_too_many
+
+    def left_out(self) -> int:
+        """Since it was last asked."""
+        count, self._left_out = self._left_out, 0
+        return count
+
+
 class RequestLog:
     """The lines of requests, which are most of a log. Where they are JSON they are put together
     here, in a third of the time that structlog takes for the same bytes."""
 
     # Of the process, if its log is JSON and has these lines.
     json_name: ClassVar[str | None] = None
+    # Those of ordinary requests.
+    ordinary: ClassVar[Thinned] = Thinned(None)
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -106,9 +138,16 @@ class RequestLog:
         status: int,
         milliseconds: float,
         told: Mapping[str, str],
+        *,
+        is_ordinary: bool = False,
     ) -> None:
-        """`told` are more fields. The request id must need no escaping."""
-        if level != logging.INFO or self.json_name is None:
+        """`told` are more fields. The request id must need no escaping. Of ordinary requests,
+        which differ in nothing that somebody would look for, some may be left out."""
+        is_info = level == logging.INFO
+        if is_info and is_ordinary and self.ordinary.leaves_out():
+            return
+        left_out = self.ordinary.left_out() if is_info else 0
+        if not is_info or self.json_name is None:
             self._log.log(
                 level,
                 "request",
@@ -118,13 +157,15 @@ class RequestLog:
                 path=path,
                 milliseconds=milliseconds,
                 **told,
+                **({"left_out": left_out} if left_out else {}),
                 request_id=request_id,
             )
             return
+        left = f'"left_out": {left_out}, ' if left_out else ""
         now = datetime.now(UTC).isoformat().removesuffix("+00:00")
         sys.stderr.write(
             f'{_beginning(method, route, status)}, "path": {_quoted(path)}, '
-            f'"milliseconds": {milliseconds}, {_members(told)}"request_id": "{request_id}", "level": "info", "logger": "{self._name}", '
+            f'"milliseconds": {milliseconds}, {_members(told)}{left}"request_id": "{request_id}", "level": "info", "logger": "{self._name}", '
             f'"timestamp": "{now}Z", "process": "{self.json_name}", "message": "request"}}\n'
         )
 

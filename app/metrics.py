@@ -1,12 +1,31 @@
-"""All metrics. `/metrics` shows what the web processes themselves have counted; in the one-process
-mode that is everything."""
+"""All metrics. Each process shows what it has counted itself; in the one-process mode that is
+everything. docs/monitoring.md has the table."""
 
 import asyncio
+import errno
 import os
-from collections.abc import Callable
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+import structlog
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+    values,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+log = structlog.get_logger(__name__)
 
 # Set for each of several web processes: its number. Otherwise the library would name files after
 # the process id, and each process that replaces another would leave more of them.
@@ -29,6 +48,14 @@ HTTP_PLACES = Gauge(
     "Requests that may work on the database at once, in all web processes together",
     multiprocess_mode="livesum",
 )
+DATABASE_CONNECTIONS = Gauge(
+    "database_connections_in_use",
+    "Connections of the pool that a request, a message or a loop has, looked at once a second",
+    multiprocess_mode="livesum",
+)
+DATABASE_POOL = Gauge(
+    "database_connections_most", "Connections that the pool may have", multiprocess_mode="livesum"
+)
 CACHE_READS = Counter("cache_reads_total", "Reads of cached rows", ["kind", "result"])
 CACHE_INVALIDATIONS = Counter(
     "cache_invalidations_total",
@@ -45,6 +72,81 @@ REPORT_ROWS = Counter("report_rows_total", "Report rows written")
 LOG_LINES_DROPPED = Counter(
     "log_lines_dropped_total", "Log lines that nobody took in time, or that the disk did not"
 )
+
+
+# What the monitor finds out by asking the servers (services/monitor.py), and the label of each.
+_FIGURES: Mapping[str, tuple[str, str | None]] = {
+    "part_up": ("1 if a server or a queue is well, 0 if not, as in /health/ready", "part"),
+    "queue_messages": ("Messages that wait in a queue; on streams, those in hand too", "queue"),
+    "queue_consumers": ("Consumers of a queue of RabbitMQ, whoever they are", "queue"),
+    "queue_oldest_seconds": ("Age of the oldest message of a queue; only on streams", "queue"),
+    "dead_letters": ("Messages of a queue that can never be applied", "queue"),
+    "outbox_messages": ("Messages that wait to be published", None),
+    "outbox_oldest_seconds": ("Age of the oldest message that waits to be published", None),
+    "report_days_not_built": ("Report days that have ended without a closed run", None),
+    "disk_free_bytes": ("Free space where DATA_DIR is", None),
+    "disk_size_bytes": ("Size of the file system where DATA_DIR is", None),
+}
+_KNOWN_SECONDS = 30
+
+# The value of each label, by the name of a figure. What has no label has one value, under "".
+Found = Mapping[str, Mapping[str, float]]
+
+
+class Figures(Collector):
+    """Shows what was found last: a scrape asks nobody. What could not be found out is left out,
+    and so is everything that is older than half a minute: better no figure than an old one."""
+
+    def __init__(self) -> None:
+        self._found: Found = {}
+        self._known_until = 0.0
+
+    def show(self, found: Found) -> None:
+        self._found, self._known_until = found, time.monotonic() + _KNOWN_SECONDS
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        found = self._found if time.monotonic() < self._known_until else {}
+        for name, (text, label) in _FIGURES.items():
+            family = GaugeMetricFamily(name, text, labels=[label] if label else [])
+            for key, value in found.get(name, {}).items():
+                family.add_metric([key] if label else [], value)
+            yield family
+
+
+class Held(Collector):
+    """The queue messages that this process holds, and since when."""
+
+    def __init__(self) -> None:
+        self._since: dict[object, tuple[str, float]] = {}
+
+    @contextmanager
+    def hold(self, queue: str) -> Iterator[None]:
+        me = object()
+        self._since[me] = (queue, time.monotonic())
+        try:
+            yield
+        finally:
+            del self._since[me]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        ages: dict[str, list[float]] = defaultdict(list)
+        for queue, since in list(self._since.values()):  # a scrape has a thread of its own
+            ages[queue].append(time.monotonic() - since)
+        count = GaugeMetricFamily(
+            "messages_held", "Queue messages that are tried again and again", labels=["queue"]
+        )
+        oldest = GaugeMetricFamily(
+            "messages_held_oldest_seconds", "For how long the oldest is held", labels=["queue"]
+        )
+        for queue, seconds in ages.items():
+            count.add_metric([queue], len(seconds))
+            oldest.add_metric([queue], max(seconds))
+        yield from (count, oldest)
+
+
+FIGURES, HELD = Figures(), Held()
+REGISTRY.register(FIGURES)
+REGISTRY.register(HELD)
 
 
 class Tally:
@@ -78,3 +180,28 @@ def exposition() -> bytes:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+# Some versions of Python let several servers listen on one port: a scrape would reach any of them.
+ThreadingWSGIServer.allow_reuse_port = False
+_NEIGHBOURS = 10
+
+
+def serve(host: str, port: int) -> None:
+    """Show the metrics of a process without a port of its own, in a thread; with port 0, nowhere.
+
+    Several processes of one machine may have the same setting: each takes the next free port.
+    Without one it goes on all the same: nobody's work depends on being watched."""
+    if not port:
+        return
+    for candidate in range(port, min(port + _NEIGHBOURS, 65536)):
+        try:
+            start_http_server(candidate, host)
+        except OSError as error:
+            reason = error.strerror
+            if error.errno != errno.EADDRINUSE:
+                break
+        else:
+            log.info("metrics", host=host, port=candidate)
+            return
+    log.warning("metrics are not shown: METRICS_HOST or METRICS_PORT", reason=reason)

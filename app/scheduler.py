@@ -26,7 +26,7 @@ from taskiq.serializers import JSONSerializer
 from taskiq_aio_pika import Queue, QueueType
 from taskiq_redis import RedisAsyncResultBackend
 
-from app import logs
+from app import logs, metrics
 from app.container import Container
 from app.errors import Unavailable
 from app.messaging.schedules import REDIS_LIMITS, Schedules
@@ -134,6 +134,7 @@ async def start_worker(state: TaskiqState) -> None:
     if "stack" in state:  # the broker tries again to start
         return
     logs.configure(settings.log_level, settings.log_format, "taskiq_worker")
+    metrics.serve(settings.metrics_host, settings.metrics_port)
     state.stack = AsyncExitStack()
     container = await state.stack.enter_async_context(Container.open(settings))
     state.container = container
@@ -173,6 +174,16 @@ async def start_scheduler(state: TaskiqState) -> None:
             raise Unavailable(f"the schedules in Redis are not read: {schedules.failure}")
 
     await state.stack.enter_async_context(running(*heartbeat(settings.heartbeat_file, check)))
+    # Not in a program that only sends a task.
+    if broker.is_scheduler_process and settings.metrics_port:
+        await _monitor(state.stack)
+
+
+async def _monitor(stack: AsyncExitStack) -> None:
+    """Here, because there is one scheduler."""
+    metrics.serve(settings.metrics_host, settings.metrics_port)
+    container = await stack.enter_async_context(Container.open(settings))
+    await stack.enter_async_context(running(*container.monitoring_loops(TASKS, DEAD_TASKS)))
 
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN, TaskiqEvents.CLIENT_SHUTDOWN)

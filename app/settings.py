@@ -145,11 +145,16 @@ class Settings(BaseSettings):
     stock_movements_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 730
     data_dir: Path = ROOT / ".data"
     heartbeat_file: Path | None = None
+    # Of a process without a port of its own. 0: it shows no metrics. See docs/monitoring.md.
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, Field(ge=0, lt=65536)] = 0
     # For tests only: see app/runtime/failpoints.py.
     fail_at: str | None = None
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] | None = None
+    # Lines of ordinary requests in a second; None: all. See docs/running.md.
+    log_ordinary_requests: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -23,6 +23,7 @@ from app.controllers.orders import OrderController
 from app.controllers.products import ProductController
 from app.controllers.reports import ReportController
 from app.controllers.users import UserController
+from app.logs import RequestLog, Thinned
 from app.rest.asgi.acceptor import Acceptor
 from app.rest.asgi.context import RequestContext
 from app.rest.asgi.direct_protocol import DirectProtocol, WaitingRoom
@@ -118,6 +119,7 @@ async def serve(
         # uvicorn raises the signal again when it has stopped. With the default handler, the process
         # would not exit with 0.
         signal.signal(number, lambda *_: None)
+    RequestLog.ordinary = Thinned(container.settings.log_ordinary_requests)
     places = new_places()
     room = WaitingRoom(places, container.settings)
     config = uvicorn.Config(

@@ -9,6 +9,7 @@ from functools import partial
 
 import structlog
 
+from app import metrics
 from app.consumers.handlers import prefetch
 from app.consumers.pipeline import Pipeline
 from app.container import Container
@@ -52,6 +53,7 @@ async def run(settings: Settings) -> None:
 
 
 async def _run(settings: Settings) -> None:
+    metrics.serve(settings.metrics_host, settings.metrics_port)
     async with (
         Container.open(settings) as container,
         running(*container.publishing_loops),

@@ -15,9 +15,13 @@ from app.database import Database
 from app.database_connections import explain_login
 from app.errors import Unavailable
 from app.messaging.opening import open_broker
-from app.queues import CONSUMED
+from app.metrics import Found
+from app.queues import TASKS
 from app.redis_connections import connection_options
+from app.services.calendar import Calendar
 from app.services.diagnoses import diagnosed
+from app.services.health import HealthService
+from app.services.monitor import Monitor
 from app.settings import Settings, names_in_env_file, origins
 
 _SECONDS = 2
@@ -47,10 +51,11 @@ async def run(settings: Settings) -> None:
     parts = list(_parts(found))
     _show_configuration(parts, settings, found)
     wrongs = await asyncio.gather(*(_all(part.examine(found)) for part in parts))
+    figures = await _figures(found) if found.has_database else {}
     print("\nWhat answers")
     for part, wrong in zip(parts, wrongs, strict=True):
         print(f"  {part.name:<11} {'no, or not as it should' if wrong else 'yes'}")
-    lines = [line for wrong in wrongs for line in wrong]
+    lines = [*(line for wrong in wrongs for line in wrong), *diagnosed(figures)]
     _show("What could be better", list(_advice(found)))
     _show("What is wrong, and what to do", lines)
     if lines:
@@ -144,16 +149,22 @@ async def _examine_queues(settings: Settings) -> AsyncIterator[str]:
         await broker.ping()
         for line in broker.refused.values():
             yield line
-        letters = {}
-        for queue in CONSUMED:
-            async with broker.dead_letters(queue) as dead:
-                letters[queue.value] = dead.count
-        for line in diagnosed({"dead_letters": letters}):
-            yield line
     except Unavailable as error:
         yield str(error)
     finally:
         await broker.close()
+
+
+async def _figures(settings: Settings) -> Found:
+    database = Database(settings.postgresql_address, pool_size=1)
+    broker = open_broker(settings)
+    calendar, parts = Calendar(settings.report_timezone), HealthService([], dict)
+    monitor = Monitor(database, broker, calendar, parts, settings.data_dir.absolute())
+    try:
+        return await monitor.look(*([TASKS] if settings.queue_transport == "rabbitmq" else []))
+    finally:
+        await broker.close()
+        await database.close()
 
 
 async def _examine_api(settings: Settings) -> AsyncIterator[str]:

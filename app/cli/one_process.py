@@ -39,7 +39,11 @@ async def run(settings: Settings) -> None:
             await asyncio.to_thread(migrate, settings.postgresql_address)
             async with (
                 Container.open(settings) as container,
-                running((servers.supervise, 1), *container.publishing_loops),
+                running(
+                    (servers.supervise, 1),
+                    *container.publishing_loops,
+                    *container.monitoring_loops(),
+                ),
                 worker.consuming(container),
                 scheduler.in_process(container),
             ):

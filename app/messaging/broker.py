@@ -63,6 +63,16 @@ class DeadLetters:
     letters: AsyncIterator[DeadLetter]
 
 
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """`messages` wait. None: this broker cannot tell how many consumers there are, or how old the
+    oldest message is, in seconds."""
+
+    messages: int
+    consumers: int | None = None
+    oldest: float | None = None
+
+
 # Returns when the delivery may be acknowledged; while it has not, the delivery is held.
 Receiver = Callable[[Delivery], Awaitable[None]]
 ReplyReceiver = Callable[[bytes], None]
@@ -94,6 +104,11 @@ class Broker(ABC):
     @abstractmethod
     def refused(self) -> Mapping[str, str]:
         """The queues that the broker refused at the last `ping`, and why. Costs nothing."""
+
+    @abstractmethod
+    async def states(self, *further: str) -> Mapping[str, QueueState]:
+        """Of our queues, those of dead letters, and `further` ones, if they exist. Raises
+        Unavailable, within a few seconds."""
 
     @abstractmethod
     async def publish(self, message: Outgoing) -> None:

@@ -22,6 +22,7 @@ from app.messaging.broker import (
     DeadLetters,
     Delivery,
     Outgoing,
+    QueueState,
     Receiver,
     ReplyReceiver,
 )
@@ -31,6 +32,7 @@ from app.messaging.rabbitmq_server import (
     QueueRefused,
     RabbitMQServer,
     declare,
+    state_of,
     stop,
 )
 from app.messaging.undecoded import UNDECODED
@@ -45,6 +47,7 @@ _SHOWN = (
     *("timestamp", "type", "app_id"),
 )
 _LOOK_SECONDS = 5
+_STATE_SECONDS = 3
 # A queue that does not exist.
 _PROBE = "order-service.probe"
 _ALL_QUEUES = (*Queue, *(queue.dead for queue in CONSUMED))
@@ -56,6 +59,8 @@ class RabbitMQ(Broker):
         self._server = RabbitMQServer(address)
         self.place = self._server.place
         self._publisher = self._server.client(default_channel=Channel(on_return_raises=True))
+        # One that never publishes: RabbitMQ in an alarm listens to no other.
+        self._observer = self._server.client()
         self._consumers = RabbitMQConsumers(self._server, self._declare_for)
         self._connecting = asyncio.Lock()
         self._declared: set[str] = set()
@@ -74,6 +79,16 @@ class RabbitMQ(Broker):
     @property
     def refused(self) -> Mapping[str, str]:
         return self._refused
+
+    async def states(self, *further: str) -> Mapping[str, QueueState]:
+        states = {}
+        async with self._server.within(_STATE_SECONDS):
+            connection = await self._observer.connect()
+            for name in (*_ALL_QUEUES, *further):
+                with suppress(QueueRefused):  # it does not exist, or is no business of this user's
+                    async with self._server.within(_STATE_SECONDS, name):
+                        states[str(name)] = await state_of(connection, name)
+        return states
 
     async def _declare_for(self, queue: Queue) -> None:
         """The queue, and those that nobody consumes here."""
@@ -235,7 +250,9 @@ class RabbitMQ(Broker):
                 yield str(name), str(error)
 
     async def close(self) -> None:
-        await stop(self._publisher, PUBLISH_SECONDS)
+        await asyncio.gather(
+            *(stop(client, PUBLISH_SECONDS) for client in (self._publisher, self._observer))
+        )
 
 
 def _dead_since(letter: DeadLetter) -> datetime | None:

@@ -18,7 +18,7 @@ from yarl import URL
 
 from app.errors import Unavailable
 from app.messaging.amqp import explain, explain_queue
-from app.messaging.broker import PUBLISH_SECONDS
+from app.messaging.broker import PUBLISH_SECONDS, QueueState
 from app.messaging.properties import accept_any_properties
 from app.runtime.cancellation import is_our_end
 from app.server_addresses import RabbitMQAddress
@@ -122,3 +122,13 @@ async def declare(connection: AbstractConnection, name: str) -> None:
         await channel.queue_declare(name, durable=True)
     finally:
         await channel.close()
+
+
+async def state_of(connection: AbstractConnection, name: str) -> QueueState:
+    """Raises ChannelClosed if there is no such queue. What consumers hold is not counted."""
+    channel = await open_channel(connection)
+    try:
+        declared = await channel.queue_declare(name, passive=True)
+    finally:
+        await channel.close()
+    return QueueState(declared.message_count or 0, declared.consumer_count or 0)

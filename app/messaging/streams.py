@@ -5,6 +5,7 @@ import asyncio
 import json
 import logging
 import struct
+import time
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -36,6 +37,7 @@ from app.messaging.broker import (
     DeadLetters,
     Delivery,
     Outgoing,
+    QueueState,
     Receiver,
     ReplyReceiver,
 )
@@ -57,6 +59,7 @@ _RECLAIM_AFTER_MS = 15_000
 # Below redis-py's socket timeout of 5 s: otherwise nothing is ever received.
 _POLL_MS = 1000
 _GRACE = 8
+_STATE_SECONDS = 3
 _PAGE = 100
 # Of the stream `report`, which nobody has to consume: half of what the server has for all queues,
 # and the rows of a million orders.
@@ -133,6 +136,18 @@ class Streams(Broker):
     @property
     def refused(self) -> Mapping[str, str]:
         return {}
+
+    async def states(self, *further: str) -> Mapping[str, QueueState]:
+        names = [*Queue, *(queue.dead for queue in CONSUMED), *further]
+        async with _within(_STATE_SECONDS), self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.xlen(self._stream(name))
+                pipe.xrange(self._stream(name), count=1)
+            found: Any = await pipe.execute()
+        return {
+            str(name): QueueState(count, oldest=_age(oldest))
+            for name, count, oldest in zip(names, found[::2], found[1::2], strict=True)
+        }
 
     @asynccontextmanager
     async def consuming(
@@ -364,6 +379,14 @@ class Streams(Broker):
     async def close(self) -> None:
         await self._publisher.stop()
         await self._client.aclose()
+
+
+def _age(entries: Sequence[tuple[bytes, object]]) -> float:
+    """Of the first of them. The id of an entry begins with the milliseconds at which it was added."""
+    if not entries:
+        return 0.0
+    added = int(entries[0][0].partition(b"-")[0]) / 1000
+    return max(0.0, time.time() - added)
 
 
 async def _refuse_to_create(**_: object) -> bool:

@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import cast
+from typing import NamedTuple, cast
 
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,6 +9,13 @@ from app.models.messages import OutboxMessage
 
 # An advisory lock: any constant that nothing else uses in this database.
 _RELAY_LOCK = 7_105_327
+
+
+class Waiting(NamedTuple):
+    """How many messages wait, and for how many seconds the oldest of them."""
+
+    messages: int
+    seconds: float
 
 
 class OutboxRepository:
@@ -33,6 +40,12 @@ class OutboxRepository:
             .limit(limit)
         )
         return await self._lock(query)
+
+    async def waiting(self) -> Waiting:
+        age = func.extract("epoch", func.clock_timestamp() - func.min(OutboxMessage.created_at))
+        query = select(func.count(), func.coalesce(age, 0)).select_from(OutboxMessage)
+        count, seconds = (await self._connection.execute(query)).one()
+        return Waiting(count, max(0.0, float(seconds)))
 
     async def _lock(self, query: Select[int]) -> Sequence[int]:
         return (await self._connection.scalars(query.with_for_update(skip_locked=True))).all()

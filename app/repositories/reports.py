@@ -213,6 +213,14 @@ class ReportRepository:
         arguments = {"day": day, "day_begins": day_begins, "day_ends": day_ends}
         return bool(await self._connection.scalar(_HAS_NEW, arguments))
 
+    async def count_closed(self, since: date, before: date) -> int:
+        query = select(func.count()).where(
+            ReportRun.report_date >= since,
+            ReportRun.report_date < before,
+            ReportRun.closed_at.is_not(None),
+        )
+        return await self._connection.scalar(query) or 0
+
     async def closed_days(self, since: date) -> set[date]:
         query = select(ReportRun.report_date).where(
             ReportRun.report_date >= since, ReportRun.closed_at.is_not(None)

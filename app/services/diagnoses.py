@@ -4,13 +4,13 @@ texts of the alerts in deploy/prometheus."""
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-# What was found out, by its name as a metric, and for each label: see app/metrics.py.
-Figures = Mapping[str, Mapping[str, float]]
+from app.metrics import Found
+from app.queues import Queue
 
 
 class Diagnosis(NamedTuple):
-    """`name` is that of the alert. It is wrong what `is_wrong` says of a value of the metric
-    `figure`. In the `text` of one line, which ends with the cure, `{label}` and `{value}` stand for
+    """`name` is that of the alert. `is_wrong` judges a value of `figure`: a metric, or the part of
+    the disk that is free. In the `text` of one line, which ends with the cure, `{label}` and `{value}` stand for
     what was found; the value is shown by `unit`, which is a function of Prometheus' templates."""
 
     name: str
@@ -81,9 +81,13 @@ DIAGNOSES = (
 )
 
 
-def diagnosed(figures: Figures) -> Iterator[str]:
-    """A line for each value that is wrong. What was not found out is not judged."""
+def diagnosed(figures: Found) -> Iterator[str]:
+    """A line for each value that is wrong. What was not found out is not judged, nor is the queue
+    `report`, which belongs to whoever takes the reports."""
+    sizes = figures.get("disk_size_bytes", {})
+    free = {label: figures["disk_free_bytes"][label] / size for label, size in sizes.items()}
+    figures = {**figures, "disk_free_ratio": free}
     for diagnosis in DIAGNOSES:
         for label, value in sorted(figures.get(diagnosis.figure, {}).items()):
-            if diagnosis.is_wrong(value):
+            if diagnosis.is_wrong(value) and label != Queue.REPORT:
                 yield diagnosis.line(label, value)

@@ -1,8 +1,6 @@
 """PostgreSQL's disk is full: no 500, no message is lost, and free space is the only cure needed."""
 
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -17,22 +15,7 @@ from tests.faults.support.system import System, send_all
 pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = [pytest.mark.fault, pytest.mark.parametrize("transport", ["rabbitmq"])]
 
-_CURE = "mounting a tmpfs was refused: run the tests as root with CAP_SYS_ADMIN, or set {}=1"
-_SWITCH = "FAULTS_WITHOUT_MOUNT"
 _TABLES = ("stock_movements", "order_items", "orders", "products")
-
-
-@pytest.fixture(name="small_disk")
-def _small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.environ.get(_SWITCH):
-        pytest.skip(f"{_SWITCH} is set")
-    directory = tmp_path / "small"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0777", "tmpfs", str(directory)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.fail(_CURE.format(_SWITCH), pytrace=False)
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 async def _as_superuser(system: System, statement: str) -> None:

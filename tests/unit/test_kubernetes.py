@@ -196,8 +196,8 @@ def test_postgresql_has_connections_for_all() -> None:
     most = large("HorizontalPodAutoscaler", "web")["maxReplicas"]
     most += large("ScaledObject", "worker")["maxReplicaCount"]
     most += large("Deployment", "taskiq-worker")["replicas"]
-    # One more of each while a new version comes.
-    assert (most + 3) * _CONNECTIONS < int(parameters["max_client_conn"])
+    # The scheduler, and one more of each while a new version comes.
+    assert (most + 4) * _CONNECTIONS < int(parameters["max_client_conn"])
     cluster = large("Cluster", "postgresql")["postgresql"]
     pooled = pooler["instances"] * int(parameters["default_pool_size"])
     assert pooled < int(cluster["parameters"]["max_connections"]) / 2

@@ -161,6 +161,39 @@ def _without_time(line: bytes) -> bytes:
     return re.sub(rb'"timestamp": "[-\dT:.]+Z"', b"", line)
 
 
+THINNED = """
+now = 5.0
+logs.time.monotonic = lambda: now
+def write(status, is_ordinary, level=20):
+    requests.write(level, str(status), 'GET', '/users', '/users', status, 1.0, {}, is_ordinary=is_ordinary)
+for by_hand in (True, False):
+    logs.configure('INFO', 'json', 'web')
+    logs.RequestLog.ordinary = logs.Thinned(2)
+    requests = logs.RequestLog('app.test')
+    if not by_hand:
+        logs.RequestLog.json_name = None
+    for n in range(5):
+        write(200, True)
+    write(204, True, 10)  # a level that is not written tells nothing
+    write(404, False)
+    write(201, False)
+    write(200, True)
+    now += 1
+    write(200, True)
+"""
+
+
+def test_of_ordinary_requests_some_are_left_out_and_counted() -> None:
+    lines = [json.loads(line) for line in run(THINNED, stderr=subprocess.PIPE).stderr.splitlines()]
+    told = [(line["status"], line.get("left_out", 0)) for line in lines]
+    assert told == [(200, 0), (200, 0), (404, 3), (201, 0), (200, 1)] * 2
+    assert _without_times(lines[:5]) == _without_times(lines[5:])
+
+
+def _without_times(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line | {"timestamp": ""} for line in lines]
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
 def test_a_line_that_cannot_be_written_raises_nothing() -> None:
     with open("/dev/full", "wb") as full:

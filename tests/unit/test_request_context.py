@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from litestar.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
-from app.rest.asgi.context import RequestContext
+from app import logs
+from app.rest.asgi.context import RequestContext, record
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -64,3 +66,24 @@ async def test_a_response_that_has_begun_is_not_followed_by_another(more: bool) 
     *messages, end = await messages_of(app)
     assert [message["type"] for message in messages].count("http.response.start") == 1
     assert end == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "seconds", "is_written"),
+    [
+        ("GET", 200, 0.01, False),
+        ("GET", 304, 0.01, False),
+        ("GET", 200, 0.3, True),
+        ("GET", 404, 0.01, True),
+        ("GET", 503, 0.01, True),
+        ("POST", 201, 0.01, True),
+        ("DELETE", 204, 0.01, True),
+    ],
+)
+def test_what_is_not_ordinary_always_has_a_line(
+    monkeypatch: pytest.MonkeyPatch, method: str, status: int, seconds: float, is_written: bool
+) -> None:
+    monkeypatch.setattr(logs.RequestLog, "ordinary", logs.Thinned(0))
+    with capture_logs() as lines:
+        record("abc", method, "/users", "/users", status, seconds)
+    assert len(lines) == is_written

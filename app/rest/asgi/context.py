@@ -29,6 +29,8 @@ PLACE = "place"
 # In the state of a request that has waited in the protocol: see direct_protocol.py.
 BEGAN = "began"
 _NOTHING: Mapping[str, str] = {}
+# A read that takes so long is not ordinary: its line is always written.
+_SLOW_SECONDS = 0.25
 # The route of a request that no route was found for, or looked for.
 UNMATCHED = "unmatched"
 
@@ -81,7 +83,18 @@ def record(
     # A health check comes six times a minute, day and night; refused requests by thousands.
     level = logging.DEBUG if is_dull or route.startswith("/health/") else logging.INFO
     milliseconds = round(seconds * 1000, 2)
-    _requests.write(level, request_id, method, route, path, status, milliseconds, told)
+    is_ordinary = method == "GET" and status < 400 and seconds < _SLOW_SECONDS
+    _requests.write(
+        level,
+        request_id,
+        method,
+        route,
+        path,
+        status,
+        milliseconds,
+        told,
+        is_ordinary=is_ordinary,
+    )
 
 
 def _created(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

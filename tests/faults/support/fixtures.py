@@ -2,8 +2,10 @@
 
 # pylint: disable=redefined-outer-name
 
+import os
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from harness.dependencies import Dependencies
 from tests.faults.invariants import check_database
 from tests.faults.support.system import System
 
+_CURE = "mounting a tmpfs was refused: run the tests as root with CAP_SYS_ADMIN, or set {}=1"
+_SWITCH = "FAULTS_WITHOUT_MOUNT"
 # The machine stays up, so the kernel's page cache survives every kill: no fsync is needed. Commits
 # stay synchronous, though, because an acknowledged one must not be lost.
 _OPTIONS = {"fsync": "off", "log_error_verbosity": "verbose", "shared_buffers": "32MB"}
@@ -68,3 +72,17 @@ async def system(
         await system.close()
     logged = log.read_bytes()[log_begins:].decode(errors="replace")
     await check_database(system.database_url, logged)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    if os.environ.get(_SWITCH):
+        pytest.skip(f"{_SWITCH} is set")
+    directory = tmp_path / "small"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0777", "tmpfs", str(directory)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.fail(_CURE.format(_SWITCH), pytrace=False)
+    yield directory
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
