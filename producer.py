@@ -29,9 +29,11 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     chosen = _arguments()
     # Only now: the help, or an error in the arguments, need not wait for the libraries.
-    from app.client.produce import produce  # pylint: disable=import-outside-toplevel
+    # pylint: disable=import-outside-toplevel
+    from app.client.produce import produce
+    from app.settings import load_settings
 
-    produce(chosen.data, products=chosen.products, orders=chosen.orders)
+    produce(load_settings(), chosen.data, products=chosen.products, orders=chosen.orders)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from enum import Enum
 from functools import lru_cache
+from http import HTTPStatus
 from typing import ClassVar, TextIO
 
 import msgspec
@@ -31,6 +33,10 @@ _LIBRARIES = {
     "app.faststream": logging.CRITICAL,
     "uvicorn": logging.WARNING,
 }
+# Of a line in a terminal.
+_COLUMNS = 120
+_LONGEST_WORD = re.compile(r"\S{100}(?=\S)")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -172,13 +178,47 @@ def _traceback(out: TextIO, error: ExcInfo) -> None:
     out.write("\n".join(map(_escaped, text.getvalue().split("\n"))))
 
 
+def _for_people(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """What somebody who watches a terminal looks for, in words."""
+    event["timestamp"] = event["timestamp"][11:19]
+    del event["process"]
+    if event["logger"].startswith("app."):
+        del event["logger"]
+    if event["event"] == "request":
+        status = HTTPStatus(event.pop("status"))
+        answered = f"{event.pop('method')} {event.pop('path')}: {status} {status.phrase}"
+        del event["route"]
+        event = {"event": answered, **{n: v for n, v in event.items() if n != "event"}}
+    for key, value in event.items():
+        if isinstance(value, Enum):
+            event[key] = value.value
+    return event
+
+
+def _folded(_: WrappedLogger, __: str, line: str) -> str:
+    """A long line goes on below its beginning. A traceback stays as it is."""
+    first, newline, rest = line.partition("\n")
+    lines, width = [""], 0
+    for word in _LONGEST_WORD.sub(r"\g<0> ", first).split():
+        length = len(_COLOUR.sub("", word))
+        if width and width + 1 + length > _COLUMNS:
+            lines.append("   ")
+            width = 3
+        lines[-1] += f" {word}" if width else word
+        width += length + (1 if width else 0)
+    return "\n".join(lines) + newline + rest
+
+
 def _renderers(fmt: str) -> list[structlog.typing.Processor]:
     if fmt == "console":
         console = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
             exception_formatter=_traceback,
+            pad_event_to=0,
+            pad_level=False,
+            sort_keys=False,
         )
-        return [_escape_control, console]
+        return [_for_people, _escape_control, console, _folded]
     return [
         structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("message"),

@@ -200,3 +200,9 @@ def descriptor_of(stream: TextIO | None) -> int:
 def say(text: str) -> None:
     """Like print(), but it neither waits for a reader nor fails."""
     Output(descriptor_of(sys.stdout)).write(text + "\n")
+
+
+def say_in_terminal(text: str) -> None:
+    """What only somebody who waits wants to know."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        say(text)

@@ -10,7 +10,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from multiprocessing import parent_process
-from typing import Annotated, Any
+from typing import Annotated
 
 from structlog.contextvars import bound_contextvars
 from taskiq import (
@@ -30,7 +30,7 @@ from taskiq_redis import RedisAsyncResultBackend
 from app import logs, metrics
 from app.container import Container
 from app.errors import Unavailable
-from app.messaging.schedules import Schedules
+from app.messaging.schedules import REDIS_LIMITS, Schedules
 from app.messaging.task_broker import RECONNECT_SECONDS, TaskBroker
 from app.queues import DEAD_TASKS, TASKS
 from app.redis_connections import connection_options
@@ -41,7 +41,6 @@ settings = load_settings()
 
 CATCH_UP_SECONDS = 600
 _BUILD_SECONDS = 300
-_REDIS_LIMITS: dict[str, Any] = {"socket_timeout": 2, "socket_connect_timeout": 2}
 
 # JSON everywhere: TaskIQ's default serializer unpickles, so anyone who can write to Redis could run
 # code here.
@@ -52,16 +51,10 @@ results: RedisAsyncResultBackend[None] = RedisAsyncResultBackend(
     result_ex_time=86_400,
     prefix_str=f"{settings.redis_prefix}result",
     **_options,
-    **_REDIS_LIMITS,
+    **REDIS_LIMITS,
 )
 
-
-schedules = Schedules(
-    **connection_options(settings.schedules_address),
-    prefix=f"{settings.redis_prefix}schedule",
-    serializer=JSONSerializer(),
-    **_REDIS_LIMITS,
-)
+schedules = Schedules.open(settings)
 
 
 # Classic queues: a quorum queue whose broker dies right after its creation never recovers.

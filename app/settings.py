@@ -9,7 +9,12 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    SettingsConfigDict,
+)
 
 from app.server_addresses import (
     MOST_REDIS_DATABASE,
@@ -90,6 +95,8 @@ class Settings(BaseSettings):
     database_url: Url = None
     db_host: str | None = None
     db_port: Port = 5432
+    # Where docker-compose.yml publishes PostgreSQL on this machine.
+    db_published_port: Port = 5433
     # How long a migration waits for a server that does not answer yet.
     db_wait_seconds: Annotated[int, Field(ge=0)] = 0
     # What stands between us and PostgreSQL: see docs/running.md.
@@ -306,6 +313,17 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise SystemExit("wrong configuration: " + "; ".join(map(_line, error.errors()))) from None
+
+
+def origins() -> dict[str, str]:
+    """The settings that are not defaults, each with where it is set."""
+    in_file = dict.fromkeys(DotEnvSettingsSource(Settings)(), ".env")
+    return in_file | dict.fromkeys(EnvSettingsSource(Settings)(), "the environment")
+
+
+def names_in_env_file() -> list[str]:
+    """All of them, also those that nothing here reads."""
+    return [name.upper() for name in DotEnvSettingsSource(Settings).env_vars]
 
 
 def _line(error: ErrorDetails) -> str:

@@ -2,9 +2,7 @@
 
 import json
 
-from app.client.errors import CliError
-from app.client.stack import running_stack
-from app.errors import Unavailable
+from app.cli.configured import failures_in_one_line, with_queues
 from app.messaging.broker import Broker, DeadLetter
 from app.messaging.opening import open_broker
 from app.queues import Queue
@@ -18,25 +16,13 @@ async def run(settings: Settings, action: str, queue: Queue, wanted: str | None)
     SystemExit with one line for the operator."""
     if action != "list" and wanted is None:
         raise SystemExit(f"which message? dead {action} {queue} MESSAGE, or `all`")
-    try:
-        broker = open_broker(_located(running_stack(settings)))
+    with failures_in_one_line("dead"):
+        broker = open_broker(with_queues(settings))
         try:
             print(f"{queue.dead} on {broker.place}")
             await _act_on_all(broker, action, queue, "all" if action == "list" else wanted)
         finally:
             await broker.close()
-    except (CliError, Unavailable) as error:
-        raise SystemExit(f"dead: {error}") from None
-
-
-def _located(settings: Settings) -> Settings:
-    """Raises CliError rather than act on whatever broker this machine has at the default port."""
-    uses_streams = settings.queue_transport == "streams"
-    is_known = settings.has_redis if uses_streams else settings.has_rabbitmq
-    if not is_known and not settings.has_database:
-        variable = "REDIS_HOST" if uses_streams else "RABBITMQ_HOST"
-        raise CliError(f"which broker? Set {variable}, or start the service with `python main.py`")
-    return settings
 
 
 async def _act_on_all(broker: Broker, action: str, queue: Queue, wanted: str | None) -> None:

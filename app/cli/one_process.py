@@ -10,7 +10,7 @@ from app import scheduler, web, worker
 from app.cli.migrate import migrate
 from app.container import Container
 from app.embedded import EmbeddedServerError, EmbeddedServers, embedded_servers
-from app.output import say
+from app.output import say, say_in_terminal
 from app.runtime.loops import running
 from app.server_addresses import RedisAddress, url_of
 from app.settings import Settings
@@ -19,16 +19,23 @@ log = structlog.get_logger(__name__)
 
 
 async def run(settings: Settings) -> None:
-    """The API, the consumers, the relay, the scheduler and its tasks."""
+    """The API, the consumers, the relay, the scheduler and its tasks. Raises SystemExit."""
+    if settings.has_database:
+        raise SystemExit(
+            "a database is configured, and `up` brings its own: start web, worker, scheduler and "
+            "taskiq worker (see README.md), or unset DATABASE_URL and DB_HOST"
+        )
     if settings.web_concurrency > 1:
         log.warning(
             "WEB_CONCURRENCY has no effect: with no database configured, all is one process"
         )
     listening = web.listen(settings)
     wants_redis = not settings.has_redis
+    say_in_terminal(f"  Starting the servers in {settings.data_dir} ...")
     try:
         async with embedded_servers(settings.data_dir, valkey=wants_redis) as servers:
             settings = _settings_for(servers, settings)
+            say_in_terminal("  Bringing the tables to this version ...")
             await asyncio.to_thread(migrate, settings.postgresql_address)
             async with (
                 Container.open(settings) as container,

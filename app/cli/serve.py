@@ -1,4 +1,4 @@
-"""`serve` with a database configured: the HTTP API alone, in one process or several."""
+"""`web`: the HTTP API alone, in one process or several."""
 
 import socket
 
@@ -6,6 +6,7 @@ import structlog
 
 from app import web
 from app.cli import web_processes
+from app.cli.configured import require_database
 from app.container import Container
 from app.settings import Settings
 
@@ -13,6 +14,8 @@ log = structlog.get_logger(__name__)
 
 
 async def run(settings: Settings) -> None:
+    """Raises SystemExit if no database is configured."""
+    require_database(settings)
     for name in settings.default_passwords:
         log.warning(f"{name} has its default value, which is public: set another one in .env")
     listening = web.listen(settings)

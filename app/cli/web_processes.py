@@ -108,7 +108,7 @@ class _Slot:
         descriptor = self._listening.fileno()
         own = {WEB_PROCESS: self._number, _METRICS: self._metrics}
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "serve", "--fd", str(descriptor)),
+            *(sys.executable, "-m", "app", "web", "--fd", str(descriptor)),
             cwd=ROOT,
             env={**os.environ, **own},
             pass_fds=[descriptor],

@@ -14,7 +14,7 @@ from app.client.samples import Samples
 from app.client.sender import Sender
 from app.client.stack import running_stack
 from app.errors import Unavailable
-from app.settings import Settings, load_settings
+from app.settings import Settings
 
 
 async def _run(data: Path | None, replaced: Mapping[str, Path | None], settings: Settings) -> bool:
@@ -26,10 +26,11 @@ async def _run(data: Path | None, replaced: Mapping[str, Path | None], settings:
         return await Load(files, api, sender).run()
 
 
-def produce(data: Path | None, **replaced: Path | None) -> None:
+def produce(
+    settings: Settings, data: Path | None, program: str = "producer", **replaced: Path | None
+) -> None:
     """The samples, or the files of `data`; `replaced` names others to take in their place. Raises
     SystemExit, with one line if something is wrong."""
-    settings = load_settings()
     logging.disable()  # the libraries log at length what our one line says
     try:
         # Not asyncio.run: it would wait for aiormq's tasks, which never end if RabbitMQ is frozen.
@@ -38,8 +39,8 @@ def produce(data: Path | None, **replaced: Path | None) -> None:
     except (CliError, Unavailable) as error:
         unset = isinstance(error, Unavailable) and not settings.has_rabbitmq
         hint = "; or start the service with `python main.py`" if unset else ""
-        print(f"producer: {error}{hint}", file=sys.stderr)
+        print(f"{program}: {error}{hint}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(0 if complete else "producer: not everything was applied")
+    sys.exit(0 if complete else f"{program}: not everything was applied")

@@ -10,13 +10,31 @@ from redis.exceptions import ResponseError
 from taskiq import ScheduledTask
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.cli.scheduler.run import is_cron_task_now
+from taskiq.serializers import JSONSerializer
 from taskiq_redis import ListRedisScheduleSource
+
+from app.redis_connections import connection_options
+from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
+# Of one exchange with Redis, in seconds.
+REDIS_LIMITS: dict[str, Any] = {"socket_timeout": 2, "socket_connect_timeout": 2}
+
+
 class Schedules(ListRedisScheduleSource):
     """Those that were added to Redis. What cannot be read stops no other, and is named once."""
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Schedules":
+        """Connects at its first use. The caller shuts it down."""
+        return cls(
+            **connection_options(settings.schedules_address),
+            prefix=f"{settings.redis_prefix}schedule",
+            serializer=JSONSerializer(),
+            **REDIS_LIMITS,
+        )
 
     def __init__(self, url: str, serializer: TaskiqSerializer, **options: Any) -> None:
         super().__init__(url, serializer=serializer, **options)
@@ -38,6 +56,13 @@ class Schedules(ListRedisScheduleSource):
         self._tell(unreadable)
         self.failure = None
         return found
+
+    async def remove(self, id: str) -> bool:
+        """Also one that cannot be read. False if there is none."""
+        async with Redis(connection_pool=self._connection_pool) as redis:
+            for key in (self._get_cron_key(), self._get_interval_key()):
+                await redis.lrem(key, 0, id)
+            return bool(await redis.delete(self._get_data_key(id)))
 
     async def shutdown(self) -> None:
         await self._connection_pool.disconnect()

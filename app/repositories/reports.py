@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.reports import Installation, Report, ReportRun
+from app.schemas.reports import Comparison
 
 ROWS_PER_MESSAGE = 10_000
 ROWS_PER_PAGE = 5_000
@@ -68,6 +69,20 @@ WITH next AS (
 )
 SELECT sent.id, body.last FROM sent, body
 """)
+
+_COMPARE = text("""
+WITH wanted AS (
+    SELECT o.id, sum(i.quantity) AS quantity FROM orders o JOIN order_items i ON i.order_id = o.id
+    WHERE o.ordered_at >= :day_begins AND o.ordered_at < :day_ends GROUP BY o.id
+), built AS (
+    SELECT order_id, count_product FROM reports WHERE report_at = :day
+)
+SELECT count(id) AS orders, count(order_id) AS rows,
+    count(*) FILTER (WHERE order_id IS NULL) AS missing,
+    count(*) FILTER (WHERE id IS NULL) AS surplus,
+    count(*) FILTER (WHERE quantity <> count_product) AS wrong
+FROM wanted FULL JOIN built ON order_id = id
+""").bindparams(*_DAY)
 
 # The JSON of `ReportRead`, made where the rows are: nothing in it needs escaping.
 # Each row begins with a comma, so that pages can follow one another unchanged.
@@ -176,6 +191,11 @@ class ReportRepository:
             after = enqueued.last
             ids.append(enqueued.id)
         return ids
+
+    async def compare(self, day: date, day_begins: datetime, day_ends: datetime) -> Comparison:
+        await self._connection.execute(_LONG)
+        arguments = {"day": day, "day_begins": day_begins, "day_ends": day_ends}
+        return Comparison(*(await self._connection.execute(_COMPARE, arguments)).one())
 
     async def first_start(self) -> datetime:
         return (await self._connection.scalars(select(Installation.started_at))).one()

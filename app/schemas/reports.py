@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -39,3 +39,18 @@ class ReportBuilt(View):
     report_date: Annotated[Day, Field(description="the day that the report is about")]
     created: Annotated[int, Field(examples=[1], description="how many rows are new")]
     reports_count: Annotated[int, Field(examples=[1], description="how many rows the day has")]
+
+
+class Comparison(NamedTuple):
+    """A day's report rows beside its orders. `missing` orders have no row, `surplus` rows no order
+    of that day, and `wrong` rows another number of products than their order."""
+
+    orders: int
+    rows: int
+    missing: int
+    surplus: int
+    wrong: int
+
+    @property
+    def is_right(self) -> bool:
+        return not (self.missing or self.surplus or self.wrong)

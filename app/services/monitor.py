@@ -40,6 +40,9 @@ class Monitor:
         self._directory = directory
 
     async def tick(self, *further: str) -> None:
+        FIGURES.show(await self.look(*further))
+
+    async def look(self, *further: str) -> Found:
         """At the service's queues, and `further` ones. A server that does not answer costs its own
         figures, and no others."""
         looks = (
@@ -52,7 +55,7 @@ class Monitor:
         found: dict[str, Mapping[str, float]] = {}
         for part in await asyncio.gather(*map(_unless_unavailable, looks)):
             found.update(part)
-        FIGURES.show(found)
+        return found
 
     async def _parts(self) -> Found:
         readiness = await self._health.readiness()

@@ -8,7 +8,7 @@ from app.errors import NotYet
 from app.metrics import REPORT_ROWS
 from app.repositories.reports import ReportPage, ReportRepository
 from app.runtime.origin import origin
-from app.schemas.reports import ReportBuilt
+from app.schemas.reports import Comparison, ReportBuilt
 from app.services.after_commit import AfterCommit
 from app.services.calendar import Calendar
 
@@ -68,6 +68,12 @@ class ReportService:
         log.info(f"Created {part.created} reports for date {day}")
         return ReportBuilt(
             report_date=day, created=part.created, reports_count=await self._reports.count(day)
+        )
+
+    async def compare(self, day: date) -> Comparison:
+        """Its rows with its orders. Orders that have come since the day was built are missing."""
+        return await self._reports.compare(
+            day, self._calendar.begins(day), self._calendar.ends(day)
         )
 
     async def build_running_day(self) -> None:

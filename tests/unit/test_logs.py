@@ -65,6 +65,35 @@ def test_a_traceback_in_a_terminal_has_no_control_characters() -> None:
     assert [char for char in CONTROL if char in output] == []
 
 
+def test_lines_in_a_terminal_fit_it_and_are_in_words() -> None:
+    script = """
+import logging
+from http import HTTPStatus
+import structlog
+from app import logs
+from app.queues import Queue
+
+logs.configure("INFO", "console", "web")
+requests = logs.RequestLog("app.rest")
+requests.write(20, "a" * 32, "GET", "/users/{user_id}", "/users/7", HTTPStatus.NOT_FOUND, 1.2, {})
+requests.write(20, "a" * 32, "GET", "/x", "/" + "x" * 500, 200, 1.2, {"reason": "because of " * 30})
+structlog.get_logger("app.x").warning("held", queue=Queue.ORDER)
+logging.getLogger("library").error("said")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = done.stderr.splitlines()
+    assert max(map(len, lines)) <= 120 and "".join(lines).count("x") >= 500
+    assert (
+        lines[0][9:] == f"[info] GET /users/7: 404 Not Found milliseconds=1.2 request_id={'a' * 32}"
+    )
+    assert [line[9:] for line in lines[-2:]] == [
+        "[warning] held queue=order",
+        "[error] said [library]",
+    ]
+
+
 def test_a_json_line_has_every_field() -> None:
     lines: list[dict[str, Any]] = [json.loads(line) for line in written("json", "x").splitlines()]
     evil = "a\r\nb\x1b[31mred\x00\x9b2J\u2028c"

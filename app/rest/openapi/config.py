@@ -11,6 +11,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Contact, License, SecurityScheme, Tag
 
 from app.rest.openapi.document import document_of
+from app.version import VERSION
 
 # Shown only where API_KEY is set: see document.py.
 _BEARER = SecurityScheme(type="http", scheme="bearer")
@@ -22,7 +23,7 @@ def openapi_config(controllers: Sequence[type[Controller]]) -> OpenAPIConfig:
     operations."""
     return OpenAPIConfig(
         title="Order service",
-        version="1.0.0",
+        version=VERSION,
         description="People, their addresses, products with stock, orders, and every day's report.",
         contact=Contact(name="Who runs this service"),
         license=License("All rights reserved", identifier="LicenseRef-All-rights-reserved"),
