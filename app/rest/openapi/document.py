@@ -11,7 +11,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from app.rest.openapi.examples import REF, Json, set_content_example, set_parameter_example
+from app.rest.openapi.examples import (
+    REF,
+    TEXTS,
+    Json,
+    set_content_example,
+    set_parameter_example,
+)
 from app.schemas.types import Body, View
 
 
@@ -29,6 +35,7 @@ def document_of(app: Litestar) -> Json:
     for operation in _operations(document):
         _correct_parameters(operation)
         _correct_responses(operation)
+        _add_text(operation)
         for content in _contents(operation):
             set_content_example(content, schemas)
     return document
@@ -72,6 +79,15 @@ def _correct_responses(operation: Json) -> None:
     operation["responses"] = dict(sorted(operation["responses"].items()))
     for status, response in operation["responses"].items():
         response["description"] = HTTPStatus(int(status)).phrase
+
+
+def _add_text(operation: Json) -> None:
+    """What a response is beside JSON, or in its place: Litestar's document has one media type for
+    each response, and no example of a text."""
+    if text := TEXTS.get(operation["operationId"]):
+        media_type, example = text
+        schema = {"type": "string", "examples": [example]}
+        operation["responses"]["200"]["content"][media_type] = {"schema": schema}
 
 
 def _contents(operation: Json) -> Iterator[Json]:
