@@ -17,6 +17,7 @@ from litestar.types import ASGIApp
 
 from app.container import POOL_SIZE, Container
 from app.controllers.addresses import AddressController
+from app.controllers.dead_letters import DeadLetterController
 from app.controllers.health import HealthController
 from app.controllers.messages import MessageController
 from app.controllers.orders import OrderController
@@ -47,6 +48,7 @@ CONTROLLERS = [
     ProductController,
     OrderController,
     ReportController,
+    DeadLetterController,
     MessageController,
     HealthController,
 ]
