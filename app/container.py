@@ -11,6 +11,7 @@ from app.runtime.failpoints import Failpoints
 from app.runtime.loops import Loop, running
 from app.services.cached_entities import CACHED_ENTITIES
 from app.services.calendar import Calendar
+from app.services.dead_letters import DeadLetterService
 from app.services.health import HealthService
 from app.services.monitor import Monitor
 from app.services.retention import Kept, Retention
@@ -39,6 +40,7 @@ class Container:
         self.long_reading = units.long_reading
         self.relay = Relay(units.outbox, self.broker, self.failpoints)
         self.retention = Retention(self.database, self.broker, _kept(settings))
+        self.dead_letters = DeadLetterService(self.broker)
         self.totals = TotalsKeeper(units.row_counts)
         self.health = HealthService(
             [

@@ -15,6 +15,7 @@ from app.repositories.addresses import AddressRepository
 from app.repositories.constraints import refusal_of
 from app.repositories.idempotency import IdempotencyRepository
 from app.repositories.messages import MessageRepository
+from app.repositories.order_lives import OrderLifeRepository
 from app.repositories.orders import OrderRepository
 from app.repositories.outbox import OutboxRepository
 from app.repositories.products import ProductRepository
@@ -29,6 +30,7 @@ from app.services.after_commit import AfterCommit, NothingFollows
 from app.services.calendar import Calendar
 from app.services.idempotency import IdempotencyService
 from app.services.messages import MessageService
+from app.services.order_lives import OrderLifeService
 from app.services.orders import OrderService
 from app.services.products import PRODUCT, ProductService
 from app.services.reports import ReportService
@@ -66,6 +68,11 @@ class UnitOfWork:
     @cached_property
     def orders(self) -> OrderService:
         return OrderService(OrderRepository(self._connection), self.after_commit)
+
+    @cached_property
+    def order_lives(self) -> OrderLifeService:
+        lives, reports = OrderLifeRepository(self._connection), ReportRepository(self._connection)
+        return OrderLifeService(self.orders, lives, reports)
 
     @cached_property
     def reports(self) -> ReportService:

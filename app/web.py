@@ -19,6 +19,7 @@ from litestar.types import ASGIApp
 from app.consumers.handlers import HANDLERS
 from app.container import POOL_SIZE, Container
 from app.controllers.addresses import AddressController
+from app.controllers.dead_letters import DeadLetterController
 from app.controllers.health import HealthController
 from app.controllers.messages import MessageController
 from app.controllers.orders import OrderController
@@ -52,6 +53,7 @@ CONTROLLERS = [
     ProductController,
     OrderController,
     ReportController,
+    DeadLetterController,
     MessageController,
     HealthController,
 ]

@@ -5,6 +5,7 @@ from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import LOCATION, idempotent
+from app.rest.pages import page_or_json
 from app.rest.parameters import (
     After,
     Count,
@@ -21,9 +22,19 @@ from app.rest.parameters import (
     moment,
 )
 from app.rest.requests import JsonRequest
-from app.rest.responses import ETAG, LINKS, json_response, not_modified_or, page_response, to_json
+from app.rest.responses import (
+    ETAG,
+    LINKS,
+    VARY,
+    json_response,
+    not_modified_or,
+    page_response,
+    to_json,
+)
+from app.schemas.order_lives import OrderLife
 from app.schemas.orders import OrderCreate, OrderDetail, OrderList, OrderUpdate
 from app.schemas.pages import PageRequest
+from app.services.order_lives import OrderLifeService
 from app.services.orders import OrderService
 
 
@@ -71,6 +82,19 @@ class OrderController(Controller):
     ) -> Response[OrderDetail]:
         """With the address and the prices as they were when it was placed."""
         return not_modified_or(if_none_match, to_json(await orders.read(order_id)))
+
+    @get(
+        "/{order_id:int}/life",
+        summary="What became of an order, and why, as JSON or as a page",
+        description="What placed it, each status with its time and message, what it took from the "
+        "stock, its row in a report, and what to search the log for.",
+        responses=error_responses(404, 422),
+        response_headers=[VARY],
+    )
+    async def life(
+        self, request: JsonRequest, order_lives: Injected[OrderLifeService], order_id: PathId
+    ) -> Response[OrderLife]:
+        return page_or_json(request, "order_life.html", await order_lives.read(order_id))
 
     @post(
         summary="Place an order: all of it or nothing",

@@ -2,16 +2,21 @@ from collections.abc import Sequence
 
 from litestar import Controller, Response, get, post
 
+from app.rest.charts import report_chart
 from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.idempotency import idempotent
-from app.rest.parameters import ReportDate
-from app.rest.responses import ETAG, json_response, json_stream
-from app.schemas.reports import ReportBuilt, ReportRead
+from app.rest.pages import SVG
+from app.rest.parameters import FirstDay, Format, LastDay, ReportDate, days
+from app.rest.requests import JsonRequest
+from app.rest.responses import ETAG, VARY, json_response, preferred, stream
+from app.schemas.reports import ReportBuilt, ReportFormat, ReportRead, ReportSummary
 from app.services.reports import ReportService
 
 # Enough for a day of millions of orders: one million take 7 s.
 _BUILD_SECONDS = 60
+# The first is for clients that say nothing.
+_MEDIA_TYPES = {ReportFormat.JSON: "application/json", ReportFormat.CSV: "text/csv"}
 
 
 class ReportController(Controller):
@@ -20,12 +25,43 @@ class ReportController(Controller):
     path = "/report"
     tags = ["reports"]
 
-    @get(summary="The report rows of a day", responses=error_responses(422))
+    @get(
+        summary="The report rows of a day, as JSON or CSV",
+        responses=error_responses(422),
+        response_headers=[VARY],
+    )
     async def list(
-        self, reports: Injected[ReportService], report_date: ReportDate = None
+        self,
+        request: JsonRequest,
+        reports: Injected[ReportService],
+        report_date: ReportDate = None,
+        format: Format = None,
     ) -> Response[Sequence[ReportRead]]:
         """A row for each order of the day."""
-        return json_stream(await reports.of_day(report_date or reports.today()))
+        day = report_date or reports.today()
+        chosen = format or preferred(request, _MEDIA_TYPES)
+        return stream(await reports.of_day(day, chosen), _MEDIA_TYPES[chosen])
+
+    @get(
+        "/summary",
+        summary="The orders and pieces of each day, and their sum",
+        responses=error_responses(422),
+    )
+    async def summary(
+        self, reports: Injected[ReportService], first: FirstDay = None, last: LastDay = None
+    ) -> ReportSummary:
+        return await reports.summary(*days(first, last, reports.today()))
+
+    @get(
+        "/chart.svg",
+        summary="The same as a picture",
+        media_type=SVG,
+        responses=error_responses(422),
+    )
+    async def chart(
+        self, reports: Injected[ReportService], first: FirstDay = None, last: LastDay = None
+    ) -> Response[str]:
+        return report_chart(await reports.summary(*days(first, last, reports.today())))
 
     @post(
         summary="Build the report of a day now",

@@ -35,6 +35,12 @@ class Message(Base):
             "queue",
             postgresql_where=text("status <> 'applied'"),
         ),
+        # Of those that did not succeed at once; the others have both times from one transaction.
+        Index(
+            "ix_messages_finished_later",
+            "finished_at",
+            postgresql_where=text("finished_at <> first_seen_at"),
+        ),
     )
 
 

@@ -2,7 +2,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Numeric,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -36,6 +45,20 @@ class Order(Counted, Base):
             name="status",
         ),
     )
+
+
+class OrderStatusChange(Base):
+    """An order's later statuses: it begins as pending, when it is placed. A trigger writes them,
+    whoever changes a status; see its migration."""
+
+    __tablename__ = "order_status_changes"
+
+    order_id: Mapped[Id] = mapped_column(
+        ForeignKey("orders.id", ondelete="CASCADE"), primary_key=True
+    )
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    status: Mapped[str]
+    changed_at: Mapped[Created]
 
 
 class OrderItem(Base):

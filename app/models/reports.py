@@ -33,6 +33,21 @@ class ReportRun(Base):
     closed_at: Mapped[datetime | None]
 
 
+class ReportRunPart(Base):
+    """What one building of a day added: `orders` rows with `units` pieces. Their sum is the day's
+    report, so nobody adds up its rows. A trigger writes it; see its migration."""
+
+    __tablename__ = "report_run_parts"
+
+    report_date: Mapped[date] = mapped_column(
+        ForeignKey("report_runs.report_date", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    orders: Mapped[Id]
+    units: Mapped[Id]
+    built_at: Mapped[datetime]
+
+
 class Installation(Base):
     """One row, written by the first migration: reports are owed from the day of `started_at` on.
 

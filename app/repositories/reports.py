@@ -4,12 +4,12 @@ from datetime import date, datetime, timedelta
 from math import ceil
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import CursorResult, DateTime, bindparam, func, select, text
+from sqlalchemy import CursorResult, DateTime, Row, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models.reports import Installation, Report, ReportRun
-from app.schemas.reports import Comparison
+from app.models.reports import Installation, ReportRun, ReportRunPart
+from app.schemas.reports import Comparison, ReportFormat
 
 ROWS_PER_MESSAGE = 10_000
 ROWS_PER_PAGE = 5_000
@@ -84,19 +84,36 @@ SELECT count(id) AS orders, count(order_id) AS rows,
 FROM wanted FULL JOIN built ON order_id = id
 """).bindparams(*_DAY)
 
-# The JSON of `ReportRead`, made where the rows are: nothing in it needs escaping.
-# Each row begins with a comma, so that pages can follow one another unchanged.
-_PAGE = text("""
+_CREATED_AT = """
+replace(to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '.000000', '')
+"""
+# A `ReportRead`, made where the rows are: nothing in it needs escaping. Each row begins with what
+# divides it from the one before, so that pages can follow one another unchanged.
+_ROWS = {
+    ReportFormat.JSON: f"""
+concat(',{{"id":', id, ',"report_at":"', report_at, '","order_id":', order_id,
+    ',"count_product":', count_product, ',"created_at":"', {_CREATED_AT}, '"}}')
+""",
+    ReportFormat.CSV: f"""
+concat(E'\\r\\n', id, ',', report_at, ',', order_id, ',', count_product, ',', {_CREATED_AT})
+""",
+}
+_PAGES = {format: text(f"""
 WITH page AS (
     SELECT * FROM reports WHERE report_at = :day AND order_id > :after
     ORDER BY order_id LIMIT :limit
 )
-SELECT coalesce(string_agg(concat(',{"id":', id, ',"report_at":"', report_at, '","order_id":',
-        order_id, ',"count_product":', count_product, ',"created_at":"', replace(to_char(
-        created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '.000000', ''), '"}'),
-        '' ORDER BY order_id), '') AS rows,
+SELECT coalesce(string_agg({row}, '' ORDER BY order_id), '') AS rows,
     CASE WHEN count(*) = :limit THEN max(order_id) END AS more_after
 FROM page
+""") for format, row in _ROWS.items()}
+
+# By days and parts: no row of a report is read.
+_SUMMARY = text("""
+SELECT r.report_date, coalesce(sum(p.orders), 0)::bigint AS orders,
+    coalesce(sum(p.units), 0)::bigint AS units, r.closed_at IS NOT NULL AS closed
+FROM report_runs r LEFT JOIN report_run_parts p ON p.report_date = r.report_date
+WHERE r.report_date BETWEEN :first AND :last GROUP BY r.report_date
 """)
 
 # Orders that a closed run may have missed: those that were dated back when they arrived, and those
@@ -120,6 +137,22 @@ UPDATE installation SET late_orders_until = greatest(late_orders_until, :looked_
 """).bindparams(bindparam("looked_at", type_=DateTime(timezone=True)))
 
 
+# With the part that wrote the row, which has the time of its transaction. A message has up to
+# `rows_per_message` of a part's rows; where there are several, the row's place tells which.
+_OF_ORDER = text("""
+SELECT r.id, r.report_at, r.order_id, r.count_product, r.created_at, p.number AS part,
+    ceil(p.orders::numeric / :rows_per_message)::int AS messages,
+    CASE WHEN p.orders > :rows_per_message THEN (
+        SELECT count(*) FROM reports b
+        WHERE b.report_at = r.report_at AND b.order_id <= r.order_id
+            AND b.created_at = r.created_at
+    ) END AS place
+FROM reports r
+JOIN report_run_parts p ON p.report_date = r.report_at AND p.built_at = r.created_at
+WHERE r.order_id = :order_id ORDER BY r.id LIMIT 1
+""")
+
+
 class RunPart(NamedTuple):
     """What one building of a day added: the day's `number`th part has `created` new rows, with ids
     from `first_id` on."""
@@ -130,8 +163,8 @@ class RunPart(NamedTuple):
 
 
 class ReportPage(NamedTuple):
-    """`rows` are JSON objects, each with a comma before it. `more_after` is the `after` of the next
-    page, None at the end."""
+    """`rows` are JSON objects, each with a comma before it, or lines of CSV, each with a line break
+    before it. `more_after` is the `after` of the next page, None at the end."""
 
     rows: str
     more_after: int | None
@@ -141,14 +174,18 @@ class ReportRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def page(self, day: date, after: int) -> ReportPage:
+    async def page(self, day: date, after: int, format: ReportFormat) -> ReportPage:
         """The day's rows of orders with an id above `after`."""
         arguments = {"day": day, "after": after, "limit": ROWS_PER_PAGE}
-        return ReportPage(*(await self._connection.execute(_PAGE, arguments)).one())
+        return ReportPage(*(await self._connection.execute(_PAGES[format], arguments)).one())
 
     async def count(self, day: date) -> int:
-        query = select(func.count()).select_from(Report).where(Report.report_at == day)
-        return await self._connection.scalar(query) or 0
+        query = select(func.sum(ReportRunPart.orders)).where(ReportRunPart.report_date == day)
+        return int(await self._connection.scalar(query) or 0)
+
+    async def summary(self, first: date, last: date) -> Sequence[Row[Any]]:
+        """The sums of the days that were built."""
+        return (await self._connection.execute(_SUMMARY, {"first": first, "last": last})).all()
 
     async def lock_run(self, day: date) -> int:
         """Wait for any other builder of this day. The number of run parts built so far."""
@@ -183,8 +220,7 @@ class ReportRepository:
                 "after": after,
                 "first_id": part.first_id,
                 "rows_per_message": ROWS_PER_MESSAGE,
-                "message_id": f"report:{day}:{part.number}"
-                + (f":{number}" if messages > 1 else ""),
+                "message_id": _message_id(day, part.number, number, messages),
                 "part": f',"part":{number},"parts":{messages}' if messages > 1 else "",
             }
             enqueued = (await self._connection.execute(_ENQUEUE, arguments)).one()
@@ -196,6 +232,16 @@ class ReportRepository:
         await self._connection.execute(_LONG)
         arguments = {"day": day, "day_begins": day_begins, "day_ends": day_ends}
         return Comparison(*(await self._connection.execute(_COMPARE, arguments)).one())
+
+    async def of_order(self, order_id: int) -> Mapping[str, Any] | None:
+        """Its row, with the id of the message that told of it."""
+        arguments = {"order_id": order_id, "rows_per_message": ROWS_PER_MESSAGE}
+        row = (await self._connection.execute(_OF_ORDER, arguments)).mappings().one_or_none()
+        if row is None:
+            return None
+        number = ceil((row["place"] or 1) / ROWS_PER_MESSAGE)
+        told = _message_id(row["report_at"], row["part"], number, row["messages"])
+        return {**row, "message_id": told}
 
     async def first_start(self) -> datetime:
         return (await self._connection.scalars(select(Installation.started_at))).one()
@@ -231,3 +277,7 @@ class ReportRepository:
             ReportRun.report_date >= since, ReportRun.closed_at.is_not(None)
         )
         return set((await self._connection.scalars(query)).all())
+
+
+def _message_id(day: date, part: int, number: int, messages: int) -> str:
+    return f"report:{day}:{part}" + (f":{number}" if messages > 1 else "")

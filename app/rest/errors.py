@@ -9,6 +9,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
+from litestar.params import QueryParameter
 from litestar.types import ExceptionHandlersMap, HTTPScope, Receive, Send
 from litestar.typing import FieldDefinition
 
@@ -114,14 +115,17 @@ def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Res
     return problem(_request_id(request), 422, errors=errors or None)
 
 
+_UNKNOWN = "is not a parameter of this resource"
+
+
 def _outside_body(request: Request[Any, Any, Any], found: Any) -> list[FieldError]:
     handler = request.route_handler
     known = dict(handler.parsed_fn_signature.parameters)
     for provider in handler.resolve_dependencies().values():
         known |= provider.parsed_fn_signature.parameters
     errors = [_parameter_error(known[e["key"]]) for e in found if e.get("key") in known]
-    unknown = [e for e in found if e.get("key") not in known and "message" in e][:MOST_ERRORS]
-    return errors + [FieldError(field=field_name(e["key"]), message=e["message"]) for e in unknown]
+    unknown = [field_name(e["unknown"]) for e in found if "unknown" in e][:MOST_ERRORS]
+    return errors + [FieldError(field=name, message=_UNKNOWN) for name in unknown]
 
 
 def _parameter_error(parameter: FieldDefinition) -> FieldError:
@@ -129,7 +133,13 @@ def _parameter_error(parameter: FieldDefinition) -> FieldError:
     words = getattr(parameter.kwarg_definition, "description", None)
     if words is None:  # not a parameter but the body, which is missing
         return FieldError(field="", message="must be a JSON object")
-    return FieldError(field=parameter.name, message=f"must be {words}")
+    return FieldError(field=parameter_name(parameter), message=f"must be {words}")
+
+
+def parameter_name(parameter: FieldDefinition) -> str:
+    """As a query has it: `from`, say, is no name in Python."""
+    definition = parameter.kwarg_definition
+    return (isinstance(definition, QueryParameter) and definition.name) or parameter.name
 
 
 def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

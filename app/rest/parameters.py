@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.queues import CONSUMED, Queue
 from app.schemas.messages import MessageStatus
 from app.schemas.orders import OrderStatus
+from app.schemas.reports import ReportFormat
 from app.schemas.types import ID_MAX, DateTimeInput
 
 # With 100 rows on each page, a page beyond this one would begin after the largest possible id.
@@ -119,6 +120,45 @@ ReportDate = Annotated[
         examples=[Example(value="2025-12-16")],
     ),
 ]
+_DAYS, _DAYS_MAX = 14, 366
+
+
+def _day(name: str, description: str, example: str) -> Any:
+    return QueryParameter(
+        name=name,
+        description=f"a day such as {example}, {description}",
+        examples=[Example(value=example)],
+    )
+
+
+FirstDay = Annotated[
+    date | None,
+    _day(
+        "from",
+        f"not after `to`, and at most {_DAYS_MAX - 1} days before it; without it, {_DAYS - 1} days "
+        "before `to`",
+        "2025-12-10",
+    ),
+]
+LastDay = Annotated[date | None, _day("to", "the last one; without it, today", "2025-12-16")]
+
+
+def days(first: date | None, last: date | None, today: date) -> tuple[date, date]:
+    """The first and the last day of a range. Raises ValidationException."""
+    last = last or today
+    first = first or date.fromordinal(max(1, last.toordinal() - _DAYS + 1))
+    if not 0 <= (last - first).days < _DAYS_MAX:
+        raise ValidationException(extra=[{"key": "first"}])
+    return first, last
+
+
+Format = Annotated[
+    ReportFormat | None,
+    QueryParameter(
+        description=f"one of {', '.join(ReportFormat)}; without it, what the header Accept prefers",
+        examples=[Example(value=ReportFormat.JSON)],
+    ),
+]
 _MESSAGE_ID: dict[str, Any] = {
     "pattern": r"^[^\x00]+$",
     "description": "the id that its sender gave it: text without NUL characters",
@@ -131,6 +171,20 @@ MessageQueue = Annotated[
     Queue | None,
     QueryParameter(
         description=f"one of {', '.join(CONSUMED)}", examples=[Example(value=Queue.ORDER)]
+    ),
+]
+ConsumedQueue = Annotated[
+    Literal["product", "product_update", "order", "order_update"],
+    PathParameter(
+        description=f"one of {', '.join(CONSUMED)}", examples=[Example(value=Queue.ORDER)]
+    ),
+]
+LetterId = Annotated[
+    str,
+    PathParameter(
+        pattern="^[0-9a-f]{32}$",
+        description="the id that the list shows: 32 digits and letters from a to f",
+        examples=[Example(value="5" * 32)],  # it depends on the letter
     ),
 ]
 MessageStatusFilter = Annotated[

@@ -12,7 +12,7 @@ from litestar.exceptions import NotFoundException, ValidationException
 from litestar.params import ParameterKwarg
 from litestar.typing import FieldDefinition
 
-from app.rest.errors import ClientError, allow_header
+from app.rest.errors import ClientError, allow_header, parameter_name
 from app.schemas.problems import TOO_MANY_FIELDS, has_too_many_fields
 
 _TAKES_ANY = ("/health/", "/metrics", "/docs", "/schema/")
@@ -50,16 +50,13 @@ def _wrong_parameters(request: Request[Any, Any, Any]) -> list[dict[str, str]]:
     given = list(request.query_params.multi_items())
     times = Counter(name for name, _ in given)
     parameters = request.route_handler.parsed_fn_signature.parameters
-    known = {name for name, parameter in parameters.items() if _is_in_query(parameter)}
+    known = {parameter_name(p): name for name, p in parameters.items() if _is_in_query(p)}
     ambiguous = {
         n for n, value in given if n in known and (times[n] > 1 or value.lower() == "null")
     }
-    wrong = [{"key": name} for name in sorted(ambiguous)]
+    wrong = [{"key": known[name]} for name in sorted(ambiguous)]
     if not request.url.path.startswith(_TAKES_ANY):
-        unknown = sorted(times.keys() - known)
-        wrong += [
-            {"key": name, "message": "is not a parameter of this resource"} for name in unknown
-        ]
+        wrong += [{"unknown": name} for name in sorted(times.keys() - known.keys())]
     return wrong
 
 

@@ -1,6 +1,6 @@
 """Successful responses. Their bodies are encoded here, once: Litestar passes bytes on unchanged."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from math import ceil
 from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
@@ -14,6 +14,7 @@ from app.schemas.messages import MessageList
 from app.schemas.pages import ListView, PageRequest
 from app.schemas.types import View
 
+K = TypeVar("K")
 V = TypeVar("V", bound=View)
 L = TypeVar("L", bound=ListView)
 N = TypeVar("N", bound=MessageList)
@@ -37,6 +38,11 @@ NEXT = ResponseHeader(
     "Link",
     documentation_only=True,
     description='the next page, if there is one: `<...>; rel="next"`',
+)
+
+
+VARY = ResponseHeader(
+    "Vary", documentation_only=True, description="`Accept`, which chooses the media type"
 )
 
 
@@ -93,9 +99,17 @@ def _places(wanted: PageRequest, view: ListView) -> Iterator[tuple[str, tuple[st
     yield "last", ("page", str(last))
 
 
-def json_stream(pieces: AsyncIterator[str]) -> Response[Any]:
+def preferred(request: Request[Any, Any, Any], media_types: Mapping[K, str]) -> K:
+    """The one whose media type the client prefers, the first for a client without a preference."""
+    first, *_ = media_types.values()
+    wanted = request.accept.best_match(list(media_types.values()), first)
+    return next(kind for kind, media_type in media_types.items() if media_type == wanted)
+
+
+def stream(pieces: AsyncIterator[str], media_type: str) -> Response[Any]:
     """A failure halfway breaks the connection: no client mistakes a part for the whole."""
-    return cast(Response[Any], Stream(pieces, media_type="application/json"))
+    headers = {"Vary": "Accept"}
+    return cast(Response[Any], Stream(pieces, media_type=media_type, headers=headers))
 
 
 def not_modified_or(if_none_match: str | None, body: bytes) -> Response[Any]:

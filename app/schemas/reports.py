@@ -1,8 +1,14 @@
+from enum import StrEnum
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
 from app.schemas.types import CreatedAt, Day, IdOutput, View
+
+
+class ReportFormat(StrEnum):
+    JSON = "json"
+    CSV = "csv"
 
 
 class ReportRead(View):
@@ -54,3 +60,21 @@ class Comparison(NamedTuple):
     @property
     def is_right(self) -> bool:
         return not (self.missing or self.surplus or self.wrong)
+
+
+class ReportDay(View):
+    """What a day's report adds up to so far; nothing, if it was not built. `closed` says that it
+    was built after the day had ended, so only late orders may still come in."""
+
+    report_date: Day
+    orders: Annotated[int, Field(examples=[1])]
+    units: Annotated[int, Field(examples=[4], description="the pieces in all these orders")]
+    closed: Annotated[bool, Field(examples=[True])]
+
+
+class ReportSummary(View):
+    """Every day from the first to the last, and their sum."""
+
+    days: list[ReportDay]
+    orders: Annotated[int, Field(examples=[1])]
+    units: Annotated[int, Field(examples=[4])]

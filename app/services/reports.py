@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -8,11 +9,24 @@ from app.errors import NotYet
 from app.metrics import REPORT_ROWS
 from app.repositories.reports import ReportPage, ReportRepository
 from app.runtime.origin import origin
-from app.schemas.reports import Comparison, ReportBuilt
+from app.schemas.reports import (
+    Comparison,
+    ReportBuilt,
+    ReportDay,
+    ReportFormat,
+    ReportRead,
+    ReportSummary,
+)
 from app.services.after_commit import AfterCommit
 from app.services.calendar import Calendar
 
 log = structlog.get_logger(__name__)
+
+# What stands before the rows, and what after them.
+_AROUND = {
+    ReportFormat.JSON: ("[", "]"),
+    ReportFormat.CSV: (",".join(ReportRead.model_fields), "\r\n"),
+}
 
 
 class ReportService:
@@ -34,24 +48,38 @@ class ReportService:
     def today(self) -> date:
         return self._calendar.today()
 
-    async def of_day(self, day: date) -> AsyncIterator[str]:
-        """The day's rows as one JSON list, in pieces: each row that is committed by now, once.
+    async def of_day(
+        self, day: date, format: ReportFormat = ReportFormat.JSON
+    ) -> AsyncIterator[str]:
+        """The day's rows as one JSON list or CSV table, in pieces: each row that is committed by
+        now, once.
 
         The first page is read at once, so that a failure comes before the response begins. Raises
         Unavailable, also between two pieces."""
-        return self._as_list(day, await self._page(day, 0))
+        return self._pieces(day, format, await self._page(day, 0, format))
 
-    async def _as_list(self, day: date, page: ReportPage) -> AsyncIterator[str]:
-        yield "[" + page.rows[1:]
+    async def _pieces(
+        self, day: date, format: ReportFormat, page: ReportPage
+    ) -> AsyncIterator[str]:
+        begin, end = _AROUND[format]
+        yield begin + page.rows.removeprefix(",")
         while page.more_after is not None:
-            page = await self._page(day, page.more_after)
+            page = await self._page(day, page.more_after, format)
             yield page.rows
-        yield "]"
+        yield end
 
-    async def _page(self, day: date, after: int) -> ReportPage:
+    async def _page(self, day: date, after: int, format: ReportFormat) -> ReportPage:
         """On a connection of its own, so that a slow client holds none."""
         async with self._database.autocommit() as connection:
-            return await ReportRepository(connection).page(day, after)
+            return await ReportRepository(connection).page(day, after, format)
+
+    async def summary(self, first: date, last: date) -> ReportSummary:
+        """Every day from `first` to `last`, also those without a report."""
+        found = {row.report_date: row for row in await self._reports.summary(first, last)}
+        numbers = range(first.toordinal(), last.toordinal() + 1)
+        days = [_report_day(day, found.get(day)) for day in map(date.fromordinal, numbers)]
+        orders, units = sum(day.orders for day in days), sum(day.units for day in days)
+        return ReportSummary(days=days, orders=orders, units=units)
 
     async def build(self, day: date) -> ReportBuilt:
         """Write the day's missing rows, and the message about them into the outbox. Repeatable.
@@ -109,3 +137,9 @@ class ReportService:
         """The days that were owed at `looked_at` are built: no need to look for their late orders
         again."""
         await self._reports.late_orders_built(looked_at)
+
+
+def _report_day(day: date, built: Any) -> ReportDay:
+    if built is None:
+        return ReportDay(report_date=day, orders=0, units=0, closed=False)
+    return ReportDay.model_validate(built)

@@ -67,9 +67,7 @@ async def test_a_cursor_is_for_its_filters(client: httpx.AsyncClient) -> None:
     assert (await client.get(link.replace("queue=order", "queue=product"))).status_code == 422
 
 
-@pytest.mark.parametrize(
-    "query", ["queue=x", "status=pending", "reason=", "page=1"]
-)
+@pytest.mark.parametrize("query", ["queue=x", "status=pending", "reason=", "page=1"])
 async def test_what_is_wrong_is_said(client: httpx.AsyncClient, query: str) -> None:
     response = await client.get(f"/messages?{query}")
     (error,) = response.json()["errors"]

@@ -1,5 +1,7 @@
 """GET /report: the database writes the JSON, page by page."""
 
+import csv
+import io
 import json
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime
@@ -9,7 +11,7 @@ import pytest
 
 from app.container import Container
 from app.repositories import reports
-from app.schemas.reports import ReportRead
+from app.schemas.reports import ReportFormat, ReportRead
 from harness.databases import connected
 from harness.reports import DAY, NOON, build, report_of
 from harness.shop import Shop
@@ -58,6 +60,49 @@ async def test_the_database_writes_the_json_of_the_schema(
     ]
 
 
+async def test_the_same_as_csv(
+    container: Container, client: httpx.AsyncClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "ROWS_PER_PAGE", 2)
+    path = f"/report?report_date={DAY}"
+    product_id = await shop.product()
+    for count in (0, 3):
+        for _ in range(count):
+            await shop.order((product_id, 2), ordered_at=NOON)
+        await build(container)
+        response = await client.get(f"{path}&format=csv")
+        assert response.headers["content-type"] == "text/csv; charset=utf-8"
+        assert response.text.endswith("\r\n") and response.text.count("\r\n") == count + 1
+        rows = (await client.get(path)).json()
+        found = csv.DictReader(io.StringIO(response.text, newline=""))
+        assert list(found) == [{name: str(row[name]) for name in row} for row in rows]
+        assert found.fieldnames == list(ReportRead.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("accept", "format", "media_type"),
+    [
+        ("*/*", "", "application/json"),
+        ("text/html,application/xml;q=0.9,*/*;q=0.8", "", "application/json"),
+        ("text/csv", "", "text/csv"),
+        ("text/csv;q=0.5, application/json;q=0.4", "", "text/csv"),
+        ("application/json, text/csv;q=0.9", "", "application/json"),
+        ("image/png", "", "application/json"),
+        ("text/csv", "&format=json", "application/json"),
+        ("application/json", "&format=csv", "text/csv"),
+    ],
+)
+async def test_who_gets_what(
+    client: httpx.AsyncClient, accept: str, format: str, media_type: str
+) -> None:
+    path = f"/report?report_date={DAY}{format}"
+    response = await client.get(path, headers={"Accept": accept})
+    assert response.headers["content-type"].partition(";")[0] == media_type
+    assert response.headers["vary"] == "Accept"
+    head = await client.head(path, headers={"Accept": accept})
+    assert head.headers["content-type"] == response.headers["content-type"]
+
+
 async def test_slow_readers_hold_no_database_connection(
     container: Container, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,9 +131,11 @@ async def test_a_head_request_reads_the_first_page_alone(
     pages: list[int] = []
     page = reports.ReportRepository.page
 
-    async def counted(self: reports.ReportRepository, day: date, after: int) -> reports.ReportPage:
+    async def counted(
+        self: reports.ReportRepository, day: date, after: int, format: ReportFormat
+    ) -> reports.ReportPage:
         pages.append(after)
-        return await page(self, day, after)
+        return await page(self, day, after, format)
 
     monkeypatch.setattr(reports.ReportRepository, "page", counted)
     head = await client.head(f"/report?report_date={DAY}")

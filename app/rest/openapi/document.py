@@ -11,7 +11,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from app.rest.openapi.examples import REF, Json, set_content_example, set_parameter_example
+from app.rest.openapi.examples import (
+    REF,
+    TEXTS,
+    Json,
+    set_content_example,
+    set_parameter_example,
+)
 from app.schemas.types import Body, View
 
 _REQUEST_ID = "X-Request-ID"
@@ -40,6 +46,7 @@ def document_of(app: Litestar) -> Json:
     for operation in _operations(document):
         _correct_parameters(operation)
         _correct_responses(operation)
+        _add_text(operation)
         for content in _contents(operation):
             set_content_example(content, schemas)
     return document
@@ -105,6 +112,15 @@ def _headers_of_all(status: str, response: Json) -> Json:
     if status in _HEADERS_BY_STATUS and "application/json" not in response.get("content", {}):
         names.append(_HEADERS_BY_STATUS[status])
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _add_text(operation: Json) -> None:
+    """What a response is beside JSON, or in its place: Litestar's document has one media type for
+    each response, and no example of a text."""
+    if text := TEXTS.get(operation["operationId"]):
+        media_type, example = text
+        schema = {"type": "string", "examples": [example]}
+        operation["responses"]["200"]["content"][media_type] = {"schema": schema}
 
 
 def _contents(operation: Json) -> Iterator[Json]:

@@ -4,6 +4,16 @@ from typing import Any
 
 Json = dict[str, Any]
 
+# Responses that are text, by operation: the media type and an example.
+TEXTS = {
+    "reports_list": (
+        "text/csv",
+        "id,report_at,order_id,count_product,created_at\r\n"
+        "1,2025-12-16,1,4,2025-12-16T12:50:00.089033\r\n",
+    ),
+    "reports_chart": ("image/svg+xml", '<svg xmlns="http://www.w3.org/2000/svg"></svg>'),
+    "orders_life": ("text/html", "<!doctype html><title>Order 1</title>"),
+}
 REF = "#/components/schemas/"
 # A DELETE deletes the row that the POST before it has made: no order needs that one.
 _DELETED_IDS = {"users_delete": 2, "addresses_delete": 2, "products_delete": 6}

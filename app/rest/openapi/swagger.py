@@ -51,6 +51,6 @@ def _policy_for(page: bytes) -> str:
 
 assets = create_static_files_router(
     path=_ASSETS,
-    directories=[ROOT / "app" / "assets" / "swagger-ui"],
+    directories=[ROOT / "app" / "assets" / name for name in ("swagger-ui", "pages")],
     include_in_schema=False,
 )

@@ -1,0 +1,43 @@
+"""Pages and pictures that the service makes itself: app/pages has the templates. They need no
+script, and nothing from elsewhere."""
+
+from typing import Any, TypeVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from litestar import MediaType, Request, Response
+
+from app.rest.responses import preferred, to_json
+from app.schemas.types import View
+from app.settings import ROOT
+
+V = TypeVar("V", bound=View)
+
+SVG = "image/svg+xml"
+_MEDIA_TYPES = {"json": "application/json", "page": "text/html"}
+# A picture that somebody opens by itself is a page too.
+_POLICY = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+_templates = Environment(
+    loader=FileSystemLoader(ROOT / "app" / "pages"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
+
+
+def page_or_json(request: Request[Any, Any, Any], template: str, view: V) -> Response[V]:
+    """A page for browsers, which ask for one; JSON for every other client."""
+    if preferred(request, _MEDIA_TYPES) == "page":
+        return render(template, **dict(view))
+    body: Any = to_json(view)
+    return Response(body, media_type=MediaType.JSON, headers={"Vary": "Accept"})
+
+
+def render(template: str, media_type: str = MediaType.HTML, **values: Any) -> Response[Any]:
+    body = _templates.get_template(template).render(values)
+    headers = {"Content-Security-Policy": _POLICY, "Vary": "Accept"}
+    return Response(body.encode(), media_type=media_type, headers=headers)
