@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -176,6 +178,11 @@ async def test_orders_that_are_dated_back_are_found_by_their_index(database_url:
     assert "ix_orders_dated_back" in plan and "ix_orders_ordered_at" in plan, plan
 
 
+async def _ring(container: Container) -> None:
+    context: Any = SimpleNamespace(message=SimpleNamespace(task_id="task-1"))
+    await scheduler.nightly_reports.original_func(container, context)
+
+
 async def test_a_firing_of_the_cron_builds_the_orders_of_today_so_far(
     container: Container, shop: Shop, queues: QueueClient
 ) -> None:
@@ -185,7 +192,7 @@ async def test_a_firing_of_the_cron_builds_the_orders_of_today_so_far(
     await ensure_reports(container)  # the catch-up leaves the running day alone
     assert await rows_of(container, today) == []
     with capture_logs() as lines:
-        await scheduler.nightly_reports.original_func(container)
+        await _ring(container)
     assert await rows_of(container, today) == [(order.id, 4)]
     told = [line["event"] for line in lines if str(today) in line["event"]]
     assert told == [
@@ -194,16 +201,17 @@ async def test_a_firing_of_the_cron_builds_the_orders_of_today_so_far(
         f"Sent report message to RabbitMQ queue 'report' for date {today}",
     ]
     with capture_logs() as lines:
-        await scheduler.nightly_reports.original_func(container)
+        await _ring(container)
     assert not [line for line in lines if str(today) in line["event"]]
-    sent = [message.json for message in await messages(queues)]
-    assert [one["reports_count"] for one in sent if one["report_date"] == str(today)] == [1]
+    sent = [one for one in await messages(queues) if one.json["report_date"] == str(today)]
+    assert [one.json["reports_count"] for one in sent] == [1]
+    assert sent[0].headers["task_id"] == "task-1"
 
 
 async def test_a_firing_at_midnight_builds_nothing_of_the_new_day(
     container: Container, queues: QueueClient
 ) -> None:
-    await scheduler.nightly_reports.original_func(container)
+    await _ring(container)
     today = datetime.now(UTC).date()
     assert str(today) not in [one.json["report_date"] for one in await messages(queues)]
 
