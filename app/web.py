@@ -14,7 +14,7 @@ import uvicorn
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.plugins.pydantic import PydanticPlugin
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, ControllerRouterHandler
 
 from app.consumers.handlers import HANDLERS
 from app.container import POOL_SIZE, Container
@@ -61,7 +61,13 @@ _CONSUMED = {
     queue: Consumed(handler.schema, inspect.getdoc(handler.effect) or "")
     for queue, handler in HANDLERS.items()
 }
-_DOCUMENTATION = [swagger_ui, assets, queues_page, queues_assets, queues_document(_CONSUMED)]
+_DOCUMENTATION: list[ControllerRouterHandler] = [
+    swagger_ui,
+    assets,
+    queues_page,
+    queues_assets,
+    queues_document(_CONSUMED),
+]
 _SHUTDOWN_SECONDS = 8
 # From the end of listening to the closing of idle connections: who has connected just before is
 # about to send a request.

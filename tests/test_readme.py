@@ -236,7 +236,7 @@ async def test_the_urls_exist() -> None:
         client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         paths = (await client.get("/schema/openapi.json")).json()["paths"]
     known = [re.sub(r"\{\w+\}", "[^/]+", path) for path in paths]
-    known += ["/docs", "/metrics", "/schema/openapi.json", ""]
+    known += ["/docs", "/docs/queues", "/metrics", "/schema/openapi.json", ""]
     found = re.findall(r"http://localhost:8000[^\s\"'`)>|]*", "".join(map(_text, PAGES)))
     assert found
     for url in found:

@@ -78,8 +78,8 @@ class AddressController(Controller):
         data: JSONBody[AddressUpdate],
         if_match: IfMatch = None,
     ) -> Response[AddressRead]:
-        """Absent fields stay as they are; `null` clears state and zip_code. Orders keep the address as
-        it was when they were placed."""
+        """Absent fields stay as they are; `null` clears state and zip_code. Orders keep the
+        address as it was when they were placed."""
         return json_response(await addresses.update(address_id, data, parse_if_match(if_match)))
 
     @delete(

@@ -105,7 +105,8 @@ class OrderController(Controller):
     async def create(
         self, orders: Injected[OrderService], data: JSONBody[OrderCreate]
     ) -> Response[OrderDetail]:
-        """Takes the products from the stock. 409 if there is too little of one: `short` lists which."""
+        """Takes the products from the stock. 409 if there is too little of one: `short` lists
+        which."""
         return json_response(await orders.place(data))
 
     @put(
@@ -121,8 +122,8 @@ class OrderController(Controller):
         data: JSONBody[OrderUpdate],
         if_match: IfMatch = None,
     ) -> Response[OrderDetail]:
-        """pending → processing → shipped → delivered; pending or processing → cancelled, which gives
-        the stock back."""
+        """pending → processing → shipped → delivered; pending or processing → cancelled, which
+        gives the stock back."""
         return json_response(
             await orders.change_status(order_id, data.status, parse_if_match(if_match))
         )

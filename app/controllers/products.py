@@ -87,8 +87,8 @@ class ProductController(Controller):
         data: JSONBody[ProductUpdate],
         if_match: IfMatch = None,
     ) -> Response[ProductRead]:
-        """Absent fields stay as they are; `null` clears sku and description. Orders keep the price of
-        the moment when they were placed."""
+        """Absent fields stay as they are; `null` clears sku and description. Orders keep the
+        price of the moment when they were placed."""
         return json_response(await products.update(product_id, data, parse_if_match(if_match)))
 
     @delete(

@@ -140,7 +140,7 @@ def test_a_generated_typescript_client_works(service: Service, generated: Path) 
     assert json.loads(npm.run("node", "client.js", service.url)) == {
         "username": "typescript",
         "again": 304,
-        "missing": "there is no user 999999",
+        "missing": "user 999999 does not exist",
         "refused": "items",
     }
 

@@ -85,7 +85,7 @@ def document_of(consumed: Mapping[Queue, Consumed]) -> Json:
     document = _generated(consumed)
     components = document["components"]
     ours = pydantic_schemas()
-    components["schemas"] = {name: ours[name] for name in components["schemas"]}
+    components["schemas"] = {name: ours[name] for name in sorted(components["schemas"])}
     for name, fields in _PROPERTIES.items():
         components["schemas"][name] = {"type": "object", "properties": fields}
     for kind in ("channels", "operations"):  # FastStream's order is by chance
@@ -134,7 +134,7 @@ def _description() -> str:
 
 
 def _handler_of(schema: type[BaseModel]) -> Any:
-    async def handle(body: Any) -> None:
+    async def handle(body: Any) -> None:  # pylint: disable=unused-argument
         """FastStream reads the annotation."""
 
     handle.__annotations__["body"] = schema

@@ -34,7 +34,10 @@ _INLINE_SCRIPT = re.compile(rb"<script type='text/javascript'>(.*?)</script>", r
 @get("/docs", media_type=MediaType.HTML, include_in_schema=False, sync_to_thread=False)
 def swagger_ui(request: Request[Any, Any, Any]) -> Response[bytes]:
     swagger, root = _PAGES[request.scope["raw_path"].endswith(b"/")]
-    page = swagger.render(request, {**document_of(request.app), "servers": [{"url": root}]})
+    document = document_of(request.app)
+    # Without the license, which Swagger UI would turn into a link to spdx.org.
+    info = {name: value for name, value in document["info"].items() if name != "license"}
+    page = swagger.render(request, {**document, "info": info, "servers": [{"url": root}]})
     return Response(page, headers={"Content-Security-Policy": _policy_for(page)})
 
 
