@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy import text
 
 from app.container import Container
 from app.embedded import Valkey
@@ -109,7 +110,7 @@ async def test_the_disk(figure: Figure) -> None:
 async def test_the_pool(container: Container) -> None:
     in_use = "database_connections_in_use"
     async with container.database.autocommit() as connection:
-        await connection.exec_driver_sql("SELECT 1")
+        await connection.execute(text("SELECT 1"))
         await container.database.observe()
         assert REGISTRY.get_sample_value(in_use) == 1
     await container.database.observe()
