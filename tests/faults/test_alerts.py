@@ -1,5 +1,5 @@
-"""What each alert tells of, caused, and seen by a real Prometheus. How long an alert waits before it
-comes is proven with promtool in tests/unit/test_monitoring.py."""
+"""What each alert tells of, caused, and seen by a real Prometheus. How long an alert waits before
+it comes is proven with promtool in tests/unit/test_monitoring.py."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -11,7 +11,6 @@ from app.container import Container
 from app.embedded import Valkey
 from app.queues import DEAD_TASKS, TASKS, Queue
 from harness.databases import connected
-from harness.dependencies import Dependencies
 from harness.queues import QueueClient
 from harness.waiting import eventually
 
@@ -35,7 +34,7 @@ async def figure(container: Container) -> Figure:
 
 @both
 async def test_the_depth_of_a_queue_and_its_consumers(
-    container: Container, queues: QueueClient, figure: Figure, transport: str
+    queues: QueueClient, figure: Figure, transport: str
 ) -> None:
     await queues.declare(Queue.ORDER)
     assert await figure("queue_messages", queue="order") == 0

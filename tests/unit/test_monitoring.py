@@ -37,12 +37,12 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def alerts() -> list[dict[str, Any]]:
-    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
+    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text("utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 def dashboard() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    loaded: dict[str, Any] = json.loads(DASHBOARD.read_text("utf-8"))
     return loaded
 
 
@@ -77,7 +77,7 @@ def test_promtool_proves_each_alert() -> None:
 def test_each_alert_is_proven_to_come_and_to_stay_away() -> None:
     cases = [
         case
-        for test in yaml.safe_load(PROOFS.read_text())["tests"]
+        for test in yaml.safe_load(PROOFS.read_text("utf-8"))["tests"]
         for case in test["alert_rule_test"]
     ]
     for alert in alerts():
@@ -122,7 +122,7 @@ def test_panels_do_not_overlap() -> None:
 
 
 def test_the_documentation_has_every_metric() -> None:
-    page = (ROOT / "docs" / "monitoring.md").read_text()
+    page = (ROOT / "docs" / "monitoring.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `([a-z_]+)(?:\{\w+(?:, \w+)*\})?`", page, re.M))
     own = {
         family.name + ("_total" if family.type == "counter" else "")
