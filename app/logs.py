@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from http import HTTPStatus
-from typing import ClassVar, TextIO
+from typing import Any, ClassVar, TextIO
 
 import msgspec
 import structlog
@@ -195,7 +195,7 @@ def _for_people(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _folded(_: WrappedLogger, __: str, line: str) -> str:
+def _folded(_: WrappedLogger, __: str, line: Any) -> str:
     """A long line goes on below its beginning. A traceback stays as it is."""
     first, newline, rest = line.partition("\n")
     lines, width = [""], 0

@@ -74,7 +74,8 @@ async def test_a_service_that_does_not_run_has_a_doctor_too(
 async def in_tree(tree: Path, *words: str, **variables: str) -> Ended:
     """Without the settings of a running service."""
     process = await asyncio.create_subprocess_exec(
-        *(PYTHON, *words),
+        PYTHON,
+        *words,
         cwd=tree,
         env=environment({"DATA_DIR": str(tree / "data"), "COLUMNS": "160", **variables}),
         stdout=asyncio.subprocess.PIPE,
@@ -92,7 +93,7 @@ async def test_init_writes_settings_once_that_only_their_owner_reads(tmp_path: P
     path = tree / ".env"
     text = path.read_text("utf-8")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    passwords = re.findall(r"^#? ?[A-Z_]+(?:PASSWORD|API_KEY)=(\S+)$", text, re.MULTILINE)
+    passwords = re.findall(r"^(?:# )?[A-Z_]*(?:PASSWORD|API_KEY)=(\S+)$", text, re.MULTILINE)
     assert len(set(passwords)) == 4 and all(len(password) == 32 for password in passwords)
     again = await in_tree(tree, *ORDERS, "init")
     assert again.code == 1 and "stays as it is" in again.err and path.read_text("utf-8") == text
@@ -116,7 +117,8 @@ async def test_the_start_in_a_terminal_says_what_it_waits_for(
 ) -> None:
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        *(PYTHON, *command),
+        PYTHON,
+        *command,
         cwd=tree,
         env=environment({"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port())}),
         stdin=asyncio.subprocess.DEVNULL,
