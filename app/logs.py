@@ -31,6 +31,7 @@ _LIBRARIES = {
     # What we give FastStream in place of its own, which it configures itself when it is imported.
     # It says every second what we say once.
     "app.faststream": logging.CRITICAL,
+    "httpx": logging.WARNING,  # each request is a line otherwise
     "uvicorn": logging.WARNING,
 }
 # Of a line in a terminal.

@@ -13,6 +13,7 @@ from app.embedded.ports import free_port
 from harness.processes import environment
 from harness.service import PYTHON, Ended, Service
 from harness.tree import copy_tree
+from harness.waiting import eventually
 
 ORDERS = ("-m", "app")
 
@@ -26,9 +27,21 @@ async def test_a_newcomer_starts_seeds_finds_and_sees_that_all_is_well(service: 
     assert ", applied: order " in await service.script(*ORDERS, "find", message)
     built = await service.script(*ORDERS, "report", "build")
     assert "0 new rows, 0 in all" in built  # yesterday's
-    well = await service.run(*ORDERS, "doctor")
-    assert well.code == 0 and well.out.endswith("\nNothing is wrong.\n"), well
-    assert "(found: the service runs)" in well.out
+    assert "(found: the service runs)" in await well(service)
+
+
+async def well(service: Service) -> str:
+    """What the doctor says once it finds nothing wrong. On a busy machine an answer may be late."""
+    told = ""
+
+    async def is_well() -> bool:
+        nonlocal told
+        code, told, _ = await service.run(*ORDERS, "doctor")
+        return code == 0
+
+    await eventually(is_well, 60, lambda: told)
+    assert told.endswith("\nNothing is wrong.\n")
+    return told
 
 
 async def test_the_doctor_names_dead_letters_and_how_to_look_at_them(service: Service) -> None:
@@ -39,7 +52,7 @@ async def test_the_doctor_names_dead_letters_and_how_to_look_at_them(service: Se
     assert "1 dead letters of product: see why with `python -m app dead list product`" in ill.out
     assert name in await service.script(*ORDERS, "dead", "list", "product")
     await service.script(*ORDERS, "dead", "drop", "product", "all")
-    assert (await service.run(*ORDERS, "doctor")).code == 0
+    await well(service)
 
 
 _BURY = """
