@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from http import HTTPStatus
-from typing import ClassVar, TextIO
+from typing import Any, ClassVar, TextIO
 
 import msgspec
 import structlog
@@ -31,6 +31,7 @@ _LIBRARIES = {
     # What we give FastStream in place of its own, which it configures itself when it is imported.
     # It says every second what we say once.
     "app.faststream": logging.CRITICAL,
+    "httpx": logging.WARNING,  # each request is a line otherwise
     "uvicorn": logging.WARNING,
 }
 # Of a line in a terminal.
@@ -196,7 +197,7 @@ def _for_people(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _folded(_: WrappedLogger, __: str, line: str) -> str:
+def _folded(_: WrappedLogger, __: str, line: Any) -> str:
     """A long line goes on below its beginning. A traceback stays as it is."""
     first, newline, rest = line.partition("\n")
     lines, width = [""], 0

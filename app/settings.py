@@ -282,6 +282,9 @@ class Settings(BaseSettings):
         return self._redis_address(3)
 
 
+# Of all settings.
+NAMES = frozenset(Settings.model_fields)
+
 _BOTH = "{0} and {0}_FILE are both set: choose one"
 _UNREADABLE = "{0}: cannot read {1.filename} ({1.strerror})"
 
@@ -318,7 +321,8 @@ def load_settings() -> Settings:
 def origins() -> dict[str, str]:
     """The settings that are not defaults, each with where it is set."""
     in_file = dict.fromkeys(DotEnvSettingsSource(Settings)(), ".env")
-    return in_file | dict.fromkeys(EnvSettingsSource(Settings)(), "the environment")
+    found = in_file | dict.fromkeys(EnvSettingsSource(Settings)(), "the environment")
+    return {name: origin for name, origin in found.items() if name in NAMES}
 
 
 def names_in_env_file() -> list[str]:

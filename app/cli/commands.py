@@ -197,8 +197,8 @@ def check_reports(first: datetime | None, last: datetime | None) -> None:
 
     from app.cli import report as reports
 
-    days = {"first": first.date() if first else None, "last": last.date() if last else None}
-    _run("report", partial(reports.check, **days))
+    begins, ends = (day.date() if day else None for day in (first, last))
+    _run("report", partial(reports.check, first=begins, last=ends))
 
 
 @commands.group()

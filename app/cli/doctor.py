@@ -3,7 +3,7 @@
 import asyncio
 import difflib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 from redis.asyncio import Redis
@@ -22,9 +22,10 @@ from app.services.calendar import Calendar
 from app.services.diagnoses import diagnosed
 from app.services.health import HealthService
 from app.services.monitor import Monitor
-from app.settings import Settings, names_in_env_file, origins
+from app.settings import NAMES, Settings, names_in_env_file, origins
 
 _SECONDS = 2
+_REDIS_LIMITS: dict[str, Any] = {"socket_timeout": _SECONDS, "socket_connect_timeout": _SECONDS}
 _NOTHING = (
     "nothing is configured, and no `python main.py` runs with this DATA_DIR: start it, or set "
     "DATABASE_URL or DB_HOST in .env"
@@ -73,13 +74,12 @@ def _parts(settings: Settings) -> Iterator[Part]:
     postgresql = settings.postgresql_address
     place = f"{postgresql.place}, database {postgresql.database}, user {postgresql.user}"
     if settings.has_database:
-        variables = ("database_url", "db_", "postgres_")
-        yield Part("PostgreSQL", place, variables, _examine_postgresql)
+        yield Part("PostgreSQL", place, ("database_url", "db_", "postgres_"), _examine_postgresql)
     if settings.has_database or settings.has_redis:
         yield Part("Redis", settings.cache_address.url, ("redis_",), _examine_redis)
     if settings.queue_transport == "streams":
-        variables = ("queue_transport", "redis_")
-        yield Part("queues", settings.streams_address.url, variables, _examine_queues)
+        place = settings.streams_address.url
+        yield Part("queues", place, ("queue_transport", "redis_"), _examine_queues)
     elif settings.has_database or settings.has_rabbitmq:
         yield Part("queues", settings.rabbitmq_address.place, ("rabbitmq_",), _examine_queues)
     yield Part("API", settings.api_url, ("api_", "host", "port"), _examine_api)
@@ -130,8 +130,7 @@ async def _examine_postgresql(settings: Settings) -> AsyncIterator[str]:
 
 async def _examine_redis(settings: Settings) -> AsyncIterator[str]:
     address = settings.cache_address
-    limits = {"socket_timeout": _SECONDS, "socket_connect_timeout": _SECONDS}
-    client: Redis = Redis.from_url(**connection_options(address), **limits)
+    client: Redis = Redis.from_url(**connection_options(address), **_REDIS_LIMITS)
     try:
         await client.ping()
     except (RedisError, OSError) as error:
@@ -188,7 +187,7 @@ def _advice(settings: Settings) -> Iterator[str]:
     if settings.has_database:
         for name in settings.default_passwords:
             yield f"{name} has its default value, which is public: set another one in .env"
-    known = [name.upper() for name in Settings.model_fields]
+    known = [name.upper() for name in NAMES]
     for name in names_in_env_file():
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if near and name not in known:

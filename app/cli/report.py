@@ -41,7 +41,7 @@ async def check(settings: Settings, first: date | None, last: date | None) -> No
                 async with container.unit_of_work(_BUILD_SECONDS) as uow:
                     found = await uow.reports.compare(day)
                 differ += not found.is_right
-                console.print(f"{day}  {_in_words(found)}")
+                console.print(f"{day}  {_in_words(found)}", soft_wrap=True)
     if differ:
         raise SystemExit(f"{differ} days differ: build them with `python -m app report build DAY`")
 

@@ -1,5 +1,5 @@
-"""What can be wrong with a service that runs, and the cure: lines of `python -m app doctor`, and the
-texts of the alerts in deploy/prometheus."""
+"""What can be wrong with a service that runs, and the cure: lines of `python -m app doctor`, and
+the texts of the alerts in deploy/prometheus."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from app.queues import Queue
 
 class Diagnosis(NamedTuple):
     """`name` is that of the alert. `is_wrong` judges a value of `figure`: a metric, or the part of
-    the disk that is free. In the `text` of one line, which ends with the cure, `{label}` and `{value}` stand for
-    what was found; the value is shown by `unit`, which is a function of Prometheus' templates."""
+    the disk that is free. `text` is one line that ends with the cure; `{label}` and `{value}` in it
+    stand for what was found. The value is shown by `unit`, a function of Prometheus' templates."""
 
     name: str
     figure: str

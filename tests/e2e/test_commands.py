@@ -13,6 +13,7 @@ from app.embedded.ports import free_port
 from harness.processes import environment
 from harness.service import PYTHON, Ended, Service
 from harness.tree import copy_tree
+from harness.waiting import eventually
 
 ORDERS = ("-m", "app")
 
@@ -26,9 +27,21 @@ async def test_a_newcomer_starts_seeds_finds_and_sees_that_all_is_well(service: 
     assert ", applied: order " in await service.script(*ORDERS, "find", message)
     built = await service.script(*ORDERS, "report", "build")
     assert "0 new rows, 0 in all" in built  # yesterday's
-    well = await service.run(*ORDERS, "doctor")
-    assert well.code == 0 and well.out.endswith("\nNothing is wrong.\n"), well
-    assert "(found: the service runs)" in well.out
+    assert "(found: the service runs)" in await well(service)
+
+
+async def well(service: Service) -> str:
+    """What the doctor says once it finds nothing wrong. On a busy machine an answer may be late."""
+    told = ""
+
+    async def is_well() -> bool:
+        nonlocal told
+        code, told, _ = await service.run(*ORDERS, "doctor")
+        return code == 0
+
+    await eventually(is_well, 60, lambda: told)
+    assert told.endswith("\nNothing is wrong.\n")
+    return told
 
 
 async def test_the_doctor_names_dead_letters_and_how_to_look_at_them(service: Service) -> None:
@@ -39,7 +52,7 @@ async def test_the_doctor_names_dead_letters_and_how_to_look_at_them(service: Se
     assert "1 dead letters of product: see why with `python -m app dead list product`" in ill.out
     assert name in await service.script(*ORDERS, "dead", "list", "product")
     await service.script(*ORDERS, "dead", "drop", "product", "all")
-    assert (await service.run(*ORDERS, "doctor")).code == 0
+    await well(service)
 
 
 _BURY = """
@@ -74,7 +87,8 @@ async def test_a_service_that_does_not_run_has_a_doctor_too(
 async def in_tree(tree: Path, *words: str, **variables: str) -> Ended:
     """Without the settings of a running service."""
     process = await asyncio.create_subprocess_exec(
-        *(PYTHON, *words),
+        PYTHON,
+        *words,
         cwd=tree,
         env=environment({"DATA_DIR": str(tree / "data"), "COLUMNS": "160", **variables}),
         stdout=asyncio.subprocess.PIPE,
@@ -92,7 +106,7 @@ async def test_init_writes_settings_once_that_only_their_owner_reads(tmp_path: P
     path = tree / ".env"
     text = path.read_text("utf-8")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    passwords = re.findall(r"^#? ?[A-Z_]+(?:PASSWORD|API_KEY)=(\S+)$", text, re.MULTILINE)
+    passwords = re.findall(r"^(?:# )?[A-Z_]*(?:PASSWORD|API_KEY)=(\S+)$", text, re.MULTILINE)
     assert len(set(passwords)) == 4 and all(len(password) == 32 for password in passwords)
     again = await in_tree(tree, *ORDERS, "init")
     assert again.code == 1 and "stays as it is" in again.err and path.read_text("utf-8") == text
@@ -116,7 +130,8 @@ async def test_the_start_in_a_terminal_says_what_it_waits_for(
 ) -> None:
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        *(PYTHON, *command),
+        PYTHON,
+        *command,
         cwd=tree,
         env=environment({"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port())}),
         stdin=asyncio.subprocess.DEVNULL,

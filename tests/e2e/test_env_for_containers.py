@@ -45,7 +45,8 @@ async def _checkout(processes: Service, dependencies: Dependencies, tmp_path: Pa
 
 async def _run(tree: Path, *words: str) -> Ended:
     process = await asyncio.create_subprocess_exec(
-        *(PYTHON, *words),
+        PYTHON,
+        *words,
         cwd=tree,
         env=environment({"COLUMNS": "160"}),
         stdout=asyncio.subprocess.PIPE,

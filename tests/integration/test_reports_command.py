@@ -27,7 +27,7 @@ async def test_what_differs_is_counted_and_what_is_built_is_right(
     assert shown.count("0 orders, 0 rows: right") == 13
 
     await report.build(settings, day)
-    assert capsys.readouterr().out == f"{day}  3 new rows, 3 in all\n"
+    assert capsys.readouterr().out.endswith(f"\n{day}  3 new rows, 3 in all\n")
     await report.check(settings, day, None)
     assert capsys.readouterr().out == f"{day}  3 orders, 3 rows: right\n"
 

@@ -63,10 +63,10 @@ def test_the_version() -> None:
 def test_bash_completes_commands_and_queues(tmp_path: Path) -> None:
     ask = """
     eval "$(cd "$0" && "$1" -m app completion bash)"
-    complete() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _orders_completion orders
+    asked() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _orders_completion orders
         echo "${COMPREPLY[*]}"; }
-    complete orders wor
-    complete orders dead list order_
+    asked orders wor
+    asked orders dead list order_
     orders version
     """
     done = subprocess.run(
