@@ -1,4 +1,5 @@
 from litestar import Controller, Response, delete, get, post
+from litestar.datastructures import State
 
 from app.queues import Queue
 from app.rest.dependencies import Injected
@@ -51,6 +52,8 @@ class DeadLetterController(Controller):
     )
     @idempotent()
     async def retry(
-        self, dead_letters: Injected[DeadLetterService], queue: ConsumedQueue, letter_id: LetterId
+        self, state: State, queue: ConsumedQueue, letter_id: LetterId
     ) -> Response[DeadLetterDetail]:
+        # Not injected: Litestar would resolve it at the same time as the unit of work.
+        dead_letters: DeadLetterService = state.container.dead_letters
         return json_response(await dead_letters.retry(Queue(queue), letter_id))

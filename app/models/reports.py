@@ -40,7 +40,8 @@ class ReportRunPart(Base):
     __tablename__ = "report_run_parts"
 
     report_date: Mapped[date] = mapped_column(
-        ForeignKey("report_runs.report_date", ondelete="CASCADE"), primary_key=True
+        ForeignKey("report_runs.report_date", onupdate="CASCADE", ondelete="CASCADE"),
+        primary_key=True,
     )
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     orders: Mapped[Id]

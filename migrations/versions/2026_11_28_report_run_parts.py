@@ -43,6 +43,7 @@ def upgrade() -> None:
             ["report_date"],
             ["report_runs.report_date"],
             name=op.f("fk_report_run_parts_report_date"),
+            onupdate="CASCADE",
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("report_date", "number", name=op.f("pk_report_run_parts")),
