@@ -197,8 +197,9 @@ def _for_people(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _folded(_: WrappedLogger, __: str, line: Any) -> str:
+def _folded(_: WrappedLogger, __: str, rendered: Any) -> str:
     """A long line goes on below its beginning. A traceback stays as it is."""
+    line: str = rendered
     first, newline, rest = line.partition("\n")
     lines, width = [""], 0
     for word in _LONGEST_WORD.sub(r"\g<0> ", first).split():

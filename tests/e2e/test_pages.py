@@ -1,32 +1,22 @@
 """The pages and pictures, in a browser that reaches nothing but the service."""
 
 import re
-import shutil
 from pathlib import Path
 
 import httpx
-import pytest
 
+from harness.chromium import rendered
 from harness.service import Service
-from tests.e2e.test_docs_page import ELSEWHERE, MISSING, rendered
+from tests.e2e.test_docs_page import ELSEWHERE
 
 
-@pytest.fixture(scope="module", name="chromium")
-def _chromium() -> str:
-    program = shutil.which("chromium")
-    assert program, MISSING
-    return program
-
-
-async def test_the_life_of_an_order_and_the_chart(
-    service: Service, chromium: str, tmp_path: Path
-) -> None:
+async def test_the_life_of_an_order_and_the_chart(service: Service, tmp_path: Path) -> None:
     await service.script("producer.py")
     httpx.post(f"{service.url}/report", timeout=60).raise_for_status()
     message = httpx.get(f"{service.url}/messages?queue=order&status=applied").json()["messages"][0]
     life = f"{service.url}/orders/{message['result_id']}/life"
     for url, told in ((life, message["message_id"]), (f"{service.url}/report/chart.svg", "orders")):
-        dom, console = rendered(chromium, tmp_path / "profile", url)
+        dom, console = rendered(tmp_path, url)
         assert told in dom
         assert not ELSEWHERE.findall(dom)
         # The console reports what the page's policy blocks and what is missing.
