@@ -44,7 +44,7 @@ class Container:
         self.totals = TotalsKeeper(units.row_counts)
         self.health = HealthService(
             [
-                ("postgresql", "down", self._monitoring.check),
+                ("postgresql", "down", self._monitoring.ping),
                 ("postgresql", "degraded", self._monitoring.check_login),
                 ("redis", "degraded", self.caches.ping),
                 ("rabbitmq", "degraded", self.broker.ping),

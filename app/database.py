@@ -182,7 +182,7 @@ class Database:
             async with asyncio.timeout(deadline), _LazyConnection(engine) as connection:
                 yield connection
 
-    async def check(self) -> None:
+    async def ping(self) -> None:
         """Raises `Unavailable`, within a second, unless a write would find a server that takes
         writes, with all tables and columns of the models, and the permission to use them."""
         async with self.autocommit(deadline=1) as connection:

@@ -71,6 +71,7 @@ class Guard:
         self._servers = servers
         self.checked: WeakKeyDictionary[AbstractConnection, int] = WeakKeyDictionary()
         self._taking_over: asyncio.Task[None] | None = None
+        self._has_failed = False
         self.current = current
 
     async def check(self, connection: AbstractConnection) -> None:
@@ -88,13 +89,33 @@ class Guard:
             await connection.disconnect(nowait=True)
             raise
 
+    @property
+    def is_taking_over(self) -> bool:
+        """Until it has, no Redis is used: whoever asks need not wait for it."""
+        return self._taking_over is not None and not self._taking_over.done()
+
+    @property
+    def may_take_over(self) -> bool:
+        """The same, unless the last attempt has failed: then something is wrong with that Redis."""
+        return self.is_taking_over and not self._has_failed
+
+    async def has_taken_over(self, seconds: float) -> bool:
+        """Whether it was about to, and is done within this time."""
+        if self._taking_over is None or self._taking_over.done():
+            return False
+        done, _ = await asyncio.wait([self._taking_over], timeout=seconds)
+        return bool(done)
+
     def _take_over_once(self, identity: str) -> "asyncio.Task[None]":
         if self._taking_over is None or self._taking_over.done():
             self._taking_over = asyncio.create_task(self._take_over(identity))
-            # Its callers see the failure, but all of them may have left: asyncio would then report
-            # an exception that was never retrieved.
-            self._taking_over.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._taking_over.add_done_callback(self._note)
         return self._taking_over
+
+    def _note(self, task: "asyncio.Task[None]") -> None:
+        # Its callers see the failure, but all of them may have left: asyncio would then report an
+        # exception that was never retrieved.
+        self._has_failed = not task.cancelled() and task.exception() is not None
 
     async def _take_over(self, identity: str) -> None:
         """Make this Redis the one that counts. Others may be doing the same."""

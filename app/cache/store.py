@@ -31,6 +31,8 @@ _FAILURES_TO_OPEN = 3
 _OPEN_SECONDS = 0.5
 _LEASE_MS = 3000
 _PROBE_KEY = "cache:probe"
+# How long a health check waits for a Redis that is about to count.
+_PATIENCE_SECONDS = 0.8
 _PROBE_MS = 1000
 # For all keys that are missed together: each lease is granted only if it is free.
 _LEASE = """
@@ -110,7 +112,7 @@ class CacheStore:
 
     async def call(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
         """The operation's result. Raises RedisDown within CALL_SECONDS."""
-        if not self.healthy and time.monotonic() < self._open_until:
+        if self._guard.is_taking_over or (not self.healthy and time.monotonic() < self._open_until):
             raise RedisDown
         if not self.healthy:  # one caller tries; the others go on without Redis
             self._open_until = time.monotonic() + _OPEN_SECONDS
@@ -122,7 +124,8 @@ class CacheStore:
         except (Exception, asyncio.CancelledError) as error:
             if is_our_end(error):
                 raise
-            self._failed(error)
+            if not self._guard.may_take_over:  # that takes longer than a call, and is no failure
+                self._failed(error)
             raise RedisDown from error
         if self._failures:
             self._recovered()
@@ -156,12 +159,20 @@ class CacheStore:
         self._failures = 0
 
     async def ping(self) -> None:
-        """Raises Unavailable, also if Redis is full or read-only: then it answers, but cannot
-        help."""
+        """Raises Unavailable within a second, also if Redis is full or read-only: then it answers,
+        but cannot help."""
         try:
-            await self.call(lambda redis: redis.set(self._value(_PROBE_KEY), 1, px=_PROBE_MS))
+            try:
+                await self._probe()
+            except RedisDown:
+                if not await self._guard.has_taken_over(_PATIENCE_SECONDS):
+                    raise
+                await self._probe()
         except RedisDown as error:
             raise Unavailable("Redis does not take a value") from error
+
+    async def _probe(self) -> None:
+        await self.call(lambda redis: redis.set(self._value(_PROBE_KEY), 1, px=_PROBE_MS))
 
     def value(self, key: str) -> "asyncio.Future[bytes | None]":
         """Raises RedisDown."""

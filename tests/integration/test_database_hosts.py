@@ -64,17 +64,17 @@ async def standby(database_url: str, tmp_path: Path) -> AsyncIterator[int]:
 
 async def test_the_host_that_takes_writes_is_found(database_url: str, standby: int) -> None:
     async with _opened(_url(database_url, standby)) as database:
-        await database.check()
+        await database.ping()
 
 
 async def test_what_is_asked_for_is_found(database_url: str, standby: int) -> None:
     async with _opened(_url(database_url, standby, target_session_attrs="any")) as database:
         with pytest.raises(Unavailable, match="read-only"):
-            await database.check()
+            await database.ping()
 
 
 async def test_no_host_that_will_do(database_url: str, standby: int) -> None:
     url = _url(database_url, standby).replace(f",{LOOPBACK}:{make_url(database_url).port}", "")
     async with _opened(f"{url}target_session_attrs=read-write") as database:
         with pytest.raises(Unavailable):
-            await database.check()
+            await database.ping()

@@ -111,7 +111,7 @@ async def test_without_the_setting_one_line_names_it(
     settings = dependencies.settings(database_url=pgbouncer.url)
     async with Container.open(settings) as container:
         with pytest.raises(Unavailable, match="PgBouncer.*DB_POOLER"):
-            await container.database.check()
+            await container.database.ping()
 
 
 @pytest.mark.skipif(keeps_prepared_statements(), reason="this PgBouncer keeps them")
@@ -124,7 +124,7 @@ async def test_with_the_wrong_setting_one_line_names_the_right_one(
 
             async def read() -> None:
                 for _ in range(20):
-                    await container.database.check()
+                    await container.database.ping()
 
             with pytest.raises(Unavailable, match="DB_POOLER=transaction"):
                 await asyncio.gather(*(read() for _ in range(20)))

@@ -151,13 +151,13 @@ async def _total(client: httpx.AsyncClient, total: int) -> bool:
 async def test_readiness_names_the_privilege_that_is_missing(
     privilege: str, container: Container, databases: Databases, database_url: str
 ) -> None:
-    await container.database.check()
+    await container.database.ping()
     async with connected(databases.admin_url(database_url)) as operator:
         await operator.execute(f"REVOKE {privilege} ON outbox FROM {_ROLE}")
         with pytest.raises(Unavailable, match=f"privilege {privilege} outbox"):
-            await container.database.check()
+            await container.database.ping()
         await operator.execute(f"GRANT {privilege} ON outbox TO {_ROLE}")
-    await container.database.check()
+    await container.database.ping()
 
 
 async def test_a_login_that_is_refused_while_open_connections_work_is_degraded(

@@ -116,7 +116,7 @@ async def test_prefer_is_content_without_tls_and_require_is_not(database_url: st
 async def _check(url: str, works: bool) -> None:
     database = Database(address_of(url), pool_size=1)
     try:
-        await database.check()
+        await database.ping()
         assert works, "it was accepted"
     except Unavailable:
         assert not works
