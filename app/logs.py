@@ -166,7 +166,8 @@ class RequestLog:
         now = datetime.now(UTC).isoformat().removesuffix("+00:00")
         sys.stderr.write(
             f'{_beginning(method, route, status)}, "path": {_quoted(path)}, '
-            f'"milliseconds": {milliseconds}, {_members(told)}{left}"request_id": "{request_id}", "level": "info", "logger": "{self._name}", '
+            f'"milliseconds": {milliseconds}, {_members(told)}{left}'
+            f'"request_id": "{request_id}", "level": "info", "logger": "{self._name}", '
             f'"timestamp": "{now}Z", "process": "{self.json_name}", "message": "request"}}\n'
         )
 

@@ -83,5 +83,5 @@ class Prometheus:
 
 
 def _expressions() -> dict[str, str]:
-    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    groups = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
     return {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}

@@ -31,7 +31,7 @@ def _children(processes: Service, port: int, names: Iterable[str]) -> dict[str, 
 
 
 async def _scrape(process: Process) -> dict[str, float]:
-    """All samples without a label, and those with one by its value."""
+    """All samples, by their names and the values of their labels, which Prometheus sorts."""
     found = _PORT.findall(process.output)
     assert len(found) == 1, process.output
     async with httpx.AsyncClient(trust_env=False) as client:
@@ -64,7 +64,7 @@ async def test_each_process_has_a_port_of_its_own(
 
         async def is_counted() -> bool:
             workers = [await _scrape(children[name]) for name in ("worker", "worker-2")]
-            return sum(worker.get("messages_total product applied", 0) for worker in workers) == 1
+            return sum(worker.get("messages_total applied product", 0) for worker in workers) == 1
 
         async def is_watched() -> bool:
             seen = await _scrape(children["scheduler"])

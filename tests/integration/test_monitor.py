@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy import text
 
 from app.container import Container
 from app.embedded import Valkey
 from app.queues import DEAD_TASKS, TASKS, Queue
 from harness.databases import connected
-from harness.dependencies import Dependencies
 from harness.queues import QueueClient
 from harness.waiting import eventually
 
@@ -34,7 +34,7 @@ async def figure(container: Container) -> Figure:
 
 @both
 async def test_the_depth_of_a_queue_and_its_consumers(
-    container: Container, queues: QueueClient, figure: Figure, transport: str
+    queues: QueueClient, figure: Figure, transport: str
 ) -> None:
     await queues.declare(Queue.ORDER)
     assert await figure("queue_messages", queue="order") == 0
@@ -109,7 +109,7 @@ async def test_the_disk(figure: Figure) -> None:
 async def test_the_pool(container: Container) -> None:
     in_use = "database_connections_in_use"
     async with container.database.autocommit() as connection:
-        await connection.exec_driver_sql("SELECT 1")
+        await connection.execute(text("SELECT 1"))
         await container.database.observe()
         assert REGISTRY.get_sample_value(in_use) == 1
     await container.database.observe()

@@ -165,7 +165,8 @@ THINNED = """
 now = 5.0
 logs.time.monotonic = lambda: now
 def write(status, is_ordinary, level=20):
-    requests.write(level, str(status), 'GET', '/users', '/users', status, 1.0, {}, is_ordinary=is_ordinary)
+    line = (level, str(status), 'GET', '/users', '/users', status, 1.0, {})
+    requests.write(*line, is_ordinary=is_ordinary)
 for by_hand in (True, False):
     logs.configure('INFO', 'json', 'web')
     logs.RequestLog.ordinary = logs.Thinned(2)

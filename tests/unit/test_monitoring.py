@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,12 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def alerts() -> list[dict[str, Any]]:
-    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
+    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text("utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 def dashboard() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    loaded: dict[str, Any] = json.loads(DASHBOARD.read_text("utf-8"))
     return loaded
 
 
@@ -76,7 +77,7 @@ def test_promtool_proves_each_alert() -> None:
 def test_each_alert_is_proven_to_come_and_to_stay_away() -> None:
     cases = [
         case
-        for test in yaml.safe_load(PROOFS.read_text())["tests"]
+        for test in yaml.safe_load(PROOFS.read_text("utf-8"))["tests"]
         for case in test["alert_rule_test"]
     ]
     for alert in alerts():
@@ -121,7 +122,7 @@ def test_panels_do_not_overlap() -> None:
 
 
 def test_the_documentation_has_every_metric() -> None:
-    page = (ROOT / "docs" / "monitoring.md").read_text()
+    page = (ROOT / "docs" / "monitoring.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `([a-z_]+)(?:\{\w+(?:, \w+)*\})?`", page, re.M))
     own = {
         family.name + ("_total" if family.type == "counter" else "")
@@ -143,8 +144,8 @@ def test_a_figure_without_a_fresh_look_is_not_shown(monkeypatch: pytest.MonkeyPa
     assert not shown()
     figures.show({"outbox_messages": {"": 3}, "dead_letters": {"order": 2}})
     assert shown() == [("dead_letters", {"queue": "order"}, 2), ("outbox_messages", {}, 3)]
-    now = metrics.time.monotonic()
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now + 31)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 31)
     assert not shown()
 
 

@@ -80,7 +80,7 @@ async def test_a_response_that_has_begun_is_not_followed_by_another(more: bool) 
         ("DELETE", 204, 0.01, True),
     ],
 )
-def test_what_is_not_ordinary_always_has_a_line(
+async def test_what_is_not_ordinary_always_has_a_line(
     monkeypatch: pytest.MonkeyPatch, method: str, status: int, seconds: float, is_written: bool
 ) -> None:
     monkeypatch.setattr(logs.RequestLog, "ordinary", logs.Thinned(0))
