@@ -197,10 +197,9 @@ def _for_people(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _folded(_: WrappedLogger, __: str, rendered: Any) -> str:
+def _folded(_: WrappedLogger, __: str, line: Any) -> str:
     """A long line goes on below its beginning. A traceback stays as it is."""
-    line: str = rendered
-    first, newline, rest = line.partition("\n")
+    first, newline, rest = str(line).partition("\n")
     lines, width = [""], 0
     for word in _LONGEST_WORD.sub(r"\g<0> ", first).split():
         length = len(_COLOUR.sub("", word))
