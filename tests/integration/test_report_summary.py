@@ -180,7 +180,7 @@ async def test_every_bar_is_inside(
     async with connected(database_url) as connection:
         await connection.execute("UPDATE report_run_parts SET orders = 1, units = $1", units)
     svg, _ = await _drawn(client, _WEEK)
-    for bar in svg.iter(f"{_SVG}rect"):
-        y, height = float(bar.get("y") or 0), float(bar.get("height") or 0)
+    for box in svg.iter(f"{_SVG}rect"):
+        y, height = float(box.get("y") or 0), float(box.get("height") or 0)
         assert 0 <= y and y + height <= 320
     assert 2 <= len(svg.findall(f"{_SVG}line")) <= 6
