@@ -120,7 +120,7 @@ async def _examine_postgresql(settings: Settings) -> AsyncIterator[str]:
     database = Database(address, pool_size=1)
     try:
         await database.check_login()
-        await database.check()
+        await database.ping()
     except Unavailable as error:
         cause = error.__cause__
         yield cause and explain_login(cause, address) or f"PostgreSQL at {address.place}: {error}"
