@@ -6,7 +6,7 @@ from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.idempotency import idempotent
 from app.rest.parameters import ConsumedQueue, Count, LetterId
-from app.rest.responses import json_response
+from app.rest.responses import ETAG, json_response
 from app.schemas.dead_letters import DeadLetterDetail, DeadLetterList
 from app.services.dead_letters import DeadLetterService
 
@@ -24,6 +24,7 @@ class DeadLetterController(Controller):
     async def list(
         self, dead_letters: Injected[DeadLetterService], queue: ConsumedQueue, count: Count = 10
     ) -> DeadLetterList:
+        """Messages that can never be applied, and why."""
         return await dead_letters.list(Queue(queue), count)
 
     @get(
@@ -34,12 +35,14 @@ class DeadLetterController(Controller):
     async def read(
         self, dead_letters: Injected[DeadLetterService], queue: ConsumedQueue, letter_id: LetterId
     ) -> DeadLetterDetail:
+        """With the properties and headers of its sender."""
         return await dead_letters.read(Queue(queue), letter_id)
 
     @delete("/{letter_id:str}", summary="Drop a dead letter", responses=error_responses(404, 422))
     async def drop(
         self, dead_letters: Injected[DeadLetterService], queue: ConsumedQueue, letter_id: LetterId
     ) -> None:
+        """For good: nobody can bring it back."""
         await dead_letters.drop(Queue(queue), letter_id)
 
     @post(
@@ -49,6 +52,7 @@ class DeadLetterController(Controller):
         status_code=200,
         opt={"deadline": _RETRY_SECONDS},
         responses=error_responses(404, 409, 415, 422),
+        response_headers=[ETAG],
     )
     @idempotent()
     async def retry(

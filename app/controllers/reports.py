@@ -9,7 +9,7 @@ from app.rest.idempotency import idempotent
 from app.rest.pages import SVG
 from app.rest.parameters import FirstDay, Format, LastDay, ReportDate, days
 from app.rest.requests import JsonRequest
-from app.rest.responses import ETAG, VARY, json_response, preferred, stream
+from app.rest.responses import ETAG, POLICY, VARY, json_response, preferred, stream
 from app.schemas.reports import ReportBuilt, ReportFormat, ReportRead, ReportSummary
 from app.services.reports import ReportService
 
@@ -50,6 +50,7 @@ class ReportController(Controller):
     async def summary(
         self, reports: Injected[ReportService], first: FirstDay = None, last: LastDay = None
     ) -> ReportSummary:
+        """At most 366 days; without `from` and `to` the last 14."""
         return await reports.summary(*days(first, last, reports.today()))
 
     @get(
@@ -57,10 +58,12 @@ class ReportController(Controller):
         summary="The same as a picture",
         media_type=SVG,
         responses=error_responses(422),
+        response_headers=[VARY, POLICY],
     )
     async def chart(
         self, reports: Injected[ReportService], first: FirstDay = None, last: LastDay = None
     ) -> Response[str]:
+        """Two bars for each day, light or dark as the browser is, without a script."""
         return report_chart(await reports.summary(*days(first, last, reports.today())))
 
     @post(

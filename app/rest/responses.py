@@ -41,6 +41,11 @@ NEXT = ResponseHeader(
 )
 
 
+POLICY = ResponseHeader(
+    "Content-Security-Policy",
+    documentation_only=True,
+    description="nothing but what the page itself has is loaded or run",
+)
 VARY = ResponseHeader(
     "Vary", documentation_only=True, description="`Accept`, which chooses the media type"
 )

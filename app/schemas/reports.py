@@ -66,15 +66,17 @@ class ReportDay(View):
     """What a day's report adds up to so far; nothing, if it was not built. `closed` says that it
     was built after the day had ended, so only late orders may still come in."""
 
-    report_date: Day
-    orders: Annotated[int, Field(examples=[1])]
+    report_date: Annotated[Day, Field(description="the day")]
+    orders: Annotated[int, Field(examples=[1], description="the orders in its report")]
     units: Annotated[int, Field(examples=[4], description="the pieces in all these orders")]
-    closed: Annotated[bool, Field(examples=[True])]
+    closed: Annotated[
+        bool, Field(examples=[True], description="whether it was built after the day had ended")
+    ]
 
 
 class ReportSummary(View):
     """Every day from the first to the last, and their sum."""
 
-    days: list[ReportDay]
-    orders: Annotated[int, Field(examples=[1])]
-    units: Annotated[int, Field(examples=[4])]
+    days: Annotated[list[ReportDay], Field(description="the days, the earliest first")]
+    orders: Annotated[int, Field(examples=[1], description="the orders of all these days")]
+    units: Annotated[int, Field(examples=[4], description="the pieces of all these days")]
