@@ -73,6 +73,7 @@ async def test_a_cold_read_passes_the_files_of_its_walk(
             "rest/asgi/context.py",
             "cache/reads.py",
             "cache/store.py",
+            "cache/guard.py",
             f"services/{kind}.py",
             "database.py",
             "repositories/entities.py",
