@@ -34,7 +34,7 @@ _LIBRARIES = {
     "httpx": logging.WARNING,  # each request is a line otherwise
     "uvicorn": logging.WARNING,
 }
-# Of a line in a terminal.
+# How long a line in a terminal may be.
 _COLUMNS = 120
 _LONGEST_WORD = re.compile(r"\S{100}(?=\S)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -88,8 +88,8 @@ def _members(fields: Mapping[str, str]) -> str:
 
 
 class Thinned:
-    """Of lines that are all alike: so many in a second are written, and each tells how many were
-    left out since the one before."""
+    """Lets through so many lines in a second. The next that is written tells how many were left
+    out."""
 
     def __init__(self, most: int | None) -> None:
         """`most` is for a second; None: all are written."""
@@ -142,8 +142,8 @@ class RequestLog:
         *,
         is_ordinary: bool = False,
     ) -> None:
-        """`told` are more fields. The request id must need no escaping. Of ordinary requests,
-        which differ in nothing that somebody would look for, some may be left out."""
+        """`told` are more fields. The request id must need no escaping. Ordinary requests differ
+        in nothing that somebody would look for, so some may be left out."""
         is_info = level == logging.INFO
         if is_info and is_ordinary and self.ordinary.leaves_out():
             return

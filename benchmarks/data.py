@@ -39,7 +39,7 @@ UPDATE products p SET stock_quantity = m.stock
 FROM (SELECT product_id, sum(quantity) AS stock FROM stock_movements GROUP BY product_id) m
 WHERE m.product_id = p.id;
 """
-# Orders without lines. Of each status a fifth, but for the last, which few have.
+# Orders without lines. Each status has a quarter of them, but for `cancelled`, which few have.
 _VARIETY = """
 UPDATE products SET sku = 'SKU-' || id, price = id % 10000,
     name = (ARRAY ['Green', 'Black', 'White', 'Red', 'Mint'])[1 + id % 5] || ' tea ' || id;

@@ -178,7 +178,7 @@ class Guard:
 
 
 async def _identity(connection: AbstractConnection) -> str:
-    """Of the server's run, and of the history of its data: that changes when it becomes a replica,
+    """Names the server's run, and the history of its data, which changes when it becomes a replica
     and when a replica takes over."""
     questions = [("INFO", "server"), ("INFO", "replication")]
     await connection.send_packed_command(connection.pack_commands(questions))

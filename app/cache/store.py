@@ -65,7 +65,7 @@ def key_prefixes(address: RedisAddress, names: Iterable[str]) -> tuple[bytes, ..
 
 
 class _Pool(BlockingConnectionPool):
-    """Of connections that the guard has checked, and would still accept."""
+    """Gives out connections that the guard has checked and would still accept."""
 
     def __init__(self, *, guard: Guard, **options: Any) -> None:
         super().__init__(redis_connect_func=guard.check, **options)

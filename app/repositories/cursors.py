@@ -30,6 +30,18 @@ ID = Key("id", "bigint", Annotated[int, msgspec.Meta(ge=0, le=ID_MAX)])
 Place = tuple[Any, ...]
 
 
+def ordered(keys: Sequence[Key], *, is_reversed: bool) -> str:
+    """For ORDER BY."""
+    return ", ".join(f"{key.sql} DESC" if is_reversed else key.sql for key in keys)
+
+
+def beyond(keys: Sequence[Key], *, is_reversed: bool) -> str:
+    """The condition of the rows after a place, whose values are those of `place_arguments`."""
+    columns = ", ".join(key.sql for key in keys)
+    values = ", ".join(f"CAST(:after_{n} AS {key.type})" for n, key in enumerate(keys))
+    return f"({columns}) {'<' if is_reversed else '>'} ({values})"
+
+
 @cache
 def _decoder(keys: tuple[Key, ...]) -> msgspec.json.Decoder[Place]:
     return msgspec.json.Decoder(tuple[tuple(key.values for key in keys)])  # type: ignore[misc]
@@ -41,6 +53,11 @@ def cursor_of(scope: str, place: Place) -> str:
     values = msgspec.json.encode(place)
     digest = blake2b(scope.encode() + values, digest_size=_DIGEST_BYTES).digest()
     return urlsafe_b64encode(digest + values).rstrip(b"=").decode()
+
+
+def place_arguments(scope: str, cursor: str, keys: Sequence[Key]) -> dict[str, Any]:
+    """Raises BadCursor."""
+    return {f"after_{n}": value for n, value in enumerate(place_of(scope, cursor, keys))}
 
 
 def place_of(scope: str, cursor: str, keys: Sequence[Key]) -> Place:

@@ -26,7 +26,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from app.models.messages import Message
 from app.queues import Queue
-from app.repositories.cursors import Key, cursor_of, place_of
+from app.repositories.cursors import Key, beyond, cursor_of, ordered, place_arguments
 from app.schemas.messages import MessageFilters, MessageKey, MessageRead, MessageStatus
 
 # For the rest of the transaction. A plan that is made while the tables are empty is kept, and would
@@ -100,8 +100,7 @@ class MessageRepository:
         status = given.pop("status", None)
         arguments = {**given, "limit": count + 1}
         if after is not None:
-            place = place_of(scope, after, _KEYS)
-            arguments |= {f"after_{n}": value for n, value in enumerate(place)}
+            arguments |= place_arguments(scope, after, _KEYS)
         query = _page(tuple(given), status, after is not None)
         rows = (await self._connection.execute(query, arguments)).all()
         found = rows[:count]
@@ -165,14 +164,11 @@ def _page(filters: tuple[str, ...], status: MessageStatus | None, by_cursor: boo
     if status:
         conditions.append(f"status = '{status}'")
     if by_cursor:
-        keys = ", ".join(key.sql for key in _KEYS)
-        after = ", ".join(f"CAST(:after_{n} AS {key.type})" for n, key in enumerate(_KEYS))
-        conditions.append(f"({keys}) < ({after})")
+        conditions.append(beyond(_KEYS, is_reversed=True))
     columns = ", ".join(column.name for column in Message.__table__.columns)
-    order = ", ".join(f"{key.sql} DESC" for key in _KEYS)
     return text(
         f"SELECT {columns} FROM messages WHERE {' AND '.join(conditions) or 'true'} "
-        f"ORDER BY {order} LIMIT :limit"
+        f"ORDER BY {ordered(_KEYS, is_reversed=True)} LIMIT :limit"
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.base import Base, Counted
-from app.repositories.cursors import ID, Key, cursor_of, place_of
+from app.repositories.cursors import ID, Key, beyond, cursor_of, ordered, place_arguments
 from app.repositories.row_counts import kept_total
 from app.schemas.pages import PageRequest
 
@@ -38,7 +38,7 @@ _BY_NUMBER = """
 # The limit is in a subquery, because the planner would plan each execution anew for a number: that
 # takes longer than to read the page.
 _BY_CURSOR = """
-    SELECT id FROM {table} WHERE {condition} AND ({keys}) {beyond} ({after})
+    SELECT id FROM {table} WHERE {condition} AND {beyond}
     ORDER BY {order} LIMIT (SELECT CAST(:limit AS bigint))
 """
 
@@ -90,9 +90,11 @@ class Listing(Generic[M]):
         if wanted.after is None:
             arguments["offset"] = wanted.offset
         else:
-            place = place_of(scope, wanted.after, keys)
-            arguments |= {f"after_{n}": value for n, value in enumerate(place)}
-        query = self._query(tuple(given), wanted)
+            arguments |= place_arguments(scope, wanted.after, keys)
+        conditions = tuple(self.filters[name] for name in given)
+        query = _statement(
+            self.model, conditions, keys, wanted.is_reversed, wanted.after is not None
+        )
         rows = (await connection.execute(query, arguments)).all()
         found = [row for row in rows if row.id is not None][: wanted.count]
         following = None
@@ -106,11 +108,6 @@ class Listing(Generic[M]):
         name = wanted.sort.removeprefix("-")
         return (ID,) if name == "id" else (self.sorts[name], ID)
 
-    def _query(self, filters: tuple[str, ...], wanted: PageRequest) -> TextClause:
-        conditions = tuple(self.filters[name] for name in filters)
-        keys, is_reversed = self._keys(wanted), wanted.sort.startswith("-")
-        return _statement(self.model, conditions, keys, is_reversed, wanted.after is not None)
-
 
 @cache
 def _statement(
@@ -123,17 +120,13 @@ def _statement(
     table = model.__tablename__
     condition = " AND ".join(conditions) or "true"
     total = _TOTAL.format(table=table, condition=condition) if conditions else kept_total(table)
-    up = ", ".join(key.sql for key in keys)
-    down = ", ".join(f"{key.sql} DESC" for key in keys)
-    order, reverse = (down, up) if is_reversed else (up, down)
+    order = ordered(keys, is_reversed=is_reversed)
     ids = (_BY_CURSOR if by_cursor else _BY_NUMBER).format(
         table=table,
         condition=condition,
         order=order,
-        reverse=reverse,
-        keys=up,
-        beyond="<" if is_reversed else ">",
-        after=", ".join(f"CAST(:after_{n} AS {key.type})" for n, key in enumerate(keys)),
+        reverse=ordered(keys, is_reversed=not is_reversed),
+        beyond=beyond(keys, is_reversed=is_reversed),
     )
     # By name: with `*`, a column that somebody adds makes prepared statements invalid.
     columns = ", ".join(f"page.{column.name}" for column in model.__table__.columns)

@@ -12,8 +12,6 @@ from litestar.params import SkipValidation
 from app.container import Container
 from app.rest.asgi.context import PLACE
 from app.runtime.deadlines import REQUEST_SECONDS
-from app.services.dead_letters import DeadLetterService
-from app.services.health import HealthService
 from app.unit_of_work import UnitOfWork
 
 T = TypeVar("T")
@@ -41,20 +39,16 @@ def _of_unit_of_work(name: str) -> Provide:
     return Provide(provide, sync_to_thread=False)
 
 
-def provide_health(state: State) -> HealthService:
-    container: Container = state.container
-    return container.health
+def _of_container(name: str) -> Provide:
+    def provide(state: State) -> Any:
+        return getattr(state.container, name)
 
-
-def provide_dead_letters(state: State) -> DeadLetterService:
-    container: Container = state.container
-    return container.dead_letters
+    return Provide(provide, sync_to_thread=False)
 
 
 _SERVICES = [name for name, value in vars(UnitOfWork).items() if isinstance(value, cached_property)]
 DEPENDENCIES = {
     "uow": Provide(provide_unit_of_work),
     **{name: _of_unit_of_work(name) for name in _SERVICES},
-    "health": Provide(provide_health, sync_to_thread=False),
-    "dead_letters": Provide(provide_dead_letters, sync_to_thread=False),
+    **{name: _of_container(name) for name in ("health", "dead_letters")},
 }

@@ -1,7 +1,7 @@
 """The parameters that operations share. In an error, a description follows the words "must be"."""
 
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from litestar.exceptions import ValidationException
 from litestar.openapi.spec import Example
@@ -173,8 +173,12 @@ MessageQueue = Annotated[
         description=f"one of {', '.join(CONSUMED)}", examples=[Example(value=Queue.ORDER)]
     ),
 ]
+if TYPE_CHECKING:
+    _Consumed = str
+else:
+    _Consumed = Literal[tuple(queue.value for queue in CONSUMED)]
 ConsumedQueue = Annotated[
-    Literal["product", "product_update", "order", "order_update"],
+    _Consumed,
     PathParameter(
         description=f"one of {', '.join(CONSUMED)}", examples=[Example(value=Queue.ORDER)]
     ),

@@ -39,8 +39,6 @@ NEXT = ResponseHeader(
     documentation_only=True,
     description='the next page, if there is one: `<...>; rel="next"`',
 )
-
-
 POLICY = ResponseHeader(
     "Content-Security-Policy",
     documentation_only=True,

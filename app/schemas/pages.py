@@ -25,6 +25,10 @@ class PageRequest:
             raise BadCursor("`after` stands in place of `page`: send one of them")
 
     @property
+    def is_reversed(self) -> bool:
+        return self.sort.startswith("-")
+
+    @property
     def number(self) -> int:
         """Of the page, if there is no `after`."""
         return self.page or 1

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from random import getrandbits
+from types import MappingProxyType
 
 import structlog
 from litestar.enums import ScopeType
@@ -28,7 +29,7 @@ REFUSED = "refused"
 PLACE = "place"
 # In the state of a request that has waited in the protocol: see direct_protocol.py.
 BEGAN = "began"
-_NOTHING: Mapping[str, str] = {}
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 # A read that takes so long is not ordinary: its line is always written.
 _SLOW_SECONDS = 0.25
 # The route of a request that no route was found for, or looked for.
