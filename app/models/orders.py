@@ -25,7 +25,7 @@ class Order(Counted, Base):
     __tablename__ = "orders"
 
     id: Mapped[Key]
-    user_id: Mapped[Id] = mapped_column(ForeignKey("users.id"), index=True)
+    user_id: Mapped[Id] = mapped_column(ForeignKey("users.id"))
     delivery_address_id: Mapped[Id] = mapped_column(ForeignKey("addresses.id"), index=True)
     delivery_address: Mapped[dict[str, Any]] = mapped_column(JSONB)
     status: Mapped[str] = mapped_column(server_default="pending")
@@ -35,7 +35,9 @@ class Order(Counted, Base):
     updated_at: Mapped[datetime | None]
 
     __table_args__ = (
-        Index("ix_orders_status_id", "status", "id"),
+        # With all that lists ask: their totals and their orders by time read no row.
+        Index("ix_orders_of_user", "user_id", "id", postgresql_include=["status", "ordered_at"]),
+        Index("ix_orders_of_status", "status", "id", postgresql_include=["ordered_at"]),
         # Of orders that are dated into the past alone, so most orders cost nothing here.
         Index(
             "ix_orders_dated_back", "created_at", postgresql_where=text("ordered_at < created_at")

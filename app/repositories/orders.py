@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.orders import Order, OrderItem
 from app.repositories.cursors import Key
-from app.repositories.pages import Listing, Page
+from app.repositories.pages import Filter, Listing, Page
 from app.schemas.orders import OrderCreate
 from app.schemas.pages import PageRequest
 
@@ -95,11 +95,11 @@ SELECT id, stock_quantity FROM restocked
 _LIST = Listing(
     Order,
     filters={
-        "user_id": "user_id = :user_id",
-        "status": "status = :status",
-        "external_id": "external_id = :external_id",
-        "ordered_from": "ordered_at >= :ordered_from",
-        "ordered_before": "ordered_at < :ordered_before",
+        "user_id": Filter("user_id = :user_id", sort="id"),
+        "status": Filter("status = :status", sort="id"),
+        "external_id": Filter("external_id = :external_id"),
+        "ordered_from": Filter("ordered_at >= :ordered_from", sort="ordered_at"),
+        "ordered_before": Filter("ordered_at < :ordered_before", sort="ordered_at"),
     },
     sorts={"ordered_at": Key("ordered_at", "timestamptz", datetime)},
 )

@@ -48,6 +48,14 @@ _TOTAL = "SELECT count(*) AS n FROM {table} WHERE {condition}"
 M = TypeVar("M", bound=Base)
 
 
+class Filter(NamedTuple):
+    """`condition` is SQL, in which `:name` is the filter's value; it must use an index when nothing
+    is known of the value, as LIKE would not. `sort` is what that index has its rows sorted by."""
+
+    condition: str
+    sort: str | None = None
+
+
 class Page(NamedTuple, Generic[M]):
     """`total` counts the rows on all pages. `next` is the cursor of the next page, if there is
     one."""
@@ -59,13 +67,10 @@ class Page(NamedTuple, Generic[M]):
 
 @dataclass(frozen=True)
 class Listing(Generic[M]):
-    """What may be asked of the list of a table: `filters` are SQL conditions, in which `:name` is
-    the filter's value, and `sorts` are what it may be ordered by, beside the id.
-
-    A condition must use an index when nothing is known of its value: LIKE would not."""
+    """What may be asked of the list of a table, and what it may be ordered by beside the id."""
 
     model: type[M]
-    filters: Mapping[str, str]
+    filters: Mapping[str, Filter]
     sorts: Mapping[str, Key]
 
     async def page(
@@ -91,9 +96,14 @@ class Listing(Generic[M]):
             arguments["offset"] = wanted.offset
         else:
             arguments |= place_arguments(scope, wanted.after, keys)
-        conditions = tuple(self.filters[name] for name in given)
+        filters = tuple(self.filters[name] for name in given)
         query = _statement(
-            self.model, conditions, keys, wanted.is_reversed, wanted.after is not None
+            self.model,
+            tuple(filter.condition for filter in filters),
+            keys,
+            _order_of(filters, wanted.sorted_by, keys),
+            wanted.is_reversed,
+            wanted.after is not None,
         )
         rows = (await connection.execute(query, arguments)).all()
         found = [row for row in rows if row.id is not None][: wanted.count]
@@ -105,8 +115,17 @@ class Listing(Generic[M]):
         return Page(cast(Sequence[M], found), rows[0].total, following)
 
     def _keys(self, wanted: PageRequest) -> tuple[Key, ...]:
-        name = wanted.sort.removeprefix("-")
-        return (ID,) if name == "id" else (self.sorts[name], ID)
+        return (ID,) if wanted.sorted_by == "id" else (self.sorts[wanted.sorted_by], ID)
+
+
+def _order_of(filters: Sequence[Filter], sort: str, keys: tuple[Key, ...]) -> tuple[Key, ...]:
+    """What to sort by. The rows that fit are sorted, unless the index that finds them has them in
+    order: from a LIMIT the planner would conclude that walking through the index of the order finds
+    enough of them soon, and for a filter that few rows fit it reads the whole table so."""
+    if not filters or sort in {filter.sort for filter in filters}:
+        return keys
+    first, *others = keys
+    return first._replace(sql=f"greatest({first.sql}, NULL)"), *others  # no index has that
 
 
 @cache
@@ -114,18 +133,19 @@ def _statement(
     model: type[Base],
     conditions: tuple[str, ...],
     keys: tuple[Key, ...],
+    order_keys: tuple[Key, ...],
     is_reversed: bool,
     by_cursor: bool,
 ) -> TextClause:
     table = model.__tablename__
     condition = " AND ".join(conditions) or "true"
     total = _TOTAL.format(table=table, condition=condition) if conditions else kept_total(table)
-    order = ordered(keys, is_reversed=is_reversed)
+    order = ordered(order_keys, is_reversed=is_reversed)
     ids = (_BY_CURSOR if by_cursor else _BY_NUMBER).format(
         table=table,
         condition=condition,
         order=order,
-        reverse=ordered(keys, is_reversed=not is_reversed),
+        reverse=ordered(order_keys, is_reversed=not is_reversed),
         beyond=beyond(keys, is_reversed=is_reversed),
     )
     # By name: with `*`, a column that somebody adds makes prepared statements invalid.

@@ -25,6 +25,10 @@ class PageRequest:
             raise BadCursor("`after` stands in place of `page`: send one of them")
 
     @property
+    def sorted_by(self) -> str:
+        return self.sort.removeprefix("-")
+
+    @property
     def is_reversed(self) -> bool:
         return self.sort.startswith("-")
 

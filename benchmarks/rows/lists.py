@@ -19,7 +19,10 @@ def _questions() -> dict[str, str]:
         "the last hour, the newest first": f"/orders?ordered_from={hour}&sort=-ordered_at",
         "the newest first": "/orders?sort=-ordered_at",
         "a rare status": "/orders?status=cancelled",
-        "orders of a user": "/orders?user_id=7&status=pending",
+        "a user's orders of a status": "/orders?user_id=7&status=shipped",
+        "a status that the user has none of": "/orders?user_id=7&status=pending",
+        "nobody's orders, the newest first": "/orders?user_id=1000000&sort=-ordered_at",
+        "a rare status, the newest first": "/orders?status=cancelled&sort=-ordered_at",
         "one product by its sku": "/products?sku=SKU-1000",
         "few names that begin alike": "/products?name_prefix=mint%20tea%2099999",
         "by price": "/products?sort=price",
@@ -29,6 +32,8 @@ def _questions() -> dict[str, str]:
 
 # Their totals count what fits.
 _MANY = {
+    "a user's 10,000 orders, the newest first": "/orders?user_id=7&sort=-ordered_at",
+    "a status of a quarter, the newest first": "/orders?status=pending&sort=-ordered_at",
     "a status of a quarter": "/orders?status=pending",
     "a fifth of the names": "/products?name_prefix=green&sort=name",
 }
