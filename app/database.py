@@ -1,12 +1,12 @@
-"""PostgreSQL: a pool, two kinds of connection, and whose fault a failure is."""
+"""PostgreSQL: a pool, connections of it, and whose fault a failure is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy import event, text
+from sqlalchemy import Executable, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -100,12 +100,17 @@ def _if_started(method: _Ending) -> _Ending:
     return end
 
 
-class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
+class Connection(AsyncConnection):  # pylint: disable=abstract-method
     """Taken from the pool by its first statement, so a request that is rejected before it needs no
     database.
 
     SQLAlchemy's AsyncSession is lazy too, but what else it does is not needed here, and costs as
     much CPU as a round trip."""
+
+    def __init__(self, engine: AsyncEngine, *, is_for_one_call: bool = False) -> None:
+        super().__init__(engine)
+        self._is_for_one_call = is_for_one_call
+        self._is_over = False
 
     async def start(self, is_ctxmanager: bool = False) -> AsyncConnection:
         """Whatever the server says to a login, no statement is at fault. Raises Unavailable."""
@@ -121,6 +126,11 @@ class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
 
     async def execute(self, *arguments: Any, **options: Any) -> Any:
         """`scalar` and `scalars` call this too."""
+        if self._is_over:
+            raise RuntimeError(
+                "the change before this statement is committed, so they would not be one "
+                "transaction: take ONE_CALL from the route, or `execute_last` from the repository"
+            )
         is_first = self.sync_connection is None
         if is_first:
             await self.start()
@@ -132,6 +142,20 @@ class _LazyConnection(AsyncConnection):  # pylint: disable=abstract-method
         # Nothing else is lost: it is the first of its transaction, or has one of its own.
         await self.rollback()
         return await super().execute(*arguments, **options)
+
+    async def execute_last(self, statement: Executable, arguments: Mapping[str, Any]) -> Any:
+        """As `execute`, for a statement after which its service has nothing left to execute.
+
+        In a unit of work for one call, if nothing came before it either, it is a transaction of its
+        own: one round trip in place of three."""
+        if not self._is_for_one_call or self.sync_connection is not None:
+            return await self.execute(statement, arguments)
+        await self.start()
+        await self.execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            return await self.execute(statement, arguments)
+        finally:
+            self._is_over = True
 
     def _is_autocommit(self) -> bool:
         assert self.sync_connection
@@ -158,29 +182,32 @@ class Database:
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
 
     @asynccontextmanager
-    async def transaction(self, deadline: float) -> AsyncIterator[AsyncConnection]:
-        """A transaction that is rolled back at the end, unless its user commits.
+    async def transaction(
+        self, deadline: float, *, is_for_one_call: bool = False
+    ) -> AsyncIterator[Connection]:
+        """A transaction that is rolled back at the end, unless its user commits. For one call of a
+        service, its only change may commit itself: see `Connection.execute_last`.
 
         `deadline` is in seconds. Raises `Unavailable`."""
-        async with self._connected(self._engine, deadline) as connection:
+        connection = Connection(self._engine, is_for_one_call=is_for_one_call)
+        async with self._connected(connection, deadline):
             yield connection
 
     @asynccontextmanager
-    async def autocommit(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[AsyncConnection]:
+    async def autocommit(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[Connection]:
         """Every statement is a transaction of its own, and sees what is committed by then.
 
         For reads, and for housekeeping in single statements. `deadline` is in seconds. Raises
         `Unavailable`."""
-        async with self._connected(self._autocommit, deadline) as connection:
+        connection = Connection(self._autocommit)
+        async with self._connected(connection, deadline):
             yield connection
 
     @asynccontextmanager
-    async def _connected(
-        self, engine: AsyncEngine, deadline: float
-    ) -> AsyncIterator[AsyncConnection]:
+    async def _connected(self, connection: Connection, deadline: float) -> AsyncIterator[None]:
         with failures_as_unavailable():
-            async with asyncio.timeout(deadline), _LazyConnection(engine) as connection:
-                yield connection
+            async with asyncio.timeout(deadline), connection:
+                yield
 
     async def ping(self) -> None:
         """Raises `Unavailable`, within a second, unless a write would find a server that takes
@@ -198,7 +225,7 @@ class Database:
         """As the next connection of a pool would: the open ones outlast a refused login. Raises
         `Unavailable`, within a second."""
         with failures_as_unavailable():
-            async with asyncio.timeout(1), _LazyConnection(self._unpooled) as connection:
+            async with asyncio.timeout(1), Connection(self._unpooled) as connection:
                 await connection.start()
 
     async def observe(self) -> None:

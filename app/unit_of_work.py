@@ -7,10 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cache.caches import Caches
-from app.database import Database
+from app.database import Connection, Database
 from app.repositories.addresses import AddressRepository
 from app.repositories.constraints import refusal_of
 from app.repositories.idempotency import IdempotencyRepository
@@ -45,7 +44,7 @@ class UnitOfWork:
     asked for."""
 
     def __init__(
-        self, shared: "UnitsOfWork", connection: AsyncConnection, after_commit: AfterCommit
+        self, shared: "UnitsOfWork", connection: Connection, after_commit: AfterCommit
     ) -> None:
         self._shared = shared
         self._connection = connection
@@ -103,21 +102,24 @@ class UnitsOfWork:
         self,
         deadline: float = REQUEST_SECONDS,
         limiter: AbstractAsyncContextManager[Any] = nullcontext(),
+        *,
+        is_for_one_call: bool = False,
     ) -> AsyncIterator[UnitOfWork]:
         """A transaction that commits at the end of the context, unless that ends with an error.
         Returns when no cache can give out an older value.
 
-        `deadline` is in seconds. `limiter` is held during the transaction alone: the invalidation
+        `is_for_one_call` promises that a service is called once: a call that needs one statement
+        then commits with it. `deadline` is in seconds. `limiter` is held during the transaction alone: the invalidation
         of caches after it may take long. Raises Unavailable, and at the commit any Refusal that a
         constraint of the database stands for."""
-        async with limiter, self._transaction(deadline) as connection:
+        async with limiter, self._transaction(deadline, is_for_one_call) as connection:
             uow = UnitOfWork(self, connection, AfterCommit())
             yield uow
-            invalidation = await self.caches.announce(connection, uow.after_commit.facts)
+            after = uow.after_commit
+            invalidation = await self.caches.announce(connection, after.facts, after.announced)
             self.failpoints.reach("work.before_commit")
         self.failpoints.reach("work.after_commit")
-        repeats_recent = uow.after_commit.repeats_recent
-        await self.caches.invalidate(invalidation, now(), repeats_recent)
+        await self.caches.invalidate(invalidation, now(), after.repeats_recent)
 
     @asynccontextmanager
     async def reading(
@@ -150,8 +152,11 @@ class UnitsOfWork:
             yield RowCountRepository(connection)
 
     @asynccontextmanager
-    async def _transaction(self, deadline: float) -> AsyncIterator[AsyncConnection]:
-        async with self.database.transaction(deadline) as connection:
+    async def _transaction(
+        self, deadline: float, is_for_one_call: bool = False
+    ) -> AsyncIterator[Connection]:
+        opening = self.database.transaction(deadline, is_for_one_call=is_for_one_call)
+        async with opening as connection:
             try:
                 yield connection
                 await connection.commit()

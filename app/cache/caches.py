@@ -13,7 +13,7 @@ from app.cache.reads import ReadThroughCache, TrustWindow
 from app.cache.store import CacheStore, key_prefixes
 from app.database import Database
 from app.facts import Fact
-from app.repositories.invalidations import InvalidationRepository
+from app.repositories.invalidations import Announced, InvalidationRepository
 from app.runtime.clock import now
 from app.runtime.loops import Loop
 from app.server_addresses import RedisAddress
@@ -25,10 +25,10 @@ class Invalidation:
 
     deletions: set[str] = field(default_factory=set)
     refreshes: set[tuple[CachedEntity, int]] = field(default_factory=set)
-    row_ids: Sequence[int] = ()
+    row_ids: list[int] = field(default_factory=list)
 
-    def keys(self) -> list[str]:
-        return sorted(self.deletions | {entity.key(id) for entity, id in self.refreshes})
+    def keys(self) -> set[str]:
+        return self.deletions | {entity.key(id) for entity, id in self.refreshes}
 
 
 class Caches:
@@ -66,9 +66,13 @@ class Caches:
         return self._reads[entity]
 
     async def announce(
-        self, connection: AsyncConnection, facts: Mapping[Fact, Iterable[int]]
+        self,
+        connection: AsyncConnection,
+        facts: Mapping[Fact, Iterable[int]],
+        announced: Sequence[Announced],
     ) -> Invalidation:
-        """In the transaction: record the keys that its commit makes stale."""
+        """In the transaction: record the keys that its commit makes stale, but for those that are
+        `announced` already."""
         invalidation = Invalidation()
         for fact, ids in facts.items():
             for entity in self._reads:
@@ -76,10 +80,13 @@ class Caches:
                     invalidation.deletions.update(map(entity.key, ids))
                 elif fact in entity.refreshed_by:
                     invalidation.refreshes.update((entity, id) for id in ids)
-        if keys := invalidation.keys():
+        invalidation.row_ids += [row.id for row in announced]
+        for row in announced:
+            self._current.learn(row.standing, row.looked_at)
+        if keys := sorted(invalidation.keys() - {row.key for row in announced}):
             looked_at = now()
-            added = await InvalidationRepository(connection).add(keys)
-            invalidation.row_ids, standing = added
+            row_ids, standing = await InvalidationRepository(connection).add(keys)
+            invalidation.row_ids += row_ids
             self._current.learn(standing, looked_at)
         return invalidation
 

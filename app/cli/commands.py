@@ -75,10 +75,10 @@ def web(fd: int | None) -> None:
     """Start the HTTP API on the configured database."""
     from functools import partial
 
-    from app.cli import serve
+    from app.cli.serve import run, run_one_of_several
 
     # `--fd` is a listening socket: how the processes of WEB_CONCURRENCY are started.
-    _run("web", serve.run if fd is None else partial(serve.run_one_of_several, descriptor=fd))
+    _run("web", run if fd is None else partial(run_one_of_several, descriptor=fd))
 
 
 @commands.command()

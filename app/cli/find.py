@@ -2,10 +2,8 @@
 
 from collections.abc import AsyncIterator
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.cli.configured import failures_in_one_line, with_database
-from app.database import Database
+from app.database import Connection, Database
 from app.models.messages import Message
 from app.models.orders import Order
 from app.models.products import Product
@@ -41,7 +39,7 @@ async def run(settings: Settings, word: str) -> None:
         )
 
 
-async def _find(connection: AsyncConnection, word: str) -> AsyncIterator[str]:
+async def _find(connection: Connection, word: str) -> AsyncIterator[str]:
     # A word that is not UTF-8 is in no table.
     text = to_nfc(word.encode(errors="replace").decode())
     if text.isdecimal() and 0 < int(text) <= ID_MAX:
@@ -54,7 +52,7 @@ async def _find(connection: AsyncConnection, word: str) -> AsyncIterator[str]:
         yield _message(message)
 
 
-async def _by_id(connection: AsyncConnection, id: int) -> AsyncIterator[str]:
+async def _by_id(connection: Connection, id: int) -> AsyncIterator[str]:
     if order := await OrderRepository(connection).find(id):
         yield _order(Order(**order), "id")
     for product in await ProductRepository(connection).find([id]):
@@ -63,7 +61,7 @@ async def _by_id(connection: AsyncConnection, id: int) -> AsyncIterator[str]:
         yield _user(user, "id")
 
 
-async def _by_text(connection: AsyncConnection, text: str) -> AsyncIterator[str]:
+async def _by_text(connection: Connection, text: str) -> AsyncIterator[str]:
     orders, products = OrderRepository(connection), ProductRepository(connection)
     users = UserRepository(connection)
     for order in (await orders.page({"external_id": text}, SOME)).rows:

@@ -1,7 +1,7 @@
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
-from app.rest.dependencies import Injected
+from app.rest.dependencies import ONE_CALL, Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import LOCATION, idempotent
@@ -42,6 +42,7 @@ class AddressController(Controller):
         summary="Add an address to a user",
         responses=error_responses(400, 404, 413, 415, 422),
         response_headers=[ETAG, LOCATION],
+        opt=ONE_CALL,
     )
     @idempotent(creates="/addresses")
     async def create(
@@ -70,6 +71,7 @@ class AddressController(Controller):
         summary="Change some fields of an address",
         responses=error_responses(400, 404, 412, 413, 415, 422),
         response_headers=[ETAG],
+        opt=ONE_CALL,
     )
     async def update(
         self,
@@ -86,6 +88,7 @@ class AddressController(Controller):
         "/addresses/{address_id:int}",
         summary="Delete an address that no order needs",
         responses=error_responses(404, 409, 422),
+        opt=ONE_CALL,
     )
     async def delete(self, addresses: Injected[AddressService], address_id: PathId) -> None:
         """409 while an order needs it."""

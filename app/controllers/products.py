@@ -1,7 +1,7 @@
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
-from app.rest.dependencies import Injected
+from app.rest.dependencies import ONE_CALL, Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import LOCATION, idempotent
@@ -79,6 +79,7 @@ class ProductController(Controller):
         summary="Change some fields of a product",
         responses=error_responses(400, 404, 412, 413, 415, 422),
         response_headers=[ETAG],
+        opt=ONE_CALL,
     )
     async def update(
         self,
@@ -95,6 +96,7 @@ class ProductController(Controller):
         "/{product_id:int}",
         summary="Delete a product that no order needs",
         responses=error_responses(404, 409, 422),
+        opt=ONE_CALL,
     )
     async def delete(self, products: Injected[ProductService], product_id: PathId) -> None:
         """409 while an order needs it."""

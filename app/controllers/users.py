@@ -1,7 +1,7 @@
 from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 
-from app.rest.dependencies import Injected
+from app.rest.dependencies import ONE_CALL, Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import LOCATION, idempotent
@@ -63,6 +63,7 @@ class UserController(Controller):
         summary="Create a user",
         responses=error_responses(400, 413, 415, 422),
         response_headers=[ETAG, LOCATION],
+        opt=ONE_CALL,
     )
     @idempotent(creates="/users")
     async def create(
@@ -76,6 +77,7 @@ class UserController(Controller):
         summary="Change some fields of a user",
         responses=error_responses(400, 404, 412, 413, 415, 422),
         response_headers=[ETAG],
+        opt=ONE_CALL,
     )
     async def update(
         self,
@@ -91,6 +93,7 @@ class UserController(Controller):
         "/{user_id:int}",
         summary="Delete a user with the user's addresses",
         responses=error_responses(404, 409, 422),
+        opt=ONE_CALL,
     )
     async def delete(self, users: Injected[UserService], user_id: PathId) -> None:
         """409 while an order needs the user."""

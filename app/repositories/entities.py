@@ -3,7 +3,7 @@ locked, changed and removed one by one."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 from sqlalchemy import (
     ARRAY,
@@ -16,13 +16,20 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.database import Connection
 from app.models.base import Base
 from app.repositories.constraints import duplicate
+from app.repositories.invalidations import Announced, announced_by, announcing
 from app.repositories.unique_rows import insert_if_free
+from app.runtime.clock import now
 
 M = TypeVar("M", bound=Base)
+
+
+class Changed(NamedTuple, Generic[M]):
+    row: M
+    announced: Announced
 
 
 class EntityRepository(Generic[M]):
@@ -31,8 +38,8 @@ class EntityRepository(Generic[M]):
     _find: ClassVar[Executable]
     _lock: ClassVar[Executable]
     _add: ClassVar[Callable[[tuple[str, ...]], Executable]]
-    _change: ClassVar[Executable]
-    _remove: ClassVar[Executable]
+    _change: ClassVar[Callable[..., Executable]]
+    _remove: ClassVar[Callable[..., Executable]]
 
     def __init_subclass__(cls, model: type[M]) -> None:
         """Each statement is built once."""
@@ -42,11 +49,10 @@ class EntityRepository(Generic[M]):
         cls._find = select(model).where(id == any_(bindparam("ids", type_=ARRAY(BigInteger))))
         cls._lock = select(model).where(one).with_for_update(key_share=True)
         cls._add = cache(partial(insert_if_free, model))
-        # Sets the columns that are among the arguments.
-        cls._change = update(model).where(one).values(updated_at=func.now()).returning(model)
-        cls._remove = delete(model).where(one).returning(id)
+        cls._change = cache(partial(_change_of, model))
+        cls._remove = cache(partial(_removal_of, model))
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def find(self, ids: Sequence[int]) -> Sequence[M]:
@@ -59,19 +65,64 @@ class EntityRepository(Generic[M]):
         found = await self._connection.execute(self._lock, {"row_id": id})
         return cast(M | None, found.one_or_none())
 
-    async def add(self, fields: dict[str, Any]) -> M:
-        """Raises Duplicate if a value that must be unique is taken."""
+    async def add(self, fields: dict[str, Any], *, is_last: bool = False) -> M:
+        """`is_last` as `Connection.execute_last` means it. Raises Duplicate if a value that must be
+        unique is taken."""
         statement = type(self)._add(tuple(fields))
-        row = (await self._connection.execute(statement, fields)).one()
+        execute = self._connection.execute_last if is_last else self._connection.execute
+        row = (await execute(statement, fields)).one()
         if row.taken:
             raise duplicate(row.taken)
         return cast(M, row)
 
     async def change(self, id: int, fields: dict[str, Any]) -> M | None:
         """The row with its new values; None if there is none."""
-        changed = await self._connection.execute(self._change, {"row_id": id, **fields})
+        statement = type(self)._change(tuple(fields), is_announced=False)
+        changed = await self._connection.execute_last(statement, {"row_id": id, **fields})
         return cast(M | None, changed.one_or_none())
 
     async def remove(self, id: int) -> bool:
         """False if there is none."""
-        return (await self._connection.scalar(self._remove, {"row_id": id})) is not None
+        statement = type(self)._remove(is_announced=False)
+        removed = await self._connection.execute_last(statement, {"row_id": id})
+        return removed.one_or_none() is not None
+
+    async def change_and_announce(
+        self, id: int, fields: dict[str, Any], stale: str
+    ) -> Changed[M] | None:
+        """As `change`; the same statement announces that `stale` is: the key of the cached row."""
+        statement = type(self)._change(tuple(fields), is_announced=True)
+        return await self._announced(statement, {"row_id": id, **fields}, stale)
+
+    async def remove_and_announce(self, id: int, stale: str) -> Changed[M] | None:
+        """The row as it was; None if there is none. `stale` as in `change_and_announce`."""
+        return await self._announced(type(self)._remove(is_announced=True), {"row_id": id}, stale)
+
+    async def _announced(
+        self, statement: Executable, arguments: dict[str, Any], stale: str
+    ) -> Changed[M] | None:
+        looked_at = now()
+        changed = await self._connection.execute_last(statement, {**arguments, "stale": stale})
+        row = changed.one_or_none()
+        return None if row is None else Changed(row, announced_by(row, stale, looked_at))
+
+
+def _change_of(
+    model: type[Base], columns: tuple[str, ...], *, is_announced: bool, **computed: Any
+) -> Executable:
+    """Sets the columns, and those that are `computed`."""
+    table = model.__table__
+    values = {name: bindparam(name, type_=table.c[name].type) for name in columns}
+    change = (
+        update(model)
+        .where(table.c.id == bindparam("row_id"))
+        .values(updated_at=func.now(), **values, **computed)
+        .returning(*table.c)
+    )
+    return announcing(change) if is_announced else change
+
+
+def _removal_of(model: type[Base], *, is_announced: bool) -> Executable:
+    table = model.__table__
+    removal = delete(model).where(table.c.id == bindparam("row_id")).returning(*table.c)
+    return announcing(removal) if is_announced else removal

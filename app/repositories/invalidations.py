@@ -1,9 +1,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, Select, Text, bindparam, insert, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
+from app.models.messages import CacheInvalidation, CacheServer
 from app.repositories.cache_servers import Standing
 
 # An array: for any number of keys it is the same statement, prepared once on each connection.
@@ -49,6 +51,33 @@ class Pending(NamedTuple):
     id: int
     key: str
     age: float
+
+
+class Announced(NamedTuple):
+    """What the change of a row said of its key: the row of `cache_invalidations`, and which Redis
+    counted at `looked_at`, a moment before."""
+
+    key: str
+    id: int
+    standing: Standing | None
+    looked_at: float
+
+
+def announcing(change: ReturningUpdate[Any] | ReturningDelete[Any]) -> Select[Any]:
+    """The rows of `change`, one at the most, with the row of `cache_invalidations` that makes the
+    key `:stale` stale. That one's id is drawn when the change holds its lock, as those of `add`."""
+    changed = change.cte("changed")
+    stale = select(bindparam("stale", type_=Text)).select_from(changed)
+    row = insert(CacheInvalidation).from_select(["key"], stale)
+    added = row.returning(CacheInvalidation.id.label("invalidation_id")).cte("added")
+    server = CacheServer.__table__
+    found = changed.join(added, true()).outerjoin(server, true())
+    return select(changed, added, *(server.c[name] for name in Standing._fields)).select_from(found)
+
+
+def announced_by(row: Row[Any], key: str, looked_at: float) -> Announced:
+    """`row` is of an `announcing` statement, which began after `looked_at`."""
+    return Announced(key, row.invalidation_id, _standing([row]), looked_at)
 
 
 class InvalidationRepository:

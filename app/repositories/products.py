@@ -7,7 +7,7 @@ from sqlalchemy import insert
 from app.models.products import Product, StockMovement
 from app.repositories.cursors import Key
 from app.repositories.entities import EntityRepository
-from app.repositories.pages import Listing, Page
+from app.repositories.pages import Filter, Listing, Page
 from app.schemas.pages import PageRequest
 
 # By code points and not by a language: then one index serves for beginnings too, and the order is
@@ -16,9 +16,11 @@ _NAME = 'left(lower(name) COLLATE "C", 200)'
 _LIST = Listing(
     Product,
     filters={
-        "sku": "sku = :sku",
-        "name_prefix": f"{_NAME} >= lower(:name_prefix)"
-        f" AND {_NAME} < lower(:name_prefix) || chr(1114111)",
+        "sku": Filter("sku = :sku"),
+        "name_prefix": Filter(
+            f"{_NAME} >= lower(:name_prefix) AND {_NAME} < lower(:name_prefix) || chr(1114111)",
+            sort="name",
+        ),
     },
     sorts={"name": Key(_NAME, "text", str), "price": Key("price", "numeric", Decimal)},
 )

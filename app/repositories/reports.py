@@ -19,19 +19,22 @@ _LONG = text("SET LOCAL statement_timeout = '5min'")
 
 # No row leaves the database. The builders of a day wait for each other, so NOT EXISTS is enough: ON
 # CONFLICT would look up each row twice.
-_NEW = """
+_ALL = """
 FROM orders o JOIN order_items i ON i.order_id = o.id
 WHERE o.ordered_at >= :day_begins AND o.ordered_at < :day_ends
-    AND NOT EXISTS (SELECT FROM reports r WHERE r.report_at = :day AND r.order_id = o.id)
 """
+_NEW = (
+    _ALL + "AND NOT EXISTS (SELECT FROM reports r WHERE r.report_at = :day AND r.order_id = o.id)"
+)
+_IS_BEGUN = text("SELECT EXISTS (SELECT FROM reports WHERE report_at = :day)")
 _DAY = (
     bindparam("day_begins", type_=DateTime(timezone=True)),
     bindparam("day_ends", type_=DateTime(timezone=True)),
 )
-_BUILD = text(f"""
+_BUILD, _BUILD_MORE = (text(f"""
 INSERT INTO reports (report_at, order_id, count_product)
-SELECT :day, o.id, sum(i.quantity) {_NEW} GROUP BY o.id ORDER BY o.id
-""").bindparams(*_DAY)
+SELECT :day, o.id, sum(i.quantity) {orders} GROUP BY o.id ORDER BY o.id
+""").bindparams(*_DAY) for orders in (_ALL, _NEW))
 _HAS_NEW = text(f"SELECT EXISTS (SELECT {_NEW})").bindparams(*_DAY)
 # The run part's new rows are those of the day with this id or a greater one: other days may take
 # ids in between. RETURNING would tell the ids too, but keeps all of them in memory.
@@ -199,7 +202,9 @@ class ReportRepository:
         await self._connection.execute(_LONG)
         first_id = (await self._connection.scalars(_FIRST_ID)).one()
         times = {"day_begins": day_begins, "day_ends": day_ends}
-        built = await self._connection.execute(_BUILD, {"day": day, **times})
+        is_begun = await self._connection.scalar(_IS_BEGUN, {"day": day})
+        statement = _BUILD_MORE if is_begun else _BUILD
+        built = await self._connection.execute(statement, {"day": day, **times})
         created = cast(CursorResult[Any], built).rowcount
         arguments = {"day": day, "day_ends": day_ends, "created": created}
         return RunPart((await self._connection.scalars(_CLOSE, arguments)).one(), created, first_id)

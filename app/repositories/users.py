@@ -1,34 +1,29 @@
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import bindparam, case, func, select
 
 from app.models.users import User
 from app.repositories.cursors import Key
-from app.repositories.entities import EntityRepository
-from app.repositories.pages import Listing, Page
+from app.repositories.entities import Changed, EntityRepository
+from app.repositories.pages import Filter, Listing, Page
 from app.schemas.pages import PageRequest
 
 _KEY: Any = bindparam("new_key", type_=User.username_key.type)
 # A user whose name clashed with an older one when keys were introduced has a key that ends in a
 # line break and the id. It stays so for as long as the name counts as the same.
-_RENAME = (
-    update(User)
-    .where(User.id == bindparam("row_id"))
-    .values(
-        updated_at=func.now(),
-        username_key=case(
-            (User.username_key == func.concat(_KEY, "\n", User.id), User.username_key), else_=_KEY
-        ),
-    )
-    .returning(User)
+_NEW_KEY = case(
+    (User.username_key == func.concat(_KEY, "\n", User.id), User.username_key), else_=_KEY
 )
 
 
 # All of these are unique, each by the index of its uniqueness.
 _LIST = Listing(
     User,
-    filters={"username": "username_key = :username", "email": "lower(email) = lower(:email)"},
+    filters={
+        "username": Filter("username_key = :username"),
+        "email": Filter("lower(email) = lower(:email)"),
+    },
     sorts={"username": Key("username_key", "text", str)},
 )
 
@@ -41,7 +36,9 @@ class UserRepository(EntityRepository[User], model=User):
         """`username` is the key of one."""
         return await _LIST.page(self._connection, filters, wanted)
 
-    async def rename(self, id: int, key: str, fields: dict[str, Any]) -> User | None:
-        """As `change`, for fields with a username, of which `key` is the key."""
-        changed = await self._connection.execute(_RENAME, {"row_id": id, "new_key": key, **fields})
-        return cast(User | None, changed.one_or_none())
+    async def rename(
+        self, id: int, key: str, fields: dict[str, Any], stale: str
+    ) -> Changed[User] | None:
+        """As `change_and_announce`, for fields with a username, of which `key` is the key."""
+        statement = type(self)._change(tuple(fields), is_announced=True, username_key=_NEW_KEY)
+        return await self._announced(statement, {"row_id": id, "new_key": key, **fields}, stale)

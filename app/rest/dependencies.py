@@ -14,6 +14,10 @@ from app.rest.asgi.context import PLACE
 from app.runtime.deadlines import REQUEST_SECONDS
 from app.unit_of_work import UnitOfWork
 
+# For the `opt` of a route whose handler calls a service once: what needs one statement then takes
+# one round trip, and a second call that changes something raises RuntimeError.
+ONE_CALL = {"is_for_one_call": True}
+
 T = TypeVar("T")
 Injected = NamedDependency[SkipValidation[T]]
 
@@ -24,9 +28,14 @@ async def provide_unit_of_work(
     """Commits after the handler and before the response. A route may set `deadline` (seconds). The
     request gives back its place when the transaction has ended."""
     container: Container = state.container
-    deadline = request.route_handler.opt.get("deadline", REQUEST_SECONDS)
-    opening = container.reading if request.method == "GET" else container.unit_of_work
-    async with opening(deadline, request.scope["state"][PLACE]) as uow:
+    options = request.route_handler.opt
+    deadline, place = options.get("deadline", REQUEST_SECONDS), request.scope["state"][PLACE]
+    if request.method == "GET":
+        opening = container.reading(deadline, place)
+    else:
+        is_for_one_call = options.get("is_for_one_call", False)
+        opening = container.unit_of_work(deadline, place, is_for_one_call=is_for_one_call)
+    async with opening as uow:
         yield uow
 
 

@@ -21,11 +21,10 @@ class AddressService:
         return AddressList(addresses=rows, total=found.total, next=found.next)
 
     async def create(self, user_id: int, body: AddressCreate) -> AddressRead:
-        if not await self._users.exists(user_id):
+        added = await self._addresses.add_to(user_id, body.model_dump())
+        if added is None:
             raise NotFound("user", user_id)
-        return AddressRead.model_validate(
-            await self._addresses.add({"user_id": user_id, **body.model_dump()})
-        )
+        return AddressRead.model_validate(added)
 
     async def read(self, address_id: int) -> AddressRead:
         found = await self._addresses.find([address_id])

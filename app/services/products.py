@@ -75,18 +75,22 @@ class ProductService:
             before = await self._products.lock(product_id)
         if precondition and before:
             precondition.require(ProductRead.model_validate(before))
-        product = await self._products.change(product_id, fields)
-        if product is None:
+        changed = await self._products.change_and_announce(
+            product_id, fields, PRODUCT.key(product_id)
+        )
+        if changed is None:
             raise NotFound("product", product_id)
+        product = changed.row
         if before and (adjusted := product.stock_quantity - before.stock_quantity):
             await self._products.record_movement(product_id, "adjustment", adjusted)
         if product.stock_quantity == 0:
             log.warning("product is out of stock", product_id=product_id)
-        self._after_commit.record(Fact.PRODUCT_UPDATED, [product_id])
+        self._after_commit.record(Fact.PRODUCT_UPDATED, [product_id], changed.announced)
         return ProductRead.model_validate(product)
 
     async def delete(self, product_id: int) -> None:
         """Raises StillNeeded while an order has the product."""
-        if not await self._products.remove(product_id):
+        removed = await self._products.remove_and_announce(product_id, PRODUCT.key(product_id))
+        if removed is None:
             raise NotFound("product", product_id)
-        self._after_commit.record(Fact.PRODUCT_DELETED, [product_id])
+        self._after_commit.record(Fact.PRODUCT_DELETED, [product_id], removed.announced)

@@ -72,7 +72,7 @@ class UserService:
 
     async def create(self, body: UserCreate) -> UserRead:
         fields = body.model_dump() | {"username_key": username_key(body.username)}
-        return UserRead.model_validate(await self._users.add(fields))
+        return UserRead.model_validate(await self._users.add(fields, is_last=True))
 
     async def update(
         self, user_id: int, body: UserUpdate, precondition: Precondition | None = None
@@ -81,18 +81,21 @@ class UserService:
         if precondition and (current := await self._users.lock(user_id)):
             precondition.require(UserRead.model_validate(current))
         fields = body.model_dump(exclude_unset=True)
+        stale = USER.key(user_id)
         if "username" in fields:
-            user = await self._users.rename(user_id, username_key(body.username), fields)
+            key = username_key(body.username)
+            changed = await self._users.rename(user_id, key, fields, stale)
         else:
-            user = await self._users.change(user_id, fields)
-        if user is None:
+            changed = await self._users.change_and_announce(user_id, fields, stale)
+        if changed is None:
             raise NotFound("user", user_id)
-        self._after_commit.record(Fact.USER_CHANGED, [user_id])
-        return UserRead.model_validate(user)
+        self._after_commit.record(Fact.USER_CHANGED, [user_id], changed.announced)
+        return UserRead.model_validate(changed.row)
 
     async def delete(self, user_id: int) -> None:
         """Delete the user with the user's addresses. Raises StillNeeded while the user has
         orders."""
-        if not await self._users.remove(user_id):
+        removed = await self._users.remove_and_announce(user_id, USER.key(user_id))
+        if removed is None:
             raise NotFound("user", user_id)
-        self._after_commit.record(Fact.USER_DELETED, [user_id])
+        self._after_commit.record(Fact.USER_DELETED, [user_id], removed.announced)
