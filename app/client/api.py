@@ -4,10 +4,9 @@ import asyncio
 import json
 import random
 import re
-import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -15,7 +14,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel
 
 from app.client.errors import CliError
-from app.client.http import Headers, HttpClient, HttpResponse
+from app.client.http import HttpClient, HttpResponse
 from app.schemas.addresses import AddressCreate
 from app.settings import Settings
 
@@ -25,6 +24,9 @@ PATIENCE_SECONDS = 30.0
 _MOST_PAUSE = 8.0
 _TIMEOUT = 5.0
 _NEXT = re.compile(r'<([^>]*)>; *rel="?next"?')
+
+
+Find = Callable[[], Awaitable[dict[str, Any] | None]]
 
 
 class Api:
@@ -55,17 +57,17 @@ class Api:
         return content
 
     async def post(
-        self, path: str, body: BaseModel, place: str | None = None, *, with_key: bool = False
+        self, path: str, body: BaseModel, place: str | None = None, find: Find | None = None
     ) -> int:
         """The id of the created resource. `place`, where the body comes from, begins the text of
         an error.
 
         It may be sent again after it has acted: neither a 503 nor a lost connection says that
-        nothing was done. What could then be there twice needs an Idempotency-Key, which makes a
-        POST half as fast. What is unique is refused, and the next run finds it."""
-        headers = [(b"idempotency-key", secrets.token_hex(16).encode())] if with_key else []
+        nothing was done. What could then be there twice needs `find`, which looks for it before
+        each repeat: an Idempotency-Key would cost the service as much as the POST itself. What is
+        unique is refused, and the next run finds it."""
         try:
-            content, _ = await self._call("POST", path, body.model_dump_json().encode(), headers)
+            content, _ = await self._call("POST", path, body.model_dump_json().encode(), find)
         except CliError as error:
             raise CliError(f"{place}: {error}" if place else str(error)) from error
         return cast(int, content["id"])
@@ -99,10 +101,12 @@ class Api:
         return cast(int, found[0]["id"]) if found else None
 
     async def _call(
-        self, method: str, path: str, body: bytes = b"", headers: Headers = ()
+        self, method: str, path: str, body: bytes = b"", find: Find | None = None
     ) -> tuple[dict[str, Any], dict[str, str]]:
         try:
-            response = await self._patiently(method, path, body, headers)
+            response = await self._patiently(method, path, body, find)
+            if isinstance(response, dict):
+                return response, {}
             content = json.loads(response.body)
         except (OSError, TimeoutError, ValueError) as error:
             raise _unusable(self._url, error) from error
@@ -115,20 +119,28 @@ class Api:
         return content, response.headers
 
     async def _patiently(
-        self, method: str, path: str, body: bytes, headers: Headers
-    ) -> HttpResponse:
-        """A 503 that says when to come back is tried again, later and later."""
+        self, method: str, path: str, body: bytes, find: Find | None
+    ) -> HttpResponse | dict[str, Any]:
+        """A 503 that says when to come back is tried again, later and later. What `find` finds
+        meanwhile ends that."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         factor = 1.0
         while True:
-            response = await self._client.send(method, path, body, headers)
-            after = response.headers.get("retry-after", "")
-            if response.status != 503 or not after.isdecimal() or time.monotonic() > deadline:
-                return response
+            try:
+                response = await self._client.send(method, path, body, is_repeatable=find is None)
+                after = response.headers.get("retry-after", "")
+                if response.status != 503 or not after.isdecimal() or time.monotonic() > deadline:
+                    return response
+            except ConnectionError:
+                if find is None or time.monotonic() > deadline:
+                    raise
+                after = "1"
             # At random, so that those who were refused together do not come back together.
             pause = min(int(after) * factor, _MOST_PAUSE)
             await asyncio.sleep(pause * random.uniform(1, 1.5))
             factor *= 2
+            if find and (found := await find()):
+                return found
 
 
 class AddressBook:
@@ -147,15 +159,21 @@ class AddressBook:
         """The id of the user's address with exactly these fields, and whether it had to be
         created."""
         fields, path = body.model_dump(), f"/users/{user_id}/addresses"
+
+        async def look() -> dict[str, Any] | None:
+            self._known[user_id] = [row async for row in self._api.rows(path, "addresses")]
+            return self._find(user_id, fields)
+
         async with self._locks[user_id]:
-            if user_id not in self._known:
-                self._known[user_id] = [row async for row in self._api.rows(path, "addresses")]
-            for row in self._known[user_id]:
-                if fields.items() <= row.items():
-                    return row["id"], False
-            address_id = await self._api.post(path, body, with_key=True)
+            known = self._find(user_id, fields) if user_id in self._known else await look()
+            if known:
+                return known["id"], False
+            address_id = await self._api.post(path, body, find=look)
             self._known[user_id].append({**fields, "id": address_id})
             return address_id, True
+
+    def _find(self, user_id: int, fields: dict[str, Any]) -> dict[str, Any] | None:
+        return next((row for row in self._known[user_id] if fields.items() <= row.items()), None)
 
 
 def _unusable(url: str, error: Exception) -> CliError:

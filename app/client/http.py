@@ -28,9 +28,8 @@ class Disconnected(ConnectionError):
 
 
 class HttpClient:
-    """At most `connections` requests at a time. A request whose connection turns out to be closed
-    is sent again. Raises OSError, TimeoutError, and
-    ValueError for what is no URL or no HTTP."""
+    """At most `connections` requests at a time. Raises OSError, TimeoutError, and ValueError for
+    what is no URL or no HTTP."""
 
     def __init__(self, url: str, headers: Headers, connections: int, seconds: float) -> None:
         parts = urlsplit(url)
@@ -46,10 +45,11 @@ class HttpClient:
         self._idle: list[_Connection] = []
 
     async def send(
-        self, method: str, target: str, body: bytes = b"", headers: Headers = ()
+        self, method: str, target: str, body: bytes = b"", *, is_repeatable: bool = True
     ) -> HttpResponse:
+        """What is repeatable is sent again if its connection turns out to be closed."""
         async with self._free, asyncio.timeout(self._seconds):
-            head = [*self._headers, *headers]
+            head = list(self._headers)
             if body:
                 head += [
                     (b"content-type", b"application/json"),
@@ -64,7 +64,7 @@ class HttpClient:
                     )
                 except ConnectionError:
                     # The server may close an idle connection while a request is on its way.
-                    if is_new:
+                    if is_new or not is_repeatable:
                         raise
 
     async def _connect(self) -> "_Connection":

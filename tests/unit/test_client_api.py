@@ -24,11 +24,14 @@ BUSY: Answer = (503, {"detail": "busy"}, {"Retry-After": "0"})
 
 
 class Server:
-    """`answer` is called with each request's line, head and body."""
+    """`answer` is called with each request's line, head and body. The response to the request with
+    the number `loses` never arrives."""
 
     def __init__(self, answer: Callable[[str, str, Any], Awaitable[Answer]]) -> None:
         self.connections = 0
         self.closes_after = 10_000
+        self.loses: int | None = None
+        self._requests = 0
         self._answer = answer
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -40,6 +43,9 @@ class Server:
                 body = await reader.readexactly(int(length[1])) if length else b"null"
                 line = head.partition(" HTTP/1.1")[0]
                 status, content, headers = await self._answer(line, head, json.loads(body))
+                self._requests += 1
+                if self._requests == self.loses:
+                    break
                 text = json.dumps(content).encode()
                 lines = {"Content-Length": len(text), **headers}.items()
                 fields = "".join(f"{name}: {value}\r\n" for name, value in lines)
@@ -70,20 +76,37 @@ def scripted(*answers: Answer) -> tuple[Server, list[tuple[str, str]]]:
     return Server(answer), asked
 
 
-def key_of(head: str) -> str:
-    found = re.search(r"idempotency-key: (\S+)", head)
-    assert found
-    return found[1]
+LOOK, ADD = "GET /users/1/addresses?count=100", "POST /users/1/addresses"
+NONE: Answer = (200, {"addresses": []}, {})
+THERE: Answer = (200, {"addresses": [{"id": 7, **ADDRESS.model_dump()}]}, {})
 
 
-async def test_a_busy_service_is_asked_again_under_the_same_key() -> None:
-    server, asked = scripted(BUSY, BUSY, (201, {"id": 7}, {}))
+@pytest.mark.parametrize(
+    "answers, lines",
+    [
+        ([NONE, BUSY, NONE, BUSY, NONE, (201, {"id": 7}, {})], [LOOK, ADD] * 3),
+        ([NONE, BUSY, THERE], [LOOK, ADD, LOOK]),  # the 503 had acted
+    ],
+)
+async def test_an_address_is_looked_for_before_each_repeat(
+    answers: list[Answer], lines: list[str]
+) -> None:
+    server, asked = scripted(*answers)
     async with opened(server) as api:
-        assert await api.post("/users/1/addresses", ADDRESS, with_key=True) == 7
-        assert await api.post("/users/1/addresses", ADDRESS, with_key=True) == 7
-    first, second, third, other = [key_of(head) for _, head in asked]
-    assert first == second == third != other
+        book = AddressBook(api)
+        assert await book.add(1, ADDRESS) == (7, True)
+        assert await book.add(1, ADDRESS) == (7, False)
+    assert [line for line, _ in asked] == lines
     assert server.connections == 1
+
+
+async def test_an_address_is_looked_for_when_the_connection_is_lost() -> None:
+    server, asked = scripted(NONE, (500, {}, {}), THERE)
+    server.loses = 2
+    async with opened(server) as api:
+        assert await AddressBook(api).add(1, ADDRESS) == (7, True)
+    assert [line for line, _ in asked] == [LOOK, ADD, LOOK]
+    assert server.connections == 2
 
 
 async def test_a_service_that_stays_busy_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
