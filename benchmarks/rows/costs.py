@@ -150,7 +150,7 @@ class _Shop:
 
     async def unreported(self) -> int:
         async with connected(self.lab.databases.admin_url(self.url)) as connection:
-            await connection.execute("TRUNCATE reports, report_runs, outbox")
+            await connection.execute("TRUNCATE reports, report_runs, outbox CASCADE")
         return 0
 
     async def reported(self) -> int:

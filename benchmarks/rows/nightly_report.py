@@ -55,7 +55,7 @@ def _lines(comparison: Comparison) -> list[Line]:
 
 async def _delete_reports(lab: Lab, url: str) -> None:
     async with connected(lab.databases.admin_url(url)) as connection:
-        await connection.execute("TRUNCATE reports, report_runs, outbox")
+        await connection.execute("TRUNCATE reports, report_runs, outbox CASCADE")
         await connection.execute("CHECKPOINT", timeout=60)
 
 
