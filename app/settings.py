@@ -56,6 +56,16 @@ def _check_hosts(hosts: str) -> str:
     return hosts
 
 
+class ReadBy(tuple[str, ...]):
+    """Who uses a setting, for docs/settings.md. Without it, all processes and commands do."""
+
+    def __new__(cls, *readers: str) -> Self:
+        return super().__new__(cls, readers)
+
+
+_WEB = ReadBy("web")
+_WITHOUT_PORT = ReadBy("worker", "scheduler", "taskiq worker")
+_KEEPERS = ReadBy("worker", "taskiq worker")
 Port = Annotated[int, Field(gt=0, lt=65536)]
 # It may have a password in it.
 Url = Annotated[str | None, Field(repr=False)]
@@ -65,6 +75,7 @@ class Settings(BaseSettings):
     """Read from the environment, and what is not there from `.env` in the repository's root.
 
     An empty variable counts as unset: docker-compose.yml sets some that `.env` lacks to nothing.
+    What stands below a setting is its line in docs/settings.md, which a test keeps.
     """
 
     model_config = SettingsConfigDict(
@@ -73,88 +84,146 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        use_attribute_docstrings=True,
     )
 
-    host: str = "127.0.0.1"
-    port: Port = 8000
-    # Processes of the API, each with its own connections to PostgreSQL and Redis.
-    web_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
-    env: Literal["development", "production"] = "development"
-    api_key: SecretStr | None = None
-    api_key_file: Path | None = None
-    # Separated by commas. The defaults are this machine and the two names of the API's container.
-    # Any address is served too: see app/rest/asgi/gatekeeper.py.
-    allowed_hosts: Annotated[str, AfterValidator(_check_hosts)] = "localhost,app,app_lab3"
-    root_path: Annotated[str, AfterValidator(_check_root_path)] = ""
-    # Seconds.
-    # Longer than load balancers keep idle connections to us: the side that closes must be theirs.
-    keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)] = 75
-    shutdown_delay: Annotated[float, Field(ge=0, le=60)] = 0
+    host: Annotated[str, _WEB] = "127.0.0.1"
+    """where the API listens; `0.0.0.0` lets other machines in"""
+    port: Annotated[Port, ReadBy("web", "commands")] = 8000
+    """where the API listens; with Docker Compose, where it is published on this machine"""
+    web_concurrency: Annotated[int, _WEB, Field(ge=1, le=64)] = 1
+    """processes of the API on that port, each with its own connections to PostgreSQL and Redis;
+    with no database configured there is one process for everything"""
+    env: Annotated[Literal["development", "production"], _WEB] = "development"
+    """`production` refuses to start if `HOST` is open to other machines and there is no API key"""
+    api_key: Annotated[SecretStr | None, ReadBy("web", "commands")] = None
+    """if set, every path but health and documentation needs `Authorization: Bearer ...` or
+    `X-API-Key: ...`"""
+    api_key_file: Annotated[Path | None, ReadBy("web", "commands")] = None
+    """a file with it, in place of `API_KEY`"""
+    # The defaults are this machine and the two names of the API's container.
+    allowed_hosts: Annotated[str, _WEB, AfterValidator(_check_hosts)] = "localhost,app,app_lab3"
+    """host names that clients may use, besides any address, separated by commas;
+    `*.shop.example` for all below it, `*` for any"""
+    root_path: Annotated[str, _WEB, AfterValidator(_check_root_path)] = ""
+    """`/shop` if [a proxy](running.md#a-proxy-in-front) serves the API there"""
+    keep_alive_seconds: Annotated[int, _WEB, Field(ge=1, le=3600)] = 75
+    """for how long an idle connection stays open; more than a load balancer keeps it, since the
+    side that closes must be the balancer's"""
+    shutdown_delay: Annotated[float, _WEB, Field(ge=0, le=60)] = 0
+    """seconds for which a stopping API reports "not ready" before it closes its socket"""
 
-    # A URL wins over its neighbours, which give what it leaves out. See docs/running.md.
     database_url: Url = None
+    """[PostgreSQL's address](running.md#servers-elsewhere); what it leaves out comes from the
+    variables below"""
     db_host: str | None = None
+    """PostgreSQL's host; with neither this nor `DATABASE_URL`, `main.py` starts a server of its
+    own"""
     db_port: Port = 5432
-    # Where docker-compose.yml publishes PostgreSQL on this machine.
-    db_published_port: Port = 5433
-    # How long a migration waits for a server that does not answer yet.
-    db_wait_seconds: Annotated[int, Field(ge=0)] = 0
-    # What stands between us and PostgreSQL: see docs/running.md.
+    """PostgreSQL's port"""
+    db_published_port: Annotated[Port, ReadBy("commands")] = 5433
+    """where docker-compose.yml publishes PostgreSQL on this machine"""
+    db_wait_seconds: Annotated[int, ReadBy("migrations"), Field(ge=0)] = 0
+    """for how long a migration waits for a PostgreSQL that does not answer yet; `60` in
+    containers"""
     db_pooler: Pooler | None = None
+    """set if [PgBouncer](running.md#pgbouncer) stands before PostgreSQL"""
     postgres_user: str = "admin"
+    """PostgreSQL's role"""
     postgres_password: SecretStr = SecretStr("admin")
+    """its password"""
     postgres_password_file: Path | None = None
+    """a file with it, in place of `POSTGRES_PASSWORD`; read at each login"""
     postgres_db: str = "lab_db2"
+    """the database"""
 
     rabbitmq_url: Url = None
+    """[RabbitMQ's address](running.md#servers-elsewhere); what it leaves out comes from the
+    variables below"""
     rabbitmq_host: str | None = None
+    """RabbitMQ's host; `localhost` if there is neither this nor `RABBITMQ_URL`"""
     rabbitmq_port: Port = 5672
+    """RabbitMQ's port; with Docker Compose, where it is published on this machine"""
     rabbitmq_vhost: str = "local"
+    """the virtual host of the queues"""
     rabbitmq_user: str = "guest"
+    """RabbitMQ's user"""
     rabbitmq_password: SecretStr = SecretStr("guest")
+    """the user's password"""
     rabbitmq_password_file: Path | None = None
+    """a file with it, in place of `RABBITMQ_PASSWORD`; read at each login"""
     rabbitmq_tls: bool = False
+    """whether the connection is encrypted; with a URL, `amqps://` says it"""
 
     redis_url: Url = None
+    """[Redis' address](running.md#servers-elsewhere); what it leaves out comes from the variables
+    below"""
     redis_host: str | None = None
+    """Redis' host; `localhost` if there is neither this nor `REDIS_URL`"""
     redis_port: Port = 6379
+    """Redis' port; with Docker Compose, where it is published on this machine"""
     redis_username: str = ""
+    """Redis' user; empty is the user `default`"""
     redis_password: SecretStr | None = None
+    """the user's password"""
     redis_password_file: Path | None = None
+    """a file with it, in place of `REDIS_PASSWORD`; read at each login"""
     redis_tls: bool = False
+    """whether the connection is encrypted; with a URL, `rediss://` says it"""
     redis_db: Annotated[int, Field(ge=0)] = 0
-    # With one, all keys begin with it and are in the one database REDIS_DB.
+    """the database of the cache; the three after it hold the streams, the results of tasks and the
+    schedules"""
     redis_prefix: str = ""
-    redis_decode_responses: bool = True
+    """if set, all keys begin with it and are in the one database `REDIS_DB`"""
+    redis_decode_responses: Annotated[bool, ReadBy("commands")] = True
+    """whether `test_redis_cache.py` shows text or bytes"""
 
-    # The authorities that sign our servers' certificates. None: those that the machine trusts.
     tls_ca_file: str | None = None
+    """the authorities that sign our servers' certificates; by default those that the machine
+    trusts"""
 
-    # For producer.py and test_redis_cache.py.
-    api_url: str = "http://localhost:8000"
-    test_user_id: Annotated[int, Field(gt=0)] | None = None
-    test_delivery_address_id: Annotated[int, Field(gt=0)] | None = None
+    api_url: Annotated[str, ReadBy("commands")] = "http://localhost:8000"
+    """where the commands find the API"""
+    test_user_id: Annotated[int | None, ReadBy("commands"), Field(gt=0)] = None
+    """whose orders `producer.py` sends; by default its own sample user's"""
+    test_delivery_address_id: Annotated[int | None, ReadBy("commands"), Field(gt=0)] = None
+    """where to; by default the sample user's address"""
 
     queue_transport: Literal["rabbitmq", "streams"] = "rabbitmq"
-    worker_concurrency: Annotated[int, Field(ge=1, le=64)] = 8
+    """`streams`: queues are Redis streams, as in the one-process mode"""
+    worker_concurrency: Annotated[int, ReadBy("worker"), Field(ge=1, le=64)] = 8
+    """messages of a queue in progress at once; orders share transactions, up to 128 in each; `1`:
+    one at a time, in order"""
     report_timezone: Annotated[str, AfterValidator(_check_time_zone)] = "UTC"
-    # How long what is only needed for a while is kept, in days: see docs/running.md.
-    messages_kept_days: Annotated[int, Field(ge=30, le=36_500)] = 30
-    dead_letters_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 90
-    report_messages_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 30
-    stock_movements_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 730
-    data_dir: Path = ROOT / ".data"
-    heartbeat_file: Path | None = None
-    # Of a process without a port of its own. 0: it shows no metrics. See docs/monitoring.md.
-    metrics_host: str = "127.0.0.1"
-    metrics_port: Annotated[int, Field(ge=0, lt=65536)] = 0
-    # For tests only: see app/runtime/failpoints.py.
+    """report days run from midnight to midnight there"""
+    messages_kept_days: Annotated[int, _KEEPERS, Field(ge=30, le=36_500)] = 30
+    """for how long a message id protects against a repeat: [what is
+    kept](running.md#what-is-kept)"""
+    dead_letters_kept_days: Annotated[int, _KEEPERS, Field(ge=1, le=36_500)] = 90
+    """for how long dead letters are kept"""
+    report_messages_kept_days: Annotated[int, _KEEPERS, Field(ge=1, le=36_500)] = 30
+    """for how long the stream `report` keeps its messages"""
+    stock_movements_kept_days: Annotated[int, _KEEPERS, Field(ge=1, le=36_500)] = 730
+    """after how long stock movements are added up"""
+    data_dir: Annotated[Path, ReadBy("one process", "scheduler", "commands")] = ROOT / ".data"
+    """where the one-process mode keeps everything; the disk whose space is measured"""
+    heartbeat_file: Annotated[Path | None, _WITHOUT_PORT] = None
+    """touched every 5 s by a process without a port while it does what it is for, for health
+    checks"""
+    metrics_host: Annotated[str, _WITHOUT_PORT] = "127.0.0.1"
+    """where a process without a port of its own shows [its metrics](monitoring.md)"""
+    metrics_port: Annotated[int, _WITHOUT_PORT, Field(ge=0, lt=65536)] = 0
+    """its port for them; `0`: it shows none"""
     fail_at: str | None = None
+    """for tests only: the point at which the process ends, see app/runtime/failpoints.py"""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """the least important lines that are logged"""
     log_format: Literal["json", "console"] | None = None
-    # Lines of ordinary requests in a second; None: all. See docs/running.md.
-    log_ordinary_requests: Annotated[int, Field(ge=0)] | None = None
+    """by default `console` in a terminal, else `json`"""
+    log_ordinary_requests: Annotated[int | None, _WEB, Field(ge=0)] = None
+    """lines in a second for requests [in which there is nothing to look
+    for](running.md#what-the-log-costs); by default each request has one"""
 
     @model_validator(mode="before")
     @classmethod

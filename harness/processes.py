@@ -12,8 +12,9 @@ from pathlib import Path
 from harness.waiting import eventually
 
 _PR_SET_PDEATHSIG = 1
-# All that children inherit of our environment: a developer's settings must not reach them.
-_INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
+# All that children inherit of our environment: a developer's settings must not reach them. The last
+# is how `pytest --cov` reaches them.
+_INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_CONFIG")
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Every command that README.md and docs/ tell the reader to type exists."""
+"""Every command that README.md, CONTRIBUTING.md and docs/ tell the reader to type exists."""
 
 import ast
 import importlib
@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import dropwhile
@@ -23,7 +24,12 @@ from app.container import Container
 from app.settings import ROOT, Settings
 from harness.kubernetes import MISSING, can_build, manifests, of_kind
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TASKS = {
+    name
+    for name in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["poe"]["tasks"]
+    if not name.startswith("_")
+}
 # The tag by which one file of Compose takes something out of another.
 yaml.SafeLoader.add_constructor("!reset", lambda *_: None)
 
@@ -36,7 +42,7 @@ def services_of(name: str) -> dict[str, Any]:
 SERVICES = services_of("docker-compose.yml")
 # Programs that are not ours, on the reader's machine or in the containers of the servers.
 FOREIGN = {"redis-cli", "psql", "pg_dump", "pg_restore", "createdb", "rabbitmqctl", "git"}
-FOREIGN |= {"openssl", "tr"}
+FOREIGN |= {"openssl", "tr", "mkdir", "echo"}
 # For the shells of containers.
 FOREIGN |= {"nc", "printf"}
 COMPOSE_COMMANDS = {"up", "ps", "logs", "restart", "down", "exec", "build", "pull", "config"}
@@ -123,6 +129,10 @@ def check_taskiq(words: Words, _: Path) -> None:
     assert hasattr(importlib.import_module(module), name), words[1]
 
 
+def check_poe(words: Words, _: Path) -> None:
+    assert not words or words[0] in TASKS, words
+
+
 def check_alembic(words: Words, directory: Path) -> None:
     assert (directory / "alembic.ini").exists(), "alembic must be started in app/"
     known = usage("-m", "alembic", words[0])
@@ -199,6 +209,7 @@ CHECKS: dict[str, Callable[[Words, Path], None]] = {
     "pip": check_pip,
     "taskiq": check_taskiq,
     "alembic": check_alembic,
+    "poe": check_poe,
     "docker": check_docker,
     "kubectl": check_kubectl,
     "sh": check_shell,
@@ -265,6 +276,7 @@ def _text(page: Path) -> str:
         "docker exec -it no_such_container psql",
         "uv run taskiq worker app.scheduler:no_such",
         "uv run python -m app no-such-command",
+        "uv run poe no-such-task",
         "alembic upgrade head",
         "cd no_such_directory",
         "bash no/such/script",
@@ -278,6 +290,11 @@ def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
     with pytest.raises((AssertionError, OSError, subprocess.CalledProcessError, ValueError)):
         for words in split(line):
             check(words, ROOT)
+
+
+def test_the_tasks_are_those_that_contributing_names() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", _text(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`([\w-]+)[^`]*`", row)} == TASKS
 
 
 def test_every_container_has_limits_of_memory_and_processes() -> None:
