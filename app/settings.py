@@ -56,6 +56,20 @@ def _check_hosts(hosts: str) -> str:
     return hosts
 
 
+_ORIGIN = re.compile(r"[a-z][a-z\d+.-]*://([a-z\d._-]+|\[[\da-f:.]+\])(:\d+)?", re.ASCII)
+_NEEDLESS_PORT = re.compile(r"http://.*:80|https://.*:443")
+
+
+def _check_origins(origins: str) -> str:
+    for origin in map(str.strip, origins.split(",") if origins else ()):
+        if origins != "*" and (not _ORIGIN.fullmatch(origin) or _NEEDLESS_PORT.fullmatch(origin)):
+            raise ValueError(
+                f"{origin} is not what a browser sends: https://shop.example, in small letters, "
+                "with a port only if it is not the usual one, and no path; or * alone"
+            )
+    return origins
+
+
 Port = Annotated[int, Field(gt=0, lt=65536)]
 # It may have a password in it.
 Url = Annotated[str | None, Field(repr=False)]
@@ -85,6 +99,8 @@ class Settings(BaseSettings):
     # Separated by commas. The defaults are this machine and the two names of the API's container.
     # Any address is served too: see app/rest/asgi/gatekeeper.py.
     allowed_hosts: Annotated[str, AfterValidator(_check_hosts)] = "localhost,app,app_lab3"
+    # Separated by commas: whose pages may call the API. See app/rest/asgi/cross_origin.py.
+    cors_origins: Annotated[str, AfterValidator(_check_origins)] = ""
     root_path: Annotated[str, AfterValidator(_check_root_path)] = ""
     # Seconds.
     # Longer than load balancers keep idle connections to us: the side that closes must be theirs.

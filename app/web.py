@@ -84,7 +84,7 @@ def new_places() -> Places:
 def create_app(container: Container, places: Places) -> ASGIApp:
     """Every request passes RequestContext, Gatekeeper, Limiter and Litestar, in this order."""
     limiter = Limiter(_litestar(container), places)
-    app = RequestContext(Gatekeeper(limiter, container.settings))
+    app = RequestContext(Gatekeeper(limiter, container.settings), container.settings)
     root_path = container.settings.root_path
     return RootPath(app, root_path) if root_path else app
 

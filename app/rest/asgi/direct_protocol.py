@@ -7,7 +7,7 @@ from typing import Any
 
 import zttp
 
-from app.rest.asgi.context import BEGAN, PLACE, UNMATCHED
+from app.rest.asgi.context import BEGAN, PLACE, UNMATCHED, CommonHeaders
 from app.rest.asgi.direct import Answer, DirectRequest, headers_in
 from app.rest.asgi.fast_path import FastPath, FastRead
 from app.rest.asgi.gatekeeper import Access
@@ -21,9 +21,14 @@ class HeldRequest(DirectRequest):
     """A whole request that waits for its turn."""
 
     def __init__(
-        self, request: zttp.Request, headers: dict[bytes, bytes], body: bytes, turn: Turn
+        self,
+        request: zttp.Request,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        common: CommonHeaders,
+        turn: Turn,
     ) -> None:
-        super().__init__(request, headers, UNMATCHED)
+        super().__init__(request, headers, UNMATCHED, common)
         self.body = body
         self.turn = turn
         self.message_event = self  # type: ignore[assignment]
@@ -40,6 +45,7 @@ class WaitingRoom:
     def __init__(self, places: Places, settings: Settings) -> None:
         self._places = places
         self._access = Access(settings)
+        self._common = CommonHeaders(settings)
         self._root_path = settings.root_path
 
     @property
@@ -47,16 +53,17 @@ class WaitingRoom:
         return not self._places.has_room
 
     def admits(self, request: zttp.Request, headers: dict[bytes, bytes]) -> bool:
+        method = request.method.decode()
         path = request.path.decode("latin-1").removeprefix(self._root_path)
         return (
             path.isascii()  # the others are rejected
-            and needs_place(path)
-            and request.method != b"HEAD"
-            and self._access.rejection(request.method.decode(), path, headers) is None
+            and needs_place(method, path)
+            and method != "HEAD"
+            and self._access.rejection(method, path, headers) is None
         )
 
-    def queue(self) -> Turn:
-        return self._places.queue()
+    def hold(self, request: zttp.Request, headers: dict[bytes, bytes], body: bytes) -> HeldRequest:
+        return HeldRequest(request, headers, body, self._common, self._places.queue())
 
 
 class DirectProtocol(Protocol):
@@ -107,7 +114,7 @@ class DirectProtocol(Protocol):
         if not is_whole or not self._room.admits(request, headers):
             self._pass_on(request, body, is_whole)
             return
-        held = HeldRequest(request, headers, body, self._room.queue())
+        held = self._room.hold(request, headers, body)
         self._unset_keepalive_if_required()
         self.cycle = held  # type: ignore[assignment]
         held.turn.add_done_callback(partial(self._admitted, held))

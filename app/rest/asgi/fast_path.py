@@ -14,6 +14,7 @@ from structlog.contextvars import bind_contextvars
 
 from app.container import Container
 from app.errors import Unavailable
+from app.rest.asgi.context import CommonHeaders
 from app.rest.asgi.direct import Answer, DirectRequest, headers_in
 from app.rest.asgi.gatekeeper import Access
 from app.rest.errors import TOLD, response_to
@@ -45,10 +46,11 @@ class FastRead(DirectRequest):
         request: zttp.Request,
         headers: dict[bytes, bytes],
         route: str,
+        common: CommonHeaders,
         cache: Reads,
         identity: int,
     ) -> None:
-        super().__init__(request, headers, route)
+        super().__init__(request, headers, route, common)
         self._cache = cache
         self._identity = identity
         self._known = _known(request) if b"if-none-match" in headers else None
@@ -98,6 +100,7 @@ class FastPath:
 
     def __init__(self, container: Container) -> None:
         self._access = Access(container.settings)
+        self._common = CommonHeaders(container.settings)
         self._routes: dict[bytes, tuple[str, Reads]] = {
             b"/users/": ("/users/{user_id}", container.caches[USER]),
             b"/products/": ("/products/{product_id}", container.caches[PRODUCT]),
@@ -114,4 +117,4 @@ class FastPath:
         identity, headers = int(found[2]), dict(headers_in(request))
         if identity > ID_MAX or self._access.rejection("GET", route, headers):
             return None
-        return FastRead(request, headers, route, cache, identity)
+        return FastRead(request, headers, route, self._common, cache, identity)

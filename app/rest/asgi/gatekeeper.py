@@ -1,5 +1,5 @@
 """Rejects requests that the application must not see: an unknown Host, no API key, a page of
-another origin, a body that is not plain JSON or comes too slowly."""
+another origin that may not call the API, a body that is not plain JSON or comes too slowly."""
 
 import asyncio
 import hmac
@@ -11,6 +11,7 @@ from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Receive, Scope, Send
 
+from app.rest.asgi.cross_origin import CrossOrigin, is_preflight
 from app.rest.asgi.protocol import OVERLOADED
 from app.rest.errors import ClientError, problem
 from app.settings import Settings
@@ -65,15 +66,35 @@ class Access:
         self._suffixes = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._last_host = b""  # of those that are served: nearly all requests have the same
         self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+        self._cross_origin = CrossOrigin.of(settings)
 
     def rejection(self, method: str, path: str, headers: Headers) -> Rejection | None:
         if not (path.startswith(_PROBES) or self.is_served(headers.get(b"host", b""))):
             return _UNKNOWN_HOST
-        if not self.has_key(path, headers):
+        if not (self.has_key(path, headers) or self.is_preflight(method, headers)):
             return _NO_KEY
-        if method not in _SAFE and _is_foreign(headers):
+        if method not in _SAFE and self._is_foreign(headers):
             return _FOREIGN_ORIGIN
         return _rejected_body(headers) if method in _WITH_BODY else None
+
+    def is_preflight(self, method: str, headers: Headers) -> bool:
+        """Of a page that may call the API: see cross_origin.py."""
+        return (
+            self._cross_origin is not None
+            and is_preflight(method, headers)
+            and self._cross_origin.allows(headers[b"origin"])
+        )
+
+    def _is_foreign(self, headers: Headers) -> bool:
+        """Whether a browser sends this for a page of an origin that may not call the API. A browser
+        may do so without asking first where there is no body; other clients send neither header."""
+        origin = headers.get(b"origin")
+        if self._cross_origin and origin is not None and self._cross_origin.allows(origin):
+            return False
+        site = headers.get(b"sec-fetch-site")
+        if site is not None:
+            return site not in (b"same-origin", b"none")
+        return origin is not None and origin.partition(b"://")[2] != headers.get(b"host", b"")
 
     def is_served(self, host: bytes) -> bool:
         if host and host == self._last_host:
@@ -104,7 +125,10 @@ class Gatekeeper:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             return await self._app(scope, receive, send)
-        rejection = self._rejection(scope, dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        rejection = self._rejection(scope, headers)
+        if rejection is None and self._access.is_preflight(scope["method"], headers):
+            return await _answer_preflight(send)
         if rejection is None:
             return await self._app(scope, _within_deadline(scope, receive), send)
         response = problem(str(scope["state"]["request_id"]), *rejection)
@@ -116,6 +140,13 @@ class Gatekeeper:
         return self._access.rejection(scope["method"], scope["path"], headers)
 
 
+async def _answer_preflight(send: Send) -> None:
+    """The same for every path: one that does not exist is the 404 of the request that follows."""
+    start = {"type": "http.response.start", "status": 204, "headers": [*CrossOrigin.preflight]}
+    await send(start)  # type: ignore[arg-type]
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 def _is_address(name: str) -> bool:
     """Balancers may ask replicas by address. A page that rebinds a name still sends that name, so
     addresses need no list."""
@@ -123,16 +154,6 @@ def _is_address(name: str) -> bool:
         return bool(ip_address(name.strip("[]")))
     except ValueError:
         return False
-
-
-def _is_foreign(headers: Headers) -> bool:
-    """Whether a browser sends this for a page of another origin. A browser may do so without
-    asking first where there is no body; other clients send neither header."""
-    site = headers.get(b"sec-fetch-site")
-    if site is not None:
-        return site not in (b"same-origin", b"none")
-    origin = headers.get(b"origin")
-    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host", b"")
 
 
 def _rejected_body(headers: Headers) -> Rejection | None:
