@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
@@ -70,6 +71,34 @@ def _check_origins(origins: str) -> str:
     return origins
 
 
+class Rate(NamedTuple):
+    most: int
+    seconds: int
+
+
+_RATE = re.compile(r"([1-9]\d{0,8})/(s|second|m|minute|h|hour)", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _check_rate(rate: str | None) -> str | None:
+    if rate and not _RATE.fullmatch(rate):
+        raise ValueError(f"{rate} is not a rate such as 100/s, 6000/minute or 100000/hour")
+    return rate
+
+
+def networks_in(text: str) -> list[IPv4Network | IPv6Network]:
+    """Separated by commas; an address is a network too."""
+    return [ip_network(part.strip()) for part in text.split(",")] if text else []
+
+
+def _check_networks(text: str) -> str:
+    try:
+        networks_in(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; write 10.0.0.7, 10.0.0.0/8 or fd00::/8") from None
+    return text
+
+
 Port = Annotated[int, Field(gt=0, lt=65536)]
 # It may have a password in it.
 Url = Annotated[str | None, Field(repr=False)]
@@ -101,6 +130,10 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[str, AfterValidator(_check_hosts)] = "localhost,app,app_lab3"
     # Separated by commas: whose pages may call the API. See app/rest/asgi/cross_origin.py.
     cors_origins: Annotated[str, AfterValidator(_check_origins)] = ""
+    # Of one client, in each process. See app/rest/asgi/rate_limit.py.
+    rate_limit: Annotated[str | None, AfterValidator(_check_rate)] = None
+    # Addresses or networks: whose X-Forwarded-For says who the client is.
+    trusted_proxies: Annotated[str, AfterValidator(_check_networks)] = ""
     root_path: Annotated[str, AfterValidator(_check_root_path)] = ""
     # Seconds.
     # Longer than load balancers keep idle connections to us: the side that closes must be theirs.
@@ -216,6 +249,14 @@ class Settings(BaseSettings):
         yield "DATABASE_URL" if database else "DB_HOST", lambda: self.postgresql_address
         yield "REDIS_URL" if redis else "REDIS_HOST", lambda: self.cache_address
         yield "RABBITMQ_URL" if rabbitmq else "RABBITMQ_HOST", lambda: self.rabbitmq_address
+
+    @property
+    def rate(self) -> Rate | None:
+        """RATE_LIMIT."""
+        if not self.rate_limit:
+            return None
+        most, _, unit = self.rate_limit.partition("/")
+        return Rate(int(most), _SECONDS[unit[0]])
 
     @property
     def has_database(self) -> bool:

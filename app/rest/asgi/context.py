@@ -19,13 +19,14 @@ from app.errors import Unavailable
 from app.logs import RequestLog
 from app.metrics import HTTP_REQUESTS, HTTP_SECONDS, Tally
 from app.rest.asgi.cross_origin import CrossOrigin
+from app.rest.asgi.rate_limit import RATE
 from app.rest.errors import TOLD, send_error
 from app.settings import Settings
 
 _requests = RequestLog(__name__)
 log = structlog.get_logger(__name__)
 
-# In the state of a request that the limiter refuses: see limiter.py.
+# In the state of a request of which too many come: see limiter.py and gatekeeper.py.
 REFUSED = "refused"
 # Where a request's state has its place, if it needs one: see limiter.py.
 PLACE = "place"
@@ -163,7 +164,8 @@ class RequestContext:
                 status = message["status"]
                 if status == 201:
                     told.update(_created(message["headers"]))
-                message["headers"] = [*message["headers"], *extra_headers]
+                rate = scope["state"].get(RATE, ())
+                message["headers"] = [*message["headers"], *extra_headers, *rate]
             return send(message)
 
         # Never unbound: the server runs every request in a task of its own.

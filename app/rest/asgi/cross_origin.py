@@ -8,7 +8,7 @@ from app.settings import Settings
 Headers = list[tuple[bytes, bytes]]
 
 # What a page may read, beside the body.
-_EXPOSED = "ETag, Link, Location, Retry-After, X-Request-ID"
+_EXPOSED = "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _TAKEN = (
     "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-API-Key, X-Request-ID"

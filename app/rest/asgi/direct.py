@@ -49,10 +49,11 @@ class DirectRequest:
         self._route = route
         self._received = headers
         self._common = common
+        self.rate: Headers = []
 
     def headers(self) -> Headers:
         """Of any answer to it."""
-        return self._common.of(self.request_id, self._route, self._received)
+        return self._common.of(self.request_id, self._route, self._received) + self.rate
 
     def record(self, status: int, is_dull: bool = False) -> None:
         method = self.request.method.decode()

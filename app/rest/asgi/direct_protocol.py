@@ -7,6 +7,7 @@ from typing import Any
 
 import zttp
 
+from app.rest.asgi.client_address import Connection
 from app.rest.asgi.context import BEGAN, PLACE, UNMATCHED, CommonHeaders
 from app.rest.asgi.direct import Answer, DirectRequest, headers_in
 from app.rest.asgi.fast_path import FastPath, FastRead
@@ -14,6 +15,7 @@ from app.rest.asgi.gatekeeper import Access
 from app.rest.asgi.limiter import needs_place, refusal
 from app.rest.asgi.places import Places, Turn, give_up
 from app.rest.asgi.protocol import OVERLOADED, Protocol
+from app.rest.asgi.rate_limit import RATE, RateLimit
 from app.settings import Settings
 
 
@@ -42,9 +44,11 @@ class WaitingRoom:
     """Which requests wait in the protocol: those that need a place when none is free, and would not
     be turned away at once."""
 
-    def __init__(self, places: Places, settings: Settings) -> None:
+    def __init__(
+        self, places: Places, settings: Settings, rate_limit: RateLimit | None = None
+    ) -> None:
         self._places = places
-        self._access = Access(settings)
+        self._access = Access(settings, rate_limit)
         self._common = CommonHeaders(settings)
         self._root_path = settings.root_path
 
@@ -52,7 +56,18 @@ class WaitingRoom:
     def is_open(self) -> bool:
         return not self._places.has_room
 
-    def admits(self, request: zttp.Request, headers: dict[bytes, bytes]) -> bool:
+    def hold(self, request: zttp.Request, body: bytes, client: Connection) -> HeldRequest | None:
+        headers = dict(headers_in(request))
+        if not self._admits(request, headers):
+            return None
+        wait, rate = self._access.allowance(client, headers)
+        if wait:
+            return None
+        held = HeldRequest(request, headers, body, self._common, self._places.queue())
+        held.rate = rate
+        return held
+
+    def _admits(self, request: zttp.Request, headers: dict[bytes, bytes]) -> bool:
         method = request.method.decode()
         path = request.path.decode("latin-1").removeprefix(self._root_path)
         return (
@@ -61,9 +76,6 @@ class WaitingRoom:
             and method != "HEAD"
             and self._access.rejection(method, path, headers) is None
         )
-
-    def hold(self, request: zttp.Request, headers: dict[bytes, bytes], body: bytes) -> HeldRequest:
-        return HeldRequest(request, headers, body, self._common, self._places.queue())
 
 
 class DirectProtocol(Protocol):
@@ -74,7 +86,7 @@ class DirectProtocol(Protocol):
 
     def handle_events(self, event: zttp.Event) -> None:
         if isinstance(event, zttp.Request) and not self._is_special():
-            if read := self._fast_path.begin(event):
+            if read := self._fast_path.begin(event, self.client):
                 self._read(read)
                 return
             if self._room.is_open and not event.expect_continue:
@@ -109,12 +121,11 @@ class DirectProtocol(Protocol):
         task.add_done_callback(self.tasks.discard)
 
     def _hold(self, request: zttp.Request) -> None:
-        headers = dict(headers_in(request))
         body, is_whole = self._received()
-        if not is_whole or not self._room.admits(request, headers):
+        held = self._room.hold(request, body, self.client) if is_whole else None
+        if held is None:
             self._pass_on(request, body, is_whole)
             return
-        held = self._room.hold(request, headers, body)
         self._unset_keepalive_if_required()
         self.cycle = held  # type: ignore[assignment]
         held.turn.add_done_callback(partial(self._admitted, held))
@@ -148,6 +159,8 @@ class DirectProtocol(Protocol):
         self._pass_on(held.request, held.body, is_whole=True)
         self.cycle.keep_alive = held.keep_alive  # false if the server has begun to stop
         self.scope["state"] |= {PLACE: place, BEGAN: held.began}
+        if held.rate:
+            self.scope["state"][RATE] = held.rate
 
     def _respond(self, request: DirectRequest, answer: Answer, is_dull: bool = False) -> None:
         if request.disconnected:
