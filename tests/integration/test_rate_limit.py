@@ -53,6 +53,10 @@ def _get(path: bytes, client: bytes, *headers: bytes) -> bytes:
     return b"\r\n".join([*lines, b"Connection: close", *headers, b"", b""])
 
 
+def _has_request(connection: Any) -> bool:
+    return connection.cycle is not None
+
+
 async def _status(server: Served, path: bytes, client: bytes, *headers: bytes) -> int:
     return int((await server.answer(_get(path, client, *headers)))[9:12])
 
@@ -136,7 +140,7 @@ async def test_a_request_that_waits_is_counted_once_and_one_too_many_does_not_wa
             taken.append(await places.take())
         request = _get(b"/users", b"192.0.2.1")
         waiting = [asyncio.create_task(server.answer(request)) for _ in range(2)]
-        while sum(c.cycle is not None for c in server.state.connections) < 2:
+        while sum(map(_has_request, server.state.connections)) < 2:
             await asyncio.sleep(0.01)
         assert (await server.answer(request)).startswith(b"HTTP/1.1 429")
         for place in taken:

@@ -64,8 +64,8 @@ class RateLimit:
             ahead, left = whole_at - time, 0
         self._whole_at.move_to_end(client)
         self._forget(time)
-        wait = 0 if is_allowed else max(1, ceil(ahead + self._interval - self._rate.seconds))
-        state = b'"default";r=%d;t=%d' % (left, ceil(ahead))
+        wait = 0 if is_allowed else max(1, _up(ahead + self._interval - self._rate.seconds))
+        state = b'"default";r=%d;t=%d' % (left, _up(ahead))
         return Allowance(wait, [(b"ratelimit-policy", self._policy), (b"ratelimit", state)])
 
     def _forget(self, time: float) -> None:
@@ -77,3 +77,8 @@ class RateLimit:
             del self._whole_at[oldest]
             if not self._whole_at:
                 return
+
+
+def _up(seconds: float) -> int:
+    """To whole seconds, but for what is rounding."""
+    return ceil(round(seconds, 3))
