@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
@@ -56,6 +57,48 @@ def _check_hosts(hosts: str) -> str:
     return hosts
 
 
+_ORIGIN = re.compile(r"[a-z][a-z\d+.-]*://([a-z\d._-]+|\[[\da-f:.]+\])(:\d+)?", re.ASCII)
+_NEEDLESS_PORT = re.compile(r"http://.*:80|https://.*:443")
+
+
+def _check_origins(origins: str) -> str:
+    for origin in map(str.strip, origins.split(",") if origins else ()):
+        if origins != "*" and (not _ORIGIN.fullmatch(origin) or _NEEDLESS_PORT.fullmatch(origin)):
+            raise ValueError(
+                f"{origin} is not what a browser sends: https://shop.example, in small letters, "
+                "with a port only if it is not the usual one, and no path; or * alone"
+            )
+    return origins
+
+
+class Rate(NamedTuple):
+    most: int
+    seconds: int
+
+
+_RATE = re.compile(r"([1-9]\d{0,8})/(s|second|m|minute|h|hour)", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _check_rate(rate: str | None) -> str | None:
+    if rate and not _RATE.fullmatch(rate):
+        raise ValueError(f"{rate} is not a rate such as 100/s, 6000/minute or 100000/hour")
+    return rate
+
+
+def networks_in(text: str) -> list[IPv4Network | IPv6Network]:
+    """Separated by commas; an address is a network too."""
+    return [ip_network(part.strip()) for part in text.split(",")] if text else []
+
+
+def _check_networks(text: str) -> str:
+    try:
+        networks_in(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; write 10.0.0.7, 10.0.0.0/8 or fd00::/8") from None
+    return text
+
+
 class ReadBy(tuple[str, ...]):
     """Who uses a setting, for docs/settings.md. Without it, all processes and commands do."""
 
@@ -66,6 +109,7 @@ class ReadBy(tuple[str, ...]):
 _WEB = ReadBy("web")
 _WITHOUT_PORT = ReadBy("worker", "scheduler", "taskiq worker")
 _KEEPERS = ReadBy("worker", "taskiq worker")
+
 Port = Annotated[int, Field(gt=0, lt=65536)]
 # It may have a password in it.
 Url = Annotated[str | None, Field(repr=False)]
@@ -105,6 +149,14 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[str, _WEB, AfterValidator(_check_hosts)] = "localhost,app,app_lab3"
     """host names that clients may use, besides any address, separated by commas;
     `*.shop.example` for all below it, `*` for any"""
+    cors_origins: Annotated[str, _WEB, AfterValidator(_check_origins)] = ""
+    """[whose pages may call the API](security.md#pages-of-other-origins): origins such as
+    `https://shop.example`, separated by commas, or `*`"""
+    rate_limit: Annotated[str | None, _WEB, AfterValidator(_check_rate)] = None
+    """[so many requests of one client](security.md#a-flood-from-one-client), such as `100/s` or
+    `6000/minute`, in each process of the API"""
+    trusted_proxies: Annotated[str, _WEB, AfterValidator(_check_networks)] = ""
+    """addresses or networks, separated by commas, whose `X-Forwarded-For` says who the client is"""
     root_path: Annotated[str, _WEB, AfterValidator(_check_root_path)] = ""
     """`/shop` if [a proxy](running.md#a-proxy-in-front) serves the API there"""
     keep_alive_seconds: Annotated[int, _WEB, Field(ge=1, le=3600)] = 75
@@ -269,6 +321,14 @@ class Settings(BaseSettings):
         yield "DATABASE_URL" if database else "DB_HOST", lambda: self.postgresql_address
         yield "REDIS_URL" if redis else "REDIS_HOST", lambda: self.cache_address
         yield "RABBITMQ_URL" if rabbitmq else "RABBITMQ_HOST", lambda: self.rabbitmq_address
+
+    @property
+    def rate(self) -> Rate | None:
+        """RATE_LIMIT."""
+        if not self.rate_limit:
+            return None
+        most, _, unit = self.rate_limit.partition("/")
+        return Rate(int(most), _SECONDS[unit[0]])
 
     @property
     def has_database(self) -> bool:

@@ -35,6 +35,7 @@ from app.rest.asgi.gatekeeper import Gatekeeper
 from app.rest.asgi.limiter import MOST_BODY_BYTES, Limiter
 from app.rest.asgi.places import Places, VegasLimit
 from app.rest.asgi.protocol import close_overdue
+from app.rest.asgi.rate_limit import RateLimit
 from app.rest.asgi.root_path import RootPath
 from app.rest.asyncapi.document import Consumed
 from app.rest.asyncapi.page import queues_assets, queues_document, queues_page
@@ -81,10 +82,12 @@ def new_places() -> Places:
     return Places(VegasLimit(POOL_SIZE - _FREE_CONNECTIONS))
 
 
-def create_app(container: Container, places: Places) -> ASGIApp:
+def create_app(
+    container: Container, places: Places, rate_limit: RateLimit | None = None
+) -> ASGIApp:
     """Every request passes RequestContext, Gatekeeper, Limiter and Litestar, in this order."""
     limiter = Limiter(_litestar(container), places)
-    app = RequestContext(Gatekeeper(limiter, container.settings))
+    app = RequestContext(Gatekeeper(limiter, container.settings, rate_limit), container.settings)
     root_path = container.settings.root_path
     return RootPath(app, root_path) if root_path else app
 
@@ -138,14 +141,15 @@ async def serve(
         signal.signal(number, lambda *_: None)
     RequestLog.ordinary = Thinned(container.settings.log_ordinary_requests)
     places = new_places()
-    room = WaitingRoom(places, container.settings)
+    rate_limit = RateLimit.of(container.settings)
+    room = WaitingRoom(places, container.settings, rate_limit)
     config = uvicorn.Config(
-        create_app(container, places),
+        create_app(container, places, rate_limit),
         loop="uvloop",
-        http=partial(DirectProtocol, FastPath(container), room),  # type: ignore[arg-type]
+        http=partial(DirectProtocol, FastPath(container, rate_limit), room),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # nothing here uses the client's address
+        proxy_headers=False,  # see client_address.py
         server_header=False,
         timeout_keep_alive=container.settings.keep_alive_seconds,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,

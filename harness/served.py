@@ -14,6 +14,7 @@ from app.container import Container
 from app.rest.asgi.direct_protocol import DirectProtocol, WaitingRoom
 from app.rest.asgi.fast_path import FastPath
 from app.rest.asgi.places import Places
+from app.rest.asgi.rate_limit import RateLimit
 
 ELSEWHERE = b"HTTP/1.1 418"
 
@@ -65,10 +66,12 @@ async def served(app: Any, protocol: Callable[..., asyncio.Protocol]) -> AsyncIt
             await task
 
 
-def direct(container: Container, places: Places) -> Callable[..., asyncio.Protocol]:
+def direct(
+    container: Container, places: Places, rate_limit: RateLimit | None = None
+) -> Callable[..., asyncio.Protocol]:
     """The protocol of the service."""
-    room = WaitingRoom(places, container.settings)
-    path = FastPath(container)
+    room = WaitingRoom(places, container.settings, rate_limit)
+    path = FastPath(container, rate_limit)
     return lambda **given: DirectProtocol(path, room, **given)
 
 

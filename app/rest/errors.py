@@ -58,6 +58,7 @@ _DETAIL = {
     413: "the body is too large",
     415: "send JSON, with Content-Type: application/json",
     422: "some fields are invalid: see errors",
+    429: "too many requests came from you; wait as long as Retry-After says",
     503: "the database does not answer; try again",
 }
 
@@ -191,8 +192,9 @@ def error_responses(*statuses: int) -> dict[int, ResponseSpec]:
     """The OpenAPI document's responses of an operation, beside success: these, and those that every
     operation may give."""
     # 400, 401 and, where there is a body, 408 come from the Gatekeeper.
-    # A document of a GET is spared the 403: see openapi/document.py.
-    everywhere = {400, 401, 403, 503, *({408} if 413 in statuses else ())}
+    # A document has 429 if RATE_LIMIT is set, and 401 if API_KEY is; that of a GET is spared the
+    # 403: see openapi/document.py.
+    everywhere = {400, 401, 403, 429, 503, *({408} if 413 in statuses else ())}
     return {s: _response_spec(HTTPStatus(s)) for s in sorted({*statuses, *everywhere})}
 
 

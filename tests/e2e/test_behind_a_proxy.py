@@ -70,6 +70,27 @@ async def test_pages_of_this_origin_may_write_and_others_not(proxied: httpx.Asyn
     assert too_large.status_code == 413
 
 
+async def test_lists_and_reports_are_compressed_and_a_tag_can_still_be_sent_back(
+    proxied: httpx.AsyncClient,
+) -> None:
+    for number in range(50):
+        user = {"username": f"user_{number}", "email": f"user{number}@example.com"}
+        created = (await proxied.post("users", json={**user, "description": "x" * 2000})).json()
+    for path in ("users?count=50", "schema/openapi.json", "docs"):
+        answer = await proxied.get(path)
+        assert (answer.headers["content-encoding"], answer.is_success) == ("gzip", True)
+        assert "Accept-Encoding" in answer.headers["vary"]
+        plain = await proxied.get(path, headers={"Accept-Encoding": "identity"})
+        assert "content-encoding" not in plain.headers and plain.content == answer.content
+    one = await proxied.get(f"users/{created['id']}")
+    assert len(one.content) > 2048 and "content-encoding" not in one.headers
+    tag = {"If-Match": one.headers["etag"]}
+    changed = await proxied.put(f"users/{created['id']}", json={"description": "y"}, headers=tag)
+    assert changed.status_code == 200
+    known = {"If-None-Match": changed.headers["etag"]}
+    assert (await proxied.get(f"users/{created['id']}", headers=known)).status_code == 304
+
+
 async def test_what_is_for_the_operator_is_not_published(proxied: httpx.AsyncClient) -> None:
     for path, status in {"metrics": 404, "health/ready": 404, "health/live": 200}.items():
         assert (await proxied.get(path)).status_code == status

@@ -87,7 +87,7 @@ def _waits(connection: Any) -> bool:
 async def door(container: Container, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Door]:
     monkeypatch.setattr(module, "PATIENCE_SECONDS", PATIENCE)
     places = Places(VegasLimit(1))
-    app = RequestContext(Gatekeeper(Limiter(_echo, places), container.settings))
+    app = RequestContext(Gatekeeper(Limiter(_echo, places), container.settings), container.settings)
     async with served(app, direct(container, places)) as server:
         yield Door(server, places)
 
@@ -122,7 +122,7 @@ async def test_its_time_counts_from_its_arrival(door: Door) -> None:
 async def test_a_refusal_is_that_of_the_application(
     method: bytes, door: Door, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = RequestContext(Gatekeeper(Limiter(_echo, door.places), container.settings))
+    app = RequestContext(Gatekeeper(Limiter(_echo, door.places), container.settings), container.settings)
     _hurry(monkeypatch)
     request = post(CLOSE).replace(b"POST", method)
     if method == b"GET":

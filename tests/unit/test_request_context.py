@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from app import logs
 from app.rest.asgi.context import RequestContext, record
+from app.settings import Settings
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -31,7 +32,7 @@ async def messages_of(app: Any) -> list[Any]:
         "headers": [(b"x-request-id", b"abc")],
     }
     # In a task of its own, as the server runs it.
-    task = asyncio.create_task(RequestContext(app)(scope, receive, send))
+    task = asyncio.create_task(RequestContext(app, Settings())(scope, receive, send))
     await asyncio.wait([task])
     sent.append("cancelled" if task.cancelled() else task.exception())
     return sent

@@ -18,12 +18,15 @@ from structlog.contextvars import bind_contextvars
 from app.errors import Unavailable
 from app.logs import RequestLog
 from app.metrics import HTTP_REQUESTS, HTTP_SECONDS, Tally
+from app.rest.asgi.cross_origin import CrossOrigin
+from app.rest.asgi.rate_limit import RATE
 from app.rest.errors import TOLD, send_error
+from app.settings import Settings
 
 _requests = RequestLog(__name__)
 log = structlog.get_logger(__name__)
 
-# In the state of a request that the limiter refuses: see limiter.py.
+# In the state of a request of which too many come: see limiter.py and gatekeeper.py.
 REFUSED = "refused"
 # Where a request's state has its place, if it needs one: see limiter.py.
 PLACE = "place"
@@ -60,10 +63,21 @@ def request_id_of(headers: Mapping[bytes, bytes]) -> str:
     return given.decode() if _REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"
 
 
-def headers_of(request_id: str, path: str) -> list[tuple[bytes, bytes]]:
-    """Of every response."""
-    others = _SECURITY_HEADERS if path.startswith(_WITHOUT_DATA) else _DATA_HEADERS
-    return [(b"x-request-id", request_id.encode()), *others]
+class CommonHeaders:
+    """Of every response, whoever makes it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._cross_origin = CrossOrigin.of(settings)
+
+    def of(
+        self, request_id: str, path: str, request: Mapping[bytes, bytes]
+    ) -> list[tuple[bytes, bytes]]:
+        """`request` are the headers of the request."""
+        others = _SECURITY_HEADERS if path.startswith(_WITHOUT_DATA) else _DATA_HEADERS
+        headers = [(b"x-request-id", request_id.encode()), *others]
+        if self._cross_origin:
+            headers += self._cross_origin.headers(request.get(b"origin"))
+        return headers
 
 
 def record(
@@ -111,8 +125,9 @@ class RequestContext:
     """Gives each request an id, which its logs and its response carry, one log line and one
     measurement."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
+        self._common = CommonHeaders(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -135,11 +150,12 @@ class RequestContext:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _handle(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        request_id = request_id_of(dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        request_id = request_id_of(headers)
         scope.setdefault("state", {})["request_id"] = request_id
         began = scope["state"].get(BEGAN) or time.perf_counter()
         status = 0
-        extra_headers = headers_of(request_id, scope["path"])
+        extra_headers = self._common.of(request_id, scope["path"], headers)
         told = scope["state"].setdefault(TOLD, {})
 
         def send_marked(message: Message) -> Awaitable[None]:
@@ -148,7 +164,8 @@ class RequestContext:
                 status = message["status"]
                 if status == 201:
                     told.update(_created(message["headers"]))
-                message["headers"] = [*message["headers"], *extra_headers]
+                rate = scope["state"].get(RATE, ())
+                message["headers"] = [*message["headers"], *extra_headers, *rate]
             return send(message)
 
         # Never unbound: the server runs every request in a task of its own.
@@ -167,15 +184,13 @@ class RequestContext:
         finally:
             if place := scope["state"].get(PLACE):
                 place.release()
-        seconds = time.perf_counter() - began
-        route = scope.get("path_template") or UNMATCHED
         record(
             request_id,
             scope["method"],
-            route,
+            scope.get("path_template") or UNMATCHED,
             scope["path"],
             status or 500,
-            seconds,
+            time.perf_counter() - began,
             is_dull=REFUSED in scope["state"],
             told=told,
         )

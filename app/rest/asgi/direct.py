@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 
 import zttp
 
-from app.rest.asgi.context import headers_of, record, request_id_of
+from app.rest.asgi.context import CommonHeaders, record, request_id_of
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -32,7 +32,13 @@ class DirectRequest:
     more_body = False
     message_event = _Message()
 
-    def __init__(self, request: zttp.Request, headers: dict[bytes, bytes], route: str) -> None:
+    def __init__(
+        self,
+        request: zttp.Request,
+        headers: dict[bytes, bytes],
+        route: str,
+        common: CommonHeaders,
+    ) -> None:
         self.request = request
         self.request_id = request_id_of(headers)
         self.began = time.perf_counter()
@@ -41,10 +47,13 @@ class DirectRequest:
         self.keep_alive = True
         self.told: dict[str, str] = {}
         self._route = route
+        self._received = headers
+        self._common = common
+        self.rate: Headers = []
 
     def headers(self) -> Headers:
         """Of any answer to it."""
-        return headers_of(self.request_id, self._route)
+        return self._common.of(self.request_id, self._route, self._received) + self.rate
 
     def record(self, status: int, is_dull: bool = False) -> None:
         method = self.request.method.decode()

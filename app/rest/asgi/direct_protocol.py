@@ -7,13 +7,15 @@ from typing import Any
 
 import zttp
 
-from app.rest.asgi.context import BEGAN, PLACE, UNMATCHED
+from app.rest.asgi.client_address import Connection
+from app.rest.asgi.context import BEGAN, PLACE, UNMATCHED, CommonHeaders
 from app.rest.asgi.direct import Answer, DirectRequest, headers_in
 from app.rest.asgi.fast_path import FastPath, FastRead
 from app.rest.asgi.gatekeeper import Access
 from app.rest.asgi.limiter import needs_place, refusal
 from app.rest.asgi.places import Places, Turn, give_up
 from app.rest.asgi.protocol import OVERLOADED, Protocol
+from app.rest.asgi.rate_limit import RATE, RateLimit
 from app.settings import Settings
 
 
@@ -21,9 +23,14 @@ class HeldRequest(DirectRequest):
     """A whole request that waits for its turn."""
 
     def __init__(
-        self, request: zttp.Request, headers: dict[bytes, bytes], body: bytes, turn: Turn
+        self,
+        request: zttp.Request,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        common: CommonHeaders,
+        turn: Turn,
     ) -> None:
-        super().__init__(request, headers, UNMATCHED)
+        super().__init__(request, headers, UNMATCHED, common)
         self.body = body
         self.turn = turn
         self.message_event = self  # type: ignore[assignment]
@@ -37,26 +44,38 @@ class WaitingRoom:
     """Which requests wait in the protocol: those that need a place when none is free, and would not
     be turned away at once."""
 
-    def __init__(self, places: Places, settings: Settings) -> None:
+    def __init__(
+        self, places: Places, settings: Settings, rate_limit: RateLimit | None = None
+    ) -> None:
         self._places = places
-        self._access = Access(settings)
+        self._access = Access(settings, rate_limit)
+        self._common = CommonHeaders(settings)
         self._root_path = settings.root_path
 
     @property
     def is_open(self) -> bool:
         return not self._places.has_room
 
-    def admits(self, request: zttp.Request, headers: dict[bytes, bytes]) -> bool:
+    def hold(self, request: zttp.Request, body: bytes, client: Connection) -> HeldRequest | None:
+        headers = dict(headers_in(request))
+        if not self._admits(request, headers):
+            return None
+        wait, rate = self._access.allowance(client, headers)
+        if wait:
+            return None
+        held = HeldRequest(request, headers, body, self._common, self._places.queue())
+        held.rate = rate
+        return held
+
+    def _admits(self, request: zttp.Request, headers: dict[bytes, bytes]) -> bool:
+        method = request.method.decode()
         path = request.path.decode("latin-1").removeprefix(self._root_path)
         return (
             path.isascii()  # the others are rejected
-            and needs_place(path)
-            and request.method != b"HEAD"
-            and self._access.rejection(request.method.decode(), path, headers) is None
+            and needs_place(method, path)
+            and method != "HEAD"
+            and self._access.rejection(method, path, headers) is None
         )
-
-    def queue(self) -> Turn:
-        return self._places.queue()
 
 
 class DirectProtocol(Protocol):
@@ -67,7 +86,7 @@ class DirectProtocol(Protocol):
 
     def handle_events(self, event: zttp.Event) -> None:
         if isinstance(event, zttp.Request) and not self._is_special():
-            if read := self._fast_path.begin(event):
+            if read := self._fast_path.begin(event, self.client):
                 self._read(read)
                 return
             if self._room.is_open and not event.expect_continue:
@@ -102,12 +121,11 @@ class DirectProtocol(Protocol):
         task.add_done_callback(self.tasks.discard)
 
     def _hold(self, request: zttp.Request) -> None:
-        headers = dict(headers_in(request))
         body, is_whole = self._received()
-        if not is_whole or not self._room.admits(request, headers):
+        held = self._room.hold(request, body, self.client) if is_whole else None
+        if held is None:
             self._pass_on(request, body, is_whole)
             return
-        held = HeldRequest(request, headers, body, self._room.queue())
         self._unset_keepalive_if_required()
         self.cycle = held  # type: ignore[assignment]
         held.turn.add_done_callback(partial(self._admitted, held))
@@ -141,6 +159,8 @@ class DirectProtocol(Protocol):
         self._pass_on(held.request, held.body, is_whole=True)
         self.cycle.keep_alive = held.keep_alive  # false if the server has begun to stop
         self.scope["state"] |= {PLACE: place, BEGAN: held.began}
+        if held.rate:
+            self.scope["state"][RATE] = held.rate
 
     def _respond(self, request: DirectRequest, answer: Answer, is_dull: bool = False) -> None:
         if request.disconnected:

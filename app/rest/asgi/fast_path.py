@@ -14,8 +14,11 @@ from structlog.contextvars import bind_contextvars
 
 from app.container import Container
 from app.errors import Unavailable
+from app.rest.asgi.client_address import Connection
+from app.rest.asgi.context import CommonHeaders
 from app.rest.asgi.direct import Answer, DirectRequest, headers_in
 from app.rest.asgi.gatekeeper import Access
+from app.rest.asgi.rate_limit import RateLimit
 from app.rest.errors import TOLD, response_to
 from app.rest.etags import etag, matches
 from app.schemas.types import ID_MAX
@@ -45,10 +48,11 @@ class FastRead(DirectRequest):
         request: zttp.Request,
         headers: dict[bytes, bytes],
         route: str,
+        common: CommonHeaders,
         cache: Reads,
         identity: int,
     ) -> None:
-        super().__init__(request, headers, route)
+        super().__init__(request, headers, route, common)
         self._cache = cache
         self._identity = identity
         self._known = _known(request) if b"if-none-match" in headers else None
@@ -96,8 +100,9 @@ def _known(request: zttp.Request) -> bytes:
 class FastPath:
     """Which requests take it."""
 
-    def __init__(self, container: Container) -> None:
-        self._access = Access(container.settings)
+    def __init__(self, container: Container, rate_limit: RateLimit | None = None) -> None:
+        self._access = Access(container.settings, rate_limit)
+        self._common = CommonHeaders(container.settings)
         self._routes: dict[bytes, tuple[str, Reads]] = {
             b"/users/": ("/users/{user_id}", container.caches[USER]),
             b"/products/": ("/products/{product_id}", container.caches[PRODUCT]),
@@ -105,7 +110,7 @@ class FastPath:
         # Then a hit has a log line too, with the request id of the application's context.
         self._are_explained = container.settings.log_level == "DEBUG"
 
-    def begin(self, request: zttp.Request) -> FastRead | None:
+    def begin(self, request: zttp.Request, client: Connection) -> FastRead | None:
         """The request with its value on the way. None for the application's."""
         found = None if self._are_explained else _USUAL.fullmatch(request.target)
         if found is None or request.method != b"GET" or not request.end_stream:
@@ -114,4 +119,9 @@ class FastPath:
         identity, headers = int(found[2]), dict(headers_in(request))
         if identity > ID_MAX or self._access.rejection("GET", route, headers):
             return None
-        return FastRead(request, headers, route, cache, identity)
+        wait, rate = self._access.allowance(client, headers)
+        if wait:
+            return None
+        read = FastRead(request, headers, route, self._common, cache, identity)
+        read.rate = rate
+        return read

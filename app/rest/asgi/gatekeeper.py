@@ -1,5 +1,5 @@
 """Rejects requests that the application must not see: an unknown Host, no API key, a page of
-another origin, a body that is not plain JSON or comes too slowly."""
+another origin that may not call the API, a body that is not plain JSON or comes too slowly."""
 
 import asyncio
 import hmac
@@ -7,19 +7,27 @@ import re
 from ipaddress import ip_address
 from typing import NamedTuple
 
+import structlog
 from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Receive, Scope, Send
 
+from app.logs import Thinned
+from app.rest.asgi.client_address import ClientAddresses, Connection
+from app.rest.asgi.context import REFUSED
+from app.rest.asgi.cross_origin import CrossOrigin, is_preflight
 from app.rest.asgi.protocol import OVERLOADED
+from app.rest.asgi.rate_limit import RATE, UNLIMITED, Allowance, RateLimit
 from app.rest.errors import ClientError, problem
 from app.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 BODY_SECONDS = 10
 # Open without a key: health checks have none, and the documentation shows no data.
 _OPEN = ("/health/", "/docs", "/schema/")
 # Orchestrators and load balancers ask these by the address of the machine, or without a Host.
-_PROBES = ("/health/", "/metrics")
+PROBES = ("/health/", "/metrics")
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 _SAFE = {"GET", "OPTIONS"}
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d*)?")
@@ -60,20 +68,42 @@ class Access:
     """What the head of a request must have: a Host that is served, the API key if there is one, the
     origin and the kind of body that we take."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, rate_limit: RateLimit | None = None) -> None:
         self._names = {name.strip().lower() for name in settings.allowed_hosts.split(",")}
         self._suffixes = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._last_host = b""  # of those that are served: nearly all requests have the same
         self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+        self._cross_origin = CrossOrigin.of(settings)
+        self._rate_limit = rate_limit
+        self._addresses = ClientAddresses(settings.trusted_proxies)
 
     def rejection(self, method: str, path: str, headers: Headers) -> Rejection | None:
-        if not (path.startswith(_PROBES) or self.is_served(headers.get(b"host", b""))):
+        if not (path.startswith(PROBES) or self.is_served(headers.get(b"host", b""))):
             return _UNKNOWN_HOST
-        if not self.has_key(path, headers):
+        if not (self.has_key(path, headers) or self.is_preflight(method, headers)):
             return _NO_KEY
-        if method not in _SAFE and _is_foreign(headers):
+        if method not in _SAFE and self._is_foreign(headers):
             return _FOREIGN_ORIGIN
         return _rejected_body(headers) if method in _WITH_BODY else None
+
+    def is_preflight(self, method: str, headers: Headers) -> bool:
+        """Of a page that may call the API: see cross_origin.py."""
+        return (
+            self._cross_origin is not None
+            and is_preflight(method, headers)
+            and self._cross_origin.allows(headers[b"origin"])
+        )
+
+    def _is_foreign(self, headers: Headers) -> bool:
+        """Whether a browser sends this for a page of an origin that may not call the API. A browser
+        may do so without asking first where there is no body; other clients send neither header."""
+        origin = headers.get(b"origin")
+        if self._cross_origin and origin is not None and self._cross_origin.allows(origin):
+            return False
+        site = headers.get(b"sec-fetch-site")
+        if site is not None:
+            return site not in (b"same-origin", b"none")
+        return origin is not None and origin.partition(b"://")[2] != headers.get(b"host", b"")
 
     def is_served(self, host: bytes) -> bool:
         if host and host == self._last_host:
@@ -88,8 +118,21 @@ class Access:
         return "*" in self._names or name in self._names or name.endswith(self._suffixes)
 
     def has_key(self, path: str, headers: Headers) -> bool:
-        if self._key is None or path.startswith(_OPEN):
-            return True
+        return self._key is None or path.startswith(_OPEN) or self._is_key_in(headers)
+
+    def allowance(self, connection: Connection, headers: Headers) -> Allowance:
+        """Counts the request, unless its client has to wait."""
+        if self._rate_limit is None:
+            return UNLIMITED
+        return self._rate_limit.take(self.client(connection, headers))
+
+    def client(self, connection: Connection, headers: Headers) -> str:
+        """Whom a request counts for. A wrong key is no client, or each guess would be a new one."""
+        is_key = self._key is not None and self._is_key_in(headers)
+        return "API key" if is_key else self._addresses.of(connection, headers)
+
+    def _is_key_in(self, headers: Headers) -> bool:
+        assert self._key is not None
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         bearer = token if scheme.lower() == b"bearer" else b""
         given = (bearer, headers.get(b"x-api-key", b""))
@@ -97,23 +140,56 @@ class Access:
 
 
 class Gatekeeper:
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, rate_limit: RateLimit | None = None
+    ) -> None:
         self._app = app
-        self._access = Access(settings)
+        self._access = Access(settings, rate_limit)
+        self._told = Thinned(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             return await self._app(scope, receive, send)
-        rejection = self._rejection(scope, dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        rejection = self._rejection(scope, headers)
+        if rejection is None and self._access.is_preflight(scope["method"], headers):
+            return await _answer_preflight(send)
         if rejection is None:
             return await self._app(scope, _within_deadline(scope, receive), send)
         response = problem(str(scope["state"]["request_id"]), *rejection)
         await response.to_asgi_response(None, Request(scope))(scope, receive, send)
 
     def _rejection(self, scope: HTTPScope, headers: Headers) -> Rejection | None:
-        if OVERLOADED in scope["state"] and not scope["path"].startswith(_PROBES):
+        if OVERLOADED in scope["state"] and not scope["path"].startswith(PROBES):
             return _OVERLOADED
+        if self._counts(scope, headers):
+            wait, scope["state"][RATE] = self._access.allowance(scope["client"], headers)
+            if wait:
+                scope["state"][REFUSED] = True
+                self._tell(self._access.client(scope["client"], headers))
+                return Rejection(429, headers={"Retry-After": str(wait)})
         return self._access.rejection(scope["method"], scope["path"], headers)
+
+    def _counts(self, scope: HTTPScope, headers: Headers) -> bool:
+        """Not those that were counted before they waited: see direct_protocol.py."""
+        return not (
+            RATE in scope["state"]
+            or scope["path"].startswith(PROBES)
+            or self._access.is_preflight(scope["method"], headers)
+        )
+
+    def _tell(self, client: str) -> None:
+        """At most once a second."""
+        if not self._told.leaves_out():
+            left_out = self._told.left_out()
+            log.warning("a client sends more than RATE_LIMIT", client=client, left_out=left_out)
+
+
+async def _answer_preflight(send: Send) -> None:
+    """The same for every path: one that does not exist is the 404 of the request that follows."""
+    start = {"type": "http.response.start", "status": 204, "headers": [*CrossOrigin.preflight]}
+    await send(start)  # type: ignore[arg-type]
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _is_address(name: str) -> bool:
@@ -123,16 +199,6 @@ def _is_address(name: str) -> bool:
         return bool(ip_address(name.strip("[]")))
     except ValueError:
         return False
-
-
-def _is_foreign(headers: Headers) -> bool:
-    """Whether a browser sends this for a page of another origin. A browser may do so without
-    asking first where there is no body; other clients send neither header."""
-    site = headers.get(b"sec-fetch-site")
-    if site is not None:
-        return site not in (b"same-origin", b"none")
-    origin = headers.get(b"origin")
-    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host", b"")
 
 
 def _rejected_body(headers: Headers) -> Rejection | None:

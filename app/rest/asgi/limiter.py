@@ -12,7 +12,7 @@ from app.rest.errors import PROBLEM_JSON, problem, send_error
 
 MOST_BODY_BYTES = 256 * 1024
 
-# These need no database, or ask it with connections of their own.
+# These need no database, as OPTIONS does, or ask it with connections of their own.
 _FREE = ("/health/", "/metrics", "/docs", "/schema/")
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 
@@ -23,8 +23,8 @@ _BODY: bytes = problem(
 _HEADERS = [(b"content-type", PROBLEM_JSON.encode()), (b"retry-after", b"1")]
 
 
-def needs_place(path: str) -> bool:
-    return not path.startswith(_FREE)
+def needs_place(method: str, path: str) -> bool:
+    return method != "OPTIONS" and not path.startswith(_FREE)
 
 
 def refusal(request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -43,7 +43,7 @@ class Limiter:
         self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or not needs_place(scope["path"]):
+        if scope["type"] != ScopeType.HTTP or not needs_place(scope["method"], scope["path"]):
             return await self._app(scope, receive, send)
         if scope["method"] in _WITH_BODY and not _is_too_large(scope):
             try:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
+from app.rest.asgi.gatekeeper import PROBES
 from app.rest.openapi.examples import (
     REF,
     TEXTS,
@@ -22,12 +23,23 @@ from app.schemas.types import Body, View
 
 _REQUEST_ID = "X-Request-ID"
 # Of every response with this status that has no JSON but a problem, or no body.
-_HEADERS_BY_STATUS = {"304": "ETag", "401": "WWW-Authenticate", "503": "Retry-After"}
+_HEADERS_BY_STATUS = {
+    "304": "ETag",
+    "401": "WWW-Authenticate",
+    "429": "Retry-After",
+    "503": "Retry-After",
+}
+# Of every response, if RATE_LIMIT is set.
+_RATE = {
+    "RateLimit-Policy": "how many requests (q) a client may send in so many seconds (w)",
+    "RateLimit": "how many are left (r), and the seconds (t) after which all are there again",
+}
 _HEADERS = {
     _REQUEST_ID: "the id in the log: the one that the client sent, or a new one",
     "ETag": "the version that the client has: it is still the newest",
     "WWW-Authenticate": "`Bearer`: the scheme in which the key may be sent",
     "Retry-After": "the seconds to wait before the next attempt",
+    **_RATE,
 }
 
 
@@ -42,6 +54,7 @@ def document_of(app: Litestar) -> Json:
     document["servers"] = [{"url": settings.root_path or "/"}]
     if settings.api_key is None:
         _remove_security(document)
+    _remove_rate(document, everywhere=settings.rate is None)
     _remove_origin_from_reads(document)
     for operation in _operations(document):
         _correct_parameters(operation)
@@ -62,6 +75,17 @@ def _remove_security(document: Json) -> None:
     del document["components"]["headers"]["WWW-Authenticate"]
     for operation in _operations(document):
         operation["responses"].pop("401", None)
+
+
+def _remove_rate(document: Json, everywhere: bool) -> None:
+    """Probes are not counted."""
+    if everywhere:
+        for name in _RATE:
+            del document["components"]["headers"][name]
+    for path, operations in document["paths"].items():
+        if everywhere or path.startswith(PROBES):
+            for operation in operations.values():
+                operation["responses"].pop("429", None)
 
 
 def _operations(document: Json) -> Iterator[Json]:
@@ -89,10 +113,11 @@ def _without_null(schema: Json) -> Json:
 
 
 def _correct_responses(operation: Json) -> None:
+    names = [_REQUEST_ID, *(_RATE if "429" in operation["responses"] else ())]
     operation["responses"] = dict(sorted(operation["responses"].items()))
     for status, response in operation["responses"].items():
         response["description"] = HTTPStatus(int(status)).phrase
-        response["headers"] = {**_headers(response), **_headers_of_all(status, response)}
+        response["headers"] = {**_headers(response), **_headers_of_all(names, status, response)}
 
 
 def _headers(response: Json) -> Json:
@@ -107,10 +132,9 @@ def _header(description: str, required: bool = True) -> Json:
     return {"description": description, "required": required, "schema": {"type": "string"}}
 
 
-def _headers_of_all(status: str, response: Json) -> Json:
-    names = [_REQUEST_ID]
+def _headers_of_all(names: list[str], status: str, response: Json) -> Json:
     if status in _HEADERS_BY_STATUS and "application/json" not in response.get("content", {}):
-        names.append(_HEADERS_BY_STATUS[status])
+        names = [*names, _HEADERS_BY_STATUS[status]]
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
