@@ -197,6 +197,8 @@ class Settings(BaseSettings):
     # Of a process without a port of its own. 0: it shows no metrics. See docs/monitoring.md.
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, lt=65536)] = 0
+    # Needs the extra `tracing`. Where spans go, the variables OTEL_* say: see docs/monitoring.md.
+    tracing: bool = False
     # For tests only: see app/runtime/failpoints.py.
     fail_at: str | None = None
 

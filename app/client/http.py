@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import zttp
 
+from app.runtime import tracing
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -49,7 +51,8 @@ class HttpClient:
         self, method: str, target: str, body: bytes = b"", headers: Headers = ()
     ) -> HttpResponse:
         async with self._free, asyncio.timeout(self._seconds):
-            head = [*self._headers, *headers]
+            trace = tracing.carried().items()
+            head = [*self._headers, *headers, *((n.encode(), v.encode()) for n, v in trace)]
             if body:
                 head += [
                     (b"content-type", b"application/json"),
