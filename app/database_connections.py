@@ -16,6 +16,7 @@ from asyncpg.connect_utils import SessionAttribute
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from app.runtime import tracing
 from app.server_addresses import PostgresAddress
 
 log = structlog.get_logger(__name__)
@@ -130,11 +131,13 @@ def create_engine(
         # server connection that parsed them first may serve somebody else by then.
         arguments["statement_cache_size"] = 0
         prepared = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         connect_args={"async_creator_fn": partial(hosts.connect, **arguments), **prepared},
         **options,
     )
+    tracing.watch(engine.sync_engine)
+    return engine
 
 
 class Hosts:

@@ -32,6 +32,8 @@ _LIBRARIES = {
     # It says every second what we say once.
     "app.faststream": logging.CRITICAL,
     "httpx": logging.WARNING,  # each request is a line otherwise
+    # Without it, each span that is dropped while nobody takes them is a line.
+    "opentelemetry": logging.ERROR,
     "uvicorn": logging.WARNING,
 }
 # How long a line in a terminal may be.

@@ -34,6 +34,7 @@ from app.messaging.schedules import REDIS_LIMITS, Schedules
 from app.messaging.task_broker import RECONNECT_SECONDS, TaskBroker
 from app.queues import DEAD_TASKS, TASKS
 from app.redis_connections import connection_options
+from app.runtime import tracing
 from app.runtime.loops import Loop, heartbeat, running
 from app.settings import load_settings
 
@@ -74,14 +75,15 @@ async def ensure_reports(container: Container, running_day: bool = False) -> Non
     Raises Unavailable: without PostgreSQL the days stay owed, and without RabbitMQ all of them are
     built, and the messages stay in the outbox for the relay."""
     enqueued: list[int] = []
-    try:
-        await _build_owed(container, enqueued)
-        if running_day:
-            async with container.unit_of_work(_BUILD_SECONDS) as uow:
-                await uow.reports.build_running_day()
-            enqueued += uow.after_commit.outbox_ids
-    finally:
-        await container.relay.send(enqueued)
+    with tracing.work("build owed reports"):
+        try:
+            await _build_owed(container, enqueued)
+            if running_day:
+                async with container.unit_of_work(_BUILD_SECONDS) as uow:
+                    await uow.reports.build_running_day()
+                enqueued += uow.after_commit.outbox_ids
+        finally:
+            await container.relay.send(enqueued)
 
 
 async def _build_owed(container: Container, enqueued: list[int]) -> None:
@@ -138,6 +140,7 @@ async def start_worker(state: TaskiqState) -> None:
     if "stack" in state:  # the broker tries again to start
         return
     logs.configure(settings.log_level, settings.log_format, "taskiq_worker")
+    tracing.start(settings, "taskiq_worker")
     metrics.serve(settings.metrics_host, settings.metrics_port)
     state.stack = AsyncExitStack()
     container = await state.stack.enter_async_context(Container.open(settings))
@@ -193,6 +196,7 @@ async def _monitor(stack: AsyncExitStack) -> None:
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN, TaskiqEvents.CLIENT_SHUTDOWN)
 async def stop(state: TaskiqState) -> None:
     await state.stack.aclose()
+    tracing.stop()
 
 
 @asynccontextmanager

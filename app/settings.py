@@ -276,6 +276,9 @@ class Settings(BaseSettings):
     log_ordinary_requests: Annotated[int | None, _WEB, Field(ge=0)] = None
     """lines in a second for requests [in which there is nothing to look
     for](running.md#what-the-log-costs); by default each request has one"""
+    tracing: bool = False
+    """spans of OpenTelemetry, [sent where `OTEL_*` says](monitoring.md#traces); needs the extra
+    `tracing`"""
 
     @model_validator(mode="before")
     @classmethod

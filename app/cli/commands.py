@@ -48,11 +48,16 @@ def _run(process: str, run: Callable[["Settings"], Coroutine[Any, Any, None]]) -
     import uvloop
 
     from app import logs
+    from app.runtime import tracing
     from app.settings import load_settings
 
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format, process)
-    uvloop.run(run(settings))
+    tracing.start(settings, process)
+    try:
+        uvloop.run(run(settings))
+    finally:
+        tracing.stop()
 
 
 @commands.command()

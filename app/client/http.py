@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import zttp
 
+from app.runtime import tracing
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -49,7 +51,8 @@ class HttpClient:
     ) -> HttpResponse:
         """What is repeatable is sent again if its connection turns out to be closed."""
         async with self._free, asyncio.timeout(self._seconds):
-            head = list(self._headers)
+            trace = tracing.carried().items()
+            head = [*self._headers, *((n.encode(), v.encode()) for n, v in trace)]
             if body:
                 head += [
                     (b"content-type", b"application/json"),

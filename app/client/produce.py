@@ -14,11 +14,17 @@ from app.client.samples import Samples
 from app.client.sender import Sender
 from app.client.stack import running_stack
 from app.errors import Unavailable
+from app.runtime import tracing
 from app.settings import Settings
 
 
 async def _run(data: Path | None, replaced: Mapping[str, Path | None], settings: Settings) -> bool:
     settings = running_stack(settings)
+    with tracing.work("producer"):
+        return await _sent(data, replaced, settings)
+
+
+async def _sent(data: Path | None, replaced: Mapping[str, Path | None], settings: Settings) -> bool:
     async with Api.open(settings) as api, Sender.open(settings, api) as sender:
         if data is None:
             return await Samples(settings, api, sender).send()
@@ -31,6 +37,7 @@ def produce(
 ) -> None:
     """The samples, or the files of `data`; `replaced` names others to take in their place. Raises
     SystemExit, with one line if something is wrong."""
+    tracing.start(settings, program)
     logging.disable()  # the libraries log at length what our one line says
     try:
         # Not asyncio.run: it would wait for aiormq's tasks, which never end if RabbitMQ is frozen.
@@ -43,4 +50,6 @@ def produce(
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        tracing.stop()
     sys.exit(0 if complete else f"{program}: not everything was applied")

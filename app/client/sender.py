@@ -16,6 +16,7 @@ from app.errors import Unavailable
 from app.messaging.broker import Broker, Outgoing
 from app.messaging.opening import open_broker
 from app.queues import Queue
+from app.runtime import tracing
 from app.schemas.messages import MessageRead, MessageStatus
 from app.settings import Settings
 
@@ -29,7 +30,8 @@ RETRY_SECONDS = 1.0
 
 
 def outgoing(queue: Queue, message_id: str, body: BaseModel) -> Outgoing:
-    return Outgoing(queue, body.model_dump_json(exclude_none=True).encode(), message_id)
+    json = body.model_dump_json(exclude_none=True).encode()
+    return Outgoing(queue, json, message_id, tracing.carried())
 
 
 class Sender:

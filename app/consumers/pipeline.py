@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any, NamedTuple
 
 import structlog
 from pydantic import BaseModel
@@ -22,11 +23,19 @@ from app.errors import Poison, Refusal, Unavailable
 from app.messaging.broker import Delivery
 from app.metrics import MESSAGES
 from app.queues import OWN_QUEUES
+from app.runtime import tracing
 from app.runtime.micro_batcher import MicroBatcher
 from app.schemas.messages import MessageKey, MessageRead, MessageStatus
 from app.unit_of_work import UnitOfWork
 
 log = structlog.get_logger(__name__)
+
+
+class _Message(NamedTuple):
+    key: MessageKey
+    body: BaseModel
+    # For the trace of the batch, if there are traces.
+    trace: Any
 
 
 class Pipeline:
@@ -41,7 +50,10 @@ class Pipeline:
 
     async def receive(self, delivery: Delivery) -> None:
         """Returns when the delivery may be acknowledged. Raises nothing but our own end."""
-        with structlog.contextvars.bound_contextvars(message_id=delivery.message_id):
+        trace = tracing.consuming(
+            f"process {delivery.queue}", delivery.original, message_id=delivery.message_id or ""
+        )
+        with structlog.contextvars.bound_contextvars(message_id=delivery.message_id), trace:
             outcome = await self._settle(delivery)
             self._container.failpoints.reach("consumer.before_ack")
             MESSAGES.labels(delivery.queue, outcome.status).inc()
@@ -73,30 +85,34 @@ class Pipeline:
         handler = HANDLERS[delivery.queue]
         body = parse(delivery, handler.schema)
         if handler.batch_effect and isinstance(inbox, RecordedInbox):
-            submitted = self._batchers[delivery.queue].submit((inbox.key, body))
+            message = _Message(inbox.key, body, tracing.here())
+            submitted = self._batchers[delivery.queue].submit(message)
             if outcome := await submitted:
                 return outcome
         return await inbox.apply(handler.effect, body, self._limiter)
 
     async def _apply_batch(
-        self, effect: BatchEffect, messages: Sequence[tuple[MessageKey, BaseModel]]
+        self, effect: BatchEffect, messages: Sequence[_Message]
     ) -> Sequence[MessageRead | None]:
         """Many messages in one transaction. None for those that must be tried alone: repeats of
         settled ones, other bodies with the id of an earlier message, or all of them if one makes
         the transaction fail."""
         firsts: dict[str, MessageKey] = {}
-        for key, _ in messages:
+        for key, _, _ in messages:
             firsts.setdefault(key.message_id, key)
-        bodies = {key.message_id: body for key, body in messages if firsts[key.message_id] == key}
+        bodies = {
+            key.message_id: body for key, body, _ in messages if firsts[key.message_id] == key
+        }
 
         async def effects(uow: UnitOfWork, ids: Sequence[str]) -> Sequence[int | Refusal]:
             return await effect(uow, [bodies[id] for id in ids])
 
         try:
-            async with self._container.unit_of_work(WORK_SECONDS) as uow:
-                outcomes = await uow.messages.apply_all(
-                    list(firsts.values()), partial(effects, uow)
-                )
+            with tracing.batch("apply batch", [message.trace for message in messages]):
+                async with self._container.unit_of_work(WORK_SECONDS) as uow:
+                    outcomes = await uow.messages.apply_all(
+                        list(firsts.values()), partial(effects, uow)
+                    )
         except Unavailable:
             raise
         except Exception as error:
@@ -104,7 +120,7 @@ class Pipeline:
             return [None] * len(messages)
         return [
             outcomes.get(key.message_id) if firsts[key.message_id] == key else None
-            for key, _ in messages
+            for key, _, _ in messages
         ]
 
     async def _bury(

@@ -12,6 +12,7 @@ from app.messaging.broker import Broker, Outgoing
 from app.metrics import PUBLISHED
 from app.models.messages import OutboxMessage
 from app.queues import Queue
+from app.runtime import tracing
 from app.runtime.failpoints import Failpoints
 from app.runtime.origin import ORIGINS
 
@@ -60,9 +61,10 @@ class Relay:
         return len(ids)
 
     async def _publish(self, row: OutboxMessage) -> None:
-        await self._broker.publish(
-            Outgoing(row.queue, row.body.encode(), row.message_id, row.headers)
-        )
+        with tracing.producing(f"send {row.queue}", row.headers):
+            await self._broker.publish(
+                Outgoing(row.queue, row.body.encode(), row.message_id, row.headers)
+            )
         PUBLISHED.labels(row.queue).inc()
         if row.queue == Queue.REPORT:
             day = row.headers["report_date"]

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from random import getrandbits
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import structlog
 from litestar.enums import ScopeType
@@ -21,7 +22,11 @@ from app.metrics import HTTP_REQUESTS, HTTP_SECONDS, Tally
 from app.rest.asgi.cross_origin import CrossOrigin
 from app.rest.asgi.rate_limit import RATE
 from app.rest.errors import TOLD, send_error
+from app.runtime import tracing
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.runtime.spans import RequestSpan
 
 _requests = RequestLog(__name__)
 log = structlog.get_logger(__name__)
@@ -32,6 +37,8 @@ REFUSED = "refused"
 PLACE = "place"
 # In the state of a request that has waited in the protocol: see direct_protocol.py.
 BEGAN = "began"
+# Orchestrators and load balancers ask these by the address of the machine, or without a Host.
+PROBES = ("/health/", "/metrics")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 # A read that takes so long is not ordinary: its line is always written.
 _SLOW_SECONDS = 0.25
@@ -90,8 +97,11 @@ def record(
     *,
     is_dull: bool = False,
     told: Mapping[str, str] = _NOTHING,
+    span: "RequestSpan | None" = None,
 ) -> None:
-    """The log line and the measurement of a request."""
+    """The log line, the measurement and the span of a request."""
+    if span:
+        span.end(request_id, method, route, status)
     count, observe = _counters(method, route, status)
     count()
     observe(seconds)
@@ -170,8 +180,12 @@ class RequestContext:
 
         # Never unbound: the server runs every request in a task of its own.
         bind_contextvars(request_id=request_id)
+        span = None
+        if not scope["path"].startswith(PROBES):
+            span = tracing.request(headers, began)
         try:
-            await self._app(scope, receive, send_marked)
+            with tracing.active(span):
+                await self._app(scope, receive, send_marked)
         except LitestarException as error:
             _tell_broken_off(scope, error)
         except asyncio.CancelledError:
@@ -193,6 +207,7 @@ class RequestContext:
             time.perf_counter() - began,
             is_dull=REFUSED in scope["state"],
             told=told,
+            span=span,
         )
 
 

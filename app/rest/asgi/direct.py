@@ -7,6 +7,7 @@ from typing import NamedTuple, cast
 import zttp
 
 from app.rest.asgi.context import CommonHeaders, record, request_id_of
+from app.runtime import tracing
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -50,6 +51,7 @@ class DirectRequest:
         self._received = headers
         self._common = common
         self.rate: Headers = []
+        self.span = tracing.request(headers, self.began)
 
     def headers(self) -> Headers:
         """Of any answer to it."""
@@ -68,4 +70,5 @@ class DirectRequest:
             seconds,
             is_dull=is_dull,
             told=self.told,
+            span=self.span,
         )

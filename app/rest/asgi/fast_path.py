@@ -21,6 +21,7 @@ from app.rest.asgi.gatekeeper import Access
 from app.rest.asgi.rate_limit import RateLimit
 from app.rest.errors import TOLD, response_to
 from app.rest.etags import etag, matches
+from app.runtime import tracing
 from app.schemas.types import ID_MAX
 from app.services.products import PRODUCT
 from app.services.users import USER
@@ -70,7 +71,8 @@ class FastRead(DirectRequest):
         """What `hit` is not."""
         bind_contextvars(request_id=self.request_id)
         try:
-            return self._found(await self._cache.resolve(self._identity, self.peeked))
+            with tracing.active(self.span):
+                return self._found(await self._cache.resolve(self._identity, self.peeked))
         except asyncio.CancelledError:
             return self._failed(Unavailable("the request took too long"))
         except Exception as error:

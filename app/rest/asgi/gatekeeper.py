@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Receive, Scop
 
 from app.logs import Thinned
 from app.rest.asgi.client_address import ClientAddresses, Connection
-from app.rest.asgi.context import REFUSED
+from app.rest.asgi.context import PROBES, REFUSED
 from app.rest.asgi.cross_origin import CrossOrigin, is_preflight
 from app.rest.asgi.protocol import OVERLOADED
 from app.rest.asgi.rate_limit import RATE, UNLIMITED, Allowance, RateLimit
@@ -26,8 +26,6 @@ log = structlog.get_logger(__name__)
 BODY_SECONDS = 10
 # Open without a key: health checks have none, and the documentation shows no data.
 _OPEN = ("/health/", "/docs", "/schema/")
-# Orchestrators and load balancers ask these by the address of the machine, or without a Host.
-PROBES = ("/health/", "/metrics")
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 _SAFE = {"GET", "OPTIONS"}
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d*)?")

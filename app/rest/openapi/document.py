@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from app.rest.asgi.gatekeeper import PROBES
+from app.rest.asgi.context import PROBES
 from app.rest.openapi.examples import (
     REF,
     TEXTS,
