@@ -1,11 +1,12 @@
-"""Pages and pictures that the service makes itself: app/pages has the templates. They need no
-script, and nothing from elsewhere."""
+"""Pages and pictures that the service makes itself: app/pages has the templates. They need nothing
+from elsewhere."""
 
 from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import MediaType, Request, Response
 
+from app.rest.policies import policy
 from app.rest.responses import preferred, to_json
 from app.schemas.types import View
 from app.settings import ROOT
@@ -14,11 +15,6 @@ V = TypeVar("V", bound=View)
 
 SVG = "image/svg+xml"
 _MEDIA_TYPES = {"json": "application/json", "page": "text/html"}
-# A picture that somebody opens by itself is a page too.
-_POLICY = (
-    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
 _templates = Environment(
     loader=FileSystemLoader(ROOT / "app" / "pages"),
     autoescape=True,
@@ -37,15 +33,25 @@ def page_or_json(request: Request[Any, Any, Any], template: str, view: V) -> Res
     return Response(body, media_type=MediaType.JSON, headers={"Vary": "Accept"})
 
 
-def page(request: Request[Any, Any, Any], template: str, **values: Any) -> Response[Any]:
-    """The template has `up`, which leads to the API's root, and `here`, which leads back. Links are
-    relative: a proxy may serve the API below a path that we do not know."""
+def page(
+    request: Request[Any, Any, Any], template: str, allowed: str = policy(), **values: Any
+) -> Response[Any]:
+    """`allowed` is its policy. The template has `up`, which leads to the API's root, and `here`,
+    which leads back. Links are relative: a proxy may serve the API below a path that we do not
+    know."""
     here = request.scope["path"].strip("/")
     levels = here.count("/") + (here != "" and request.scope["raw_path"].endswith(b"/"))
-    return render(template, up="../" * levels or "./", here=here, **values)
+    return _rendered(
+        template, MediaType.HTML, allowed, up="../" * levels or "./", here=here, **values
+    )
 
 
-def render(template: str, media_type: str = MediaType.HTML, **values: Any) -> Response[Any]:
+def picture(template: str, **values: Any) -> Response[Any]:
+    """Somebody may open it by itself: then it is a page too."""
+    return _rendered(template, SVG, policy(), **values)
+
+
+def _rendered(template: str, media_type: str, allowed: str, **values: Any) -> Response[Any]:
     body = _templates.get_template(template).render(values)
-    headers = {"Content-Security-Policy": _POLICY, "Vary": "Accept"}
+    headers = {"Content-Security-Policy": allowed, "Vary": "Accept"}
     return Response(body.encode(), media_type=media_type, headers=headers)
