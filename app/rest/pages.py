@@ -8,6 +8,7 @@ from litestar import MediaType, Request, Response
 
 from app.rest.policies import policy
 from app.rest.responses import preferred, to_json
+from app.rest.sessions import COOKIE
 from app.schemas.types import View
 from app.settings import ROOT
 
@@ -27,10 +28,14 @@ _templates = Environment(
 
 def page_or_json(request: Request[Any, Any, Any], template: str, view: V) -> Response[V]:
     """A page for browsers, which ask for one; JSON for every other client."""
-    if preferred(request, _MEDIA_TYPES) == "page":
+    if wants_page(request):
         return page(request, template, **dict(view))
     body: Any = to_json(view)
     return Response(body, media_type=MediaType.JSON, headers={"Vary": "Accept"})
+
+
+def wants_page(request: Request[Any, Any, Any]) -> bool:
+    return preferred(request, _MEDIA_TYPES) == "page"
 
 
 def page(
@@ -41,9 +46,8 @@ def page(
     know."""
     here = request.scope["path"].strip("/")
     levels = here.count("/") + (here != "" and request.scope["raw_path"].endswith(b"/"))
-    return _rendered(
-        template, MediaType.HTML, allowed, up="../" * levels or "./", here=here, **values
-    )
+    values |= {"up": "../" * levels or "./", "here": here, "has_session": COOKIE in request.cookies}
+    return _rendered(template, MediaType.HTML, allowed, **values)
 
 
 def picture(template: str, **values: Any) -> Response[Any]:

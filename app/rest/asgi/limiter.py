@@ -13,7 +13,7 @@ from app.rest.errors import PROBLEM_JSON, problem, send_error
 MOST_BODY_BYTES = 256 * 1024
 
 # These need no database, or ask it with connections of their own.
-_FREE = ("/health/", "/metrics", "/docs", "/schema/")
+_FREE = ("/health/", "/metrics", "/docs", "/schema/", "/login", "/logout")
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 
 _REQUEST_ID = b"REQUEST_ID"
