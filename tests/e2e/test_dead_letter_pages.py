@@ -141,7 +141,7 @@ async def test_a_page_that_is_loaded_again_does_nothing_twice(
         assert not tab.troubles
         for action in ("confirm-drop", "confirm-retry"):
             await tab.open(f"{letter}/{action}")
-            assert "Not Found" in await tab.text()
+            assert "Not found" in await tab.text()
             assert "sent it again or dropped it" in await tab.text()
     assert await queues.count(Queue.PRODUCT.dead) == 2
     assert await queues.count(Queue.PRODUCT) == 0
