@@ -32,9 +32,17 @@ _templates = Environment(
 def page_or_json(request: Request[Any, Any, Any], template: str, view: V) -> Response[V]:
     """A page for browsers, which ask for one; JSON for every other client."""
     if preferred(request, _MEDIA_TYPES) == "page":
-        return render(template, **dict(view))
+        return page(request, template, **dict(view))
     body: Any = to_json(view)
     return Response(body, media_type=MediaType.JSON, headers={"Vary": "Accept"})
+
+
+def page(request: Request[Any, Any, Any], template: str, **values: Any) -> Response[Any]:
+    """The template has `up`, which leads to the API's root, and `here`, which leads back. Links are
+    relative: a proxy may serve the API below a path that we do not know."""
+    here = request.scope["path"].strip("/")
+    levels = here.count("/") + (here != "" and request.scope["raw_path"].endswith(b"/"))
+    return render(template, up="../" * levels or "./", here=here, **values)
 
 
 def render(template: str, media_type: str = MediaType.HTML, **values: Any) -> Response[Any]:
