@@ -1,11 +1,12 @@
-"""Pages and pictures that the service makes itself: app/pages has the templates. They need no
-script, and nothing from elsewhere."""
+"""Pages and pictures that the service makes itself: app/pages has the templates. They show all
+without a script, and need nothing from elsewhere."""
 
 from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import MediaType, Request, Response
 
+from app.rest.etags import etag, matches
 from app.rest.responses import preferred, to_json
 from app.schemas.types import View
 from app.settings import ROOT
@@ -16,8 +17,8 @@ SVG = "image/svg+xml"
 _MEDIA_TYPES = {"json": "application/json", "page": "text/html"}
 # A picture that somebody opens by itself is a page too.
 _POLICY = (
-    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _templates = Environment(
     loader=FileSystemLoader(ROOT / "app" / "pages"),
@@ -35,6 +36,26 @@ def page_or_json(request: Request[Any, Any, Any], template: str, view: V) -> Res
         return page(request, template, **dict(view))
     body: Any = to_json(view)
     return Response(body, media_type=MediaType.JSON, headers={"Vary": "Accept"})
+
+
+def polled_page_or_json(
+    request: Request[Any, Any, Any],
+    template: str,
+    view: V,
+    version: bytes,
+    if_none_match: str | None,
+) -> Response[V]:
+    """As `page_or_json`, for clients that ask again and again: 304 for one that has this version.
+    Its tag is weak: what differs between two bodies of a version, such as their time, is worth no
+    transfer."""
+    media_type = preferred(request, _MEDIA_TYPES)
+    tag = etag(version + media_type.encode())
+    if if_none_match is not None and matches(tag, if_none_match):
+        response: Response[Any] = Response(None, status_code=304, headers={"Vary": "Accept"})
+    else:
+        response = page_or_json(request, template, view)
+    response.headers |= {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}
+    return response
 
 
 def page(request: Request[Any, Any, Any], template: str, **values: Any) -> Response[Any]:
