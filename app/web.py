@@ -26,6 +26,7 @@ from app.controllers.orders import OrderController
 from app.controllers.overview import OverviewController
 from app.controllers.products import ProductController
 from app.controllers.reports import ReportController
+from app.controllers.sessions import SessionController
 from app.controllers.users import UserController
 from app.logs import RequestLog, Thinned
 from app.rest.asgi.acceptor import Acceptor
@@ -63,7 +64,8 @@ _CONSUMED = {
     queue: Consumed(handler.schema, inspect.getdoc(handler.effect) or "")
     for queue, handler in HANDLERS.items()
 }
-_DOCUMENTATION: list[ControllerRouterHandler] = [
+_PAGES: list[ControllerRouterHandler] = [
+    SessionController,
     swagger_ui,
     assets,
     queues_page,
@@ -98,7 +100,7 @@ def _litestar(container: Container) -> Litestar:
             yield
 
     return Litestar(
-        route_handlers=[*CONTROLLERS, *_DOCUMENTATION],
+        route_handlers=[*CONTROLLERS, *_PAGES],
         dependencies=DEPENDENCIES,
         request_class=JsonRequest,
         # By default Litestar makes the strict fields of the schemas lax.

@@ -1,23 +1,25 @@
-"""Rejects requests that the application must not see: an unknown Host, no API key, a page of
-another origin, a body that is not plain JSON or comes too slowly."""
+"""Rejects requests that the application must not see: an unknown Host, a page of another origin, no
+API key, a body that is not plain JSON or comes too slowly."""
 
 import asyncio
-import hmac
 import re
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from litestar import Request
+from litestar import Request, Response
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Receive, Scope, Send
 
 from app.rest.asgi.protocol import OVERLOADED
 from app.rest.errors import ClientError, problem
+from app.rest.logins import login_page, place_of
+from app.rest.pages import wants_page
+from app.rest.sessions import Sessions
 from app.settings import Settings
 
 BODY_SECONDS = 10
 # Open without a key: health checks have none, and the documentation shows no data.
-_OPEN = ("/health/", "/docs", "/schema/")
+_OPEN = ("/health/", "/docs", "/schema/", "/login", "/logout")
 # Orchestrators and load balancers ask these by the address of the machine, or without a Host.
 _PROBES = ("/health/", "/metrics")
 _WITH_BODY = {"POST", "PUT", "PATCH"}
@@ -52,28 +54,31 @@ _ENCODED = Rejection(
     415, "send the body without a Content-Encoding", {"Accept-Encoding": "identity"}
 )
 _NOT_JSON = Rejection(415)
+_NO_FORM = Rejection(415, "send a form")
+_FORMS = ("/login",)
 
 Headers = dict[bytes, bytes]
 
 
 class Access:
-    """What the head of a request must have: a Host that is served, the API key if there is one, the
-    origin and the kind of body that we take."""
+    """What the head of a request must have: a Host that is served, our origin, the API key if there
+    is one, and the kind of body that we take."""
 
     def __init__(self, settings: Settings) -> None:
         self._names = {name.strip().lower() for name in settings.allowed_hosts.split(",")}
         self._suffixes = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._last_host = b""  # of those that are served: nearly all requests have the same
-        self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+        key = settings.api_key
+        self._sessions = Sessions(key.get_secret_value().encode()) if key else None
 
     def rejection(self, method: str, path: str, headers: Headers) -> Rejection | None:
         if not (path.startswith(_PROBES) or self.is_served(headers.get(b"host", b""))):
             return _UNKNOWN_HOST
-        if not self.has_key(path, headers):
-            return _NO_KEY
         if method not in _SAFE and _is_foreign(headers):
             return _FOREIGN_ORIGIN
-        return _rejected_body(headers) if method in _WITH_BODY else None
+        if not self.has_key(path, headers):
+            return _NO_KEY
+        return _rejected_body(path, headers) if method in _WITH_BODY else None
 
     def is_served(self, host: bytes) -> bool:
         if host and host == self._last_host:
@@ -88,12 +93,15 @@ class Access:
         return "*" in self._names or name in self._names or name.endswith(self._suffixes)
 
     def has_key(self, path: str, headers: Headers) -> bool:
-        if self._key is None or path.startswith(_OPEN):
+        """Or a session, which stands for it."""
+        if self._sessions is None or path.startswith(_OPEN):
             return True
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         bearer = token if scheme.lower() == b"bearer" else b""
         given = (bearer, headers.get(b"x-api-key", b""))
-        return any(hmac.compare_digest(key.strip(), self._key) for key in given)
+        return any(map(self._sessions.is_key, given)) or self._sessions.is_open(
+            headers.get(b"cookie", b"")
+        )
 
 
 class Gatekeeper:
@@ -107,13 +115,23 @@ class Gatekeeper:
         rejection = self._rejection(scope, dict(scope["headers"]))
         if rejection is None:
             return await self._app(scope, _within_deadline(scope, receive), send)
-        response = problem(str(scope["state"]["request_id"]), *rejection)
-        await response.to_asgi_response(None, Request(scope))(scope, receive, send)
+        request: Request[Any, Any, Any] = Request(scope)
+        response = _response(request, rejection)
+        await response.to_asgi_response(None, request)(scope, receive, send)
 
     def _rejection(self, scope: HTTPScope, headers: Headers) -> Rejection | None:
         if OVERLOADED in scope["state"] and not scope["path"].startswith(_PROBES):
             return _OVERLOADED
         return self._access.rejection(scope["method"], scope["path"], headers)
+
+
+def _response(request: Request[Any, Any, Any], rejection: Rejection) -> Response[Any]:
+    """A browser without the key gets the form that asks for it."""
+    if rejection is _NO_KEY and wants_page(request):
+        response = login_page(request, place_of(request), rejection.status)
+        response.headers.update(rejection.headers or {})
+        return response
+    return problem(str(request.scope["state"]["request_id"]), *rejection)
 
 
 def _is_address(name: str) -> bool:
@@ -127,7 +145,10 @@ def _is_address(name: str) -> bool:
 
 def _is_foreign(headers: Headers) -> bool:
     """Whether a browser sends this for a page of another origin. A browser may do so without
-    asking first where there is no body; other clients send neither header."""
+    asking first: a form, or what has no body. Other clients send neither header.
+
+    Litestar's CSRF middleware wants a token with every write, and so refuses all clients that are no
+    browsers. Its allowed hosts are a list; ours let addresses through and probes."""
     site = headers.get(b"sec-fetch-site")
     if site is not None:
         return site not in (b"same-origin", b"none")
@@ -135,7 +156,7 @@ def _is_foreign(headers: Headers) -> bool:
     return origin is not None and origin.partition(b"://")[2] != headers.get(b"host", b"")
 
 
-def _rejected_body(headers: Headers) -> Rejection | None:
+def _rejected_body(path: str, headers: Headers) -> Rejection | None:
     coding = headers.get(b"transfer-encoding")
     if coding is None and headers.get(b"content-length", b"0") == b"0":
         return None
@@ -144,6 +165,8 @@ def _rejected_body(headers: Headers) -> Rejection | None:
     if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         return _ENCODED
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if path in _FORMS:
+        return None if media_type == b"application/x-www-form-urlencoded" else _NO_FORM
     return None if media_type == b"application/json" else _NOT_JSON
 
 

@@ -14,7 +14,7 @@ MOST_BODY_BYTES = 256 * 1024
 
 # These need no database, or ask it with connections of their own; the status page is one snapshot
 # for all.
-_FREE = ("/health/", "/metrics", "/docs", "/schema/")
+_FREE = ("/health/", "/metrics", "/docs", "/schema/", "/login", "/logout")
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 
 _REQUEST_ID = b"REQUEST_ID"
