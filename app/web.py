@@ -23,6 +23,7 @@ from app.controllers.dead_letters import DeadLetterController, DeadLetterPageCon
 from app.controllers.health import HealthController
 from app.controllers.messages import MessageController
 from app.controllers.orders import OrderController
+from app.controllers.overview import OverviewController
 from app.controllers.products import ProductController
 from app.controllers.reports import ReportController
 from app.controllers.sessions import SessionController
@@ -57,6 +58,7 @@ CONTROLLERS = [
     DeadLetterController,
     MessageController,
     HealthController,
+    OverviewController,
 ]
 _CONSUMED = {
     queue: Consumed(handler.schema, inspect.getdoc(handler.effect) or "")

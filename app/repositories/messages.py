@@ -58,6 +58,7 @@ _CONDITIONS = {
     "id": "message_id = :id",
     "queue": "queue = :queue",
     "reason": "reason = :reason AND status <> 'applied'",
+    "not_applied": "status <> 'applied'",
     "seen_from": "first_seen_at >= :seen_from",
     "seen_before": "first_seen_at < :seen_before",
 }
@@ -108,6 +109,12 @@ class MessageRepository:
         if len(rows) > count:
             following = cursor_of(scope, tuple(getattr(found[-1], key.sql) for key in _KEYS))
         return MessagePage(cast(Sequence[Message], found), following)
+
+    async def last_not_applied(self, count: int) -> Sequence[Message]:
+        """The newest first."""
+        query = _page(("not_applied",), None, False)
+        rows = (await self._connection.execute(query, {"limit": count})).all()
+        return cast(Sequence[Message], rows)
 
     async def find(self, queue: Queue, message_id: str) -> Message | None:
         query = select(Message).where(Message.message_id == message_id, Message.queue == queue)

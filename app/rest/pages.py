@@ -9,6 +9,7 @@ from litestar import MediaType, Request, Response
 from litestar.types import ExceptionHandlersMap
 
 from app.rest.errors import EXCEPTION_HANDLERS, response_to
+from app.rest.etags import etag, matches
 from app.rest.policies import policy
 from app.rest.responses import preferred, to_json
 from app.rest.sessions import COOKIE
@@ -38,6 +39,25 @@ def page_or_json(
         return page(request, template, **dict(view), **values)
     body: Any = to_json(view)
     return Response(body, media_type=MediaType.JSON, headers={"Vary": "Accept"})
+
+
+def polled_page_or_json(
+    request: Request[Any, Any, Any],
+    template: str,
+    view: V,
+    version: bytes,
+    if_none_match: str | None,
+) -> Response[V]:
+    """As `page_or_json`, for clients that ask again and again: 304 for one that has this version.
+    Its tag is weak: what differs between two bodies of a version, such as their time, is worth no
+    transfer."""
+    tag = etag(version + (b"page" if wants_page(request) else b""))
+    if if_none_match is not None and matches(tag, if_none_match):
+        response: Response[Any] = Response(None, status_code=304, headers={"Vary": "Accept"})
+    else:
+        response = page_or_json(request, template, view, allowed=policy("'self'"))
+    response.headers |= {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}
+    return response
 
 
 def wants_page(request: Request[Any, Any, Any]) -> bool:

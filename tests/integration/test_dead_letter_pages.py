@@ -2,6 +2,8 @@
 tests/e2e/test_dead_letter_pages.py uses them in a browser."""
 
 import asyncio
+import re
+from html import unescape
 
 import httpx
 import pytest
@@ -54,6 +56,19 @@ async def test_only_pages_with_a_form_may_send_one(
         assert {"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"} <= {*policy}
         assert ("<form" in page.text) == (path in forms), path
         assert "<script>alert" not in page.text
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_every_link_leads_somewhere(
+    client: httpx.AsyncClient, queues: QueueClient, slash: str
+) -> None:
+    """They are relative, and a slash at the end makes them longer."""
+    letter = await _letter(client, queues)
+    for path in ("/dead-letters", _LIST, letter, f"{letter}/confirm-drop", "/logout"):
+        page = await client.get(f"{path}{slash}", headers=PAGE)
+        for link in set(re.findall('href="([^"#]+)"', page.text)):
+            found = await client.get(page.url.join(unescape(link)))
+            assert found.status_code == 200, (path, link)
 
 
 async def test_what_is_not_there_is_told_in_words(client: httpx.AsyncClient) -> None:

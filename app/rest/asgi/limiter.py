@@ -12,7 +12,8 @@ from app.rest.errors import PROBLEM_JSON, problem, send_error
 
 MOST_BODY_BYTES = 256 * 1024
 
-# These need no database, or ask it with connections of their own.
+# These need no database, or ask it with connections of their own; the status page is one snapshot
+# for all.
 _FREE = ("/health/", "/metrics", "/docs", "/schema/", "/login", "/logout")
 # What is read from the broker needs none either, and waits long for a slow one. A retry by the API
 # does need one: it keeps its Idempotency-Key there.
@@ -29,7 +30,7 @@ _HEADERS = [(b"content-type", PROBLEM_JSON.encode()), (b"retry-after", b"1")]
 def needs_place(path: str) -> bool:
     if path.startswith(_OF_THE_BROKER):
         return path.rstrip("/").endswith("/retry")
-    return not path.startswith(_FREE)
+    return path != "/" and not path.startswith(_FREE)
 
 
 def refusal(request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
