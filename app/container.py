@@ -7,6 +7,7 @@ from app.cache.caches import Caches
 from app.database import Database
 from app.messaging.opening import open_broker
 from app.messaging.relay import Relay
+from app.queues import DEAD_TASKS, TASKS
 from app.runtime.failpoints import Failpoints
 from app.runtime.loops import Loop, running
 from app.services.cached_entities import CACHED_ENTITIES
@@ -14,6 +15,7 @@ from app.services.calendar import Calendar
 from app.services.dead_letters import DeadLetterService
 from app.services.health import HealthService
 from app.services.monitor import Monitor
+from app.services.overview import OverviewService
 from app.services.retention import Kept, Retention
 from app.services.totals import TotalsKeeper
 from app.settings import Settings
@@ -21,6 +23,8 @@ from app.unit_of_work import UnitsOfWork
 
 # More connections write no faster: orders of the same products wait for each other's locks.
 POOL_SIZE = 10
+# Their names for people, and the queues of each that are not for messages.
+_BROKERS = {"rabbitmq": ("RabbitMQ", TASKS, DEAD_TASKS), "streams": ("Valkey streams",)}
 
 
 class Container:
@@ -40,7 +44,7 @@ class Container:
         self.long_reading = units.long_reading
         self.relay = Relay(units.outbox, self.broker, self.failpoints)
         self.retention = Retention(self.database, self.broker, _kept(settings))
-        self.dead_letters = DeadLetterService(self.broker)
+        self.dead_letters = DeadLetterService(self.broker, self._monitoring)
         self.totals = TotalsKeeper(units.row_counts)
         self.health = HealthService(
             [
@@ -54,6 +58,13 @@ class Container:
         self._monitor = Monitor(
             self._monitoring, self.broker, self.calendar, self.health, settings.data_dir.absolute()
         )
+        self.overview = OverviewService(
+            self._monitoring,
+            self._monitor,
+            self.calendar,
+            self.health,
+            *_BROKERS[settings.queue_transport],
+        )
 
     @classmethod
     @asynccontextmanager
@@ -64,6 +75,7 @@ class Container:
             async with running(*container.caches.writing_loops, (container.database.observe, 1)):
                 yield container
         finally:
+            await container.overview.close()
             await container.broker.close()
             await container.caches.close()
             await container._monitoring.close()

@@ -175,11 +175,26 @@ def exposition() -> bytes:
     """In the format of Prometheus. One of several processes answers for all of them: each keeps its
     values in files of this directory, and who replaces one that has ended goes on with its
     counters. Counters add up. A gauge says how it does."""
+    return generate_latest(_of_all_processes() or REGISTRY)
+
+
+def _of_all_processes() -> CollectorRegistry | None:
+    """None if this is the only web process."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest()
+        return None
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return registry
+
+
+def cache_reads() -> Mapping[str, float]:
+    """How many reads had each result, in all web processes since the start."""
+    reads: dict[str, float] = defaultdict(float)
+    for metric in (_of_all_processes() or CACHE_READS).collect():
+        for sample in metric.samples:
+            if sample.name == "cache_reads_total":
+                reads[sample.labels["result"]] += sample.value
+    return reads
 
 
 # Some versions of Python let several servers listen on one port: a scrape would reach any of them.

@@ -19,12 +19,14 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 from app.consumers.handlers import HANDLERS
 from app.container import POOL_SIZE, Container
 from app.controllers.addresses import AddressController
-from app.controllers.dead_letters import DeadLetterController
+from app.controllers.dead_letters import DeadLetterController, DeadLetterPageController
 from app.controllers.health import HealthController
 from app.controllers.messages import MessageController
 from app.controllers.orders import OrderController
+from app.controllers.overview import OverviewController
 from app.controllers.products import ProductController
 from app.controllers.reports import ReportController
+from app.controllers.sessions import SessionController
 from app.controllers.users import UserController
 from app.logs import RequestLog, Thinned
 from app.rest.asgi.acceptor import Acceptor
@@ -57,12 +59,15 @@ CONTROLLERS = [
     DeadLetterController,
     MessageController,
     HealthController,
+    OverviewController,
 ]
 _CONSUMED = {
     queue: Consumed(handler.schema, inspect.getdoc(handler.effect) or "")
     for queue, handler in HANDLERS.items()
 }
-_DOCUMENTATION: list[ControllerRouterHandler] = [
+_PAGES: list[ControllerRouterHandler] = [
+    SessionController,
+    DeadLetterPageController,
     swagger_ui,
     assets,
     queues_page,
@@ -99,7 +104,7 @@ def _litestar(container: Container) -> Litestar:
             yield
 
     return Litestar(
-        route_handlers=[*CONTROLLERS, *_DOCUMENTATION],
+        route_handlers=[*CONTROLLERS, *_PAGES],
         dependencies=DEPENDENCIES,
         request_class=JsonRequest,
         # By default Litestar makes the strict fields of the schemas lax.

@@ -50,6 +50,27 @@ SELECT 1 + n % 100, 1 + n % 100, 'web-' || n, now() - n * INTERVAL '1 minute',
     ELSE (ARRAY ['pending', 'processing', 'shipped', 'delivered'])[1 + n % 4] END
 FROM generate_series(1, {count}) n;
 """
+# A hundred days up to now, of as many orders each. Every order came by a message; one in 1,000 is
+# dated back, and as many messages were refused. The products have from 0 to 9,999 pieces.
+_HISTORY = """
+UPDATE products SET stock_quantity = id % 10000;
+SET LOCAL session_replication_role = replica;
+INSERT INTO orders (user_id, delivery_address_id, created_at, ordered_at, status)
+SELECT 1 + n % 100, 1 + n % 100, t, t - (n % 1000 = 0)::int * INTERVAL '1 day',
+    CASE WHEN t > now() - INTERVAL '2 days'
+        THEN (ARRAY ['pending', 'processing', 'shipped', 'cancelled'])[1 + n % 4]
+        ELSE 'delivered' END
+FROM generate_series({count}, 1, -1) n, LATERAL (SELECT now() - n * INTERVAL '100 days' / {count}) AS at (t);
+INSERT INTO messages (message_id, queue, status, reason, detail, first_seen_at, finished_at)
+SELECT 'web-' || n, 'order', CASE WHEN n % 1000 = 0 THEN 'rejected' ELSE 'applied' END,
+    CASE WHEN n % 1000 = 0 THEN 'out-of-stock' END, CASE WHEN n % 1000 = 0 THEN 'too little' END, t, t
+FROM generate_series({count}, 1, -1) n, LATERAL (SELECT now() - n * INTERVAL '100 days' / {count}) AS at (t);
+INSERT INTO report_runs (report_date, batches, closed_at)
+SELECT current_date - n, 1, now() - n * INTERVAL '1 day' FROM generate_series(1, 100) n;
+INSERT INTO report_run_parts (report_date, number, orders, units, built_at)
+SELECT report_date, 1, {count} / 100, {count} / 50, closed_at FROM report_runs
+ON CONFLICT DO NOTHING;
+"""
 _REPORT = """
 INSERT INTO reports (report_at, order_id, count_product)
 SELECT '{day}', order_id, sum(quantity) FROM order_items GROUP BY order_id
@@ -82,6 +103,12 @@ def variety(count: int) -> Callable[[str], Awaitable[None]]:
     """This many products and orders with all that lists are filtered and ordered by."""
     scripts = [_USERS.format(count=1000), _SHOP.format(count=count), _VARIETY.format(count=count)]
     return lambda url: execute(url, *scripts)
+
+
+def history(count: int, products: int) -> Callable[[str], Awaitable[None]]:
+    """This many orders and messages of a hundred days, with the sums of their reports."""
+    shop = _SHOP.format(count=products)
+    return lambda url: execute(url, _USERS.format(count=1000), shop, _HISTORY.format(count=count))
 
 
 def orders(count: int, reported: bool = False) -> Callable[[str], Awaitable[None]]:

@@ -20,7 +20,7 @@ from app.settings import Settings
 
 async def _run(data: Path | None, replaced: Mapping[str, Path | None], settings: Settings) -> bool:
     settings = running_stack(settings)
-    with tracing.work("producer"):
+    with tracing.work("producer.py"):
         return await _sent(data, replaced, settings)
 
 

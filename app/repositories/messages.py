@@ -58,6 +58,7 @@ _CONDITIONS = {
     "id": "message_id = :id",
     "queue": "queue = :queue",
     "reason": "reason = :reason AND status <> 'applied'",
+    "not_applied": "status <> 'applied'",
     "seen_from": "first_seen_at >= :seen_from",
     "seen_before": "first_seen_at < :seen_before",
 }
@@ -109,9 +110,15 @@ class MessageRepository:
             following = cursor_of(scope, tuple(getattr(found[-1], key.sql) for key in _KEYS))
         return MessagePage(cast(Sequence[Message], found), following)
 
-    async def get(self, queue: Queue, message_id: str) -> Message:
+    async def last_not_applied(self, count: int) -> Sequence[Message]:
+        """The newest first."""
+        query = _page(("not_applied",), None, False)
+        rows = (await self._connection.execute(query, {"limit": count})).all()
+        return cast(Sequence[Message], rows)
+
+    async def find(self, queue: Queue, message_id: str) -> Message | None:
         query = select(Message).where(Message.message_id == message_id, Message.queue == queue)
-        return cast(Message, (await self._connection.execute(query)).one())
+        return cast(Message | None, (await self._connection.execute(query)).one_or_none())
 
     async def settle(self, key: MessageKey, status: MessageStatus, **fields: Any) -> bool:
         """Write the message's outcome. False if there is one already, or if another body with this

@@ -114,7 +114,8 @@ FROM page
 # By days and parts: no row of a report is read.
 _SUMMARY = text("""
 SELECT r.report_date, coalesce(sum(p.orders), 0)::bigint AS orders,
-    coalesce(sum(p.units), 0)::bigint AS units, r.closed_at IS NOT NULL AS closed
+    coalesce(sum(p.units), 0)::bigint AS units, r.closed_at IS NOT NULL AS closed,
+    coalesce(max(p.built_at), r.closed_at) AS built_at
 FROM report_runs r LEFT JOIN report_run_parts p ON p.report_date = r.report_date
 WHERE r.report_date BETWEEN :first AND :last GROUP BY r.report_date
 """)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from litestar import Response
 
-from app.rest.pages import SVG, render
+from app.rest.pages import picture
 from app.schemas.reports import ReportDay, ReportSummary
 
 _WIDTH, _HEIGHT = 800, 320
@@ -35,9 +35,8 @@ def report_chart(summary: ReportSummary) -> Response[Any]:
     lines = _lines(max(day.units for day in summary.days))
     scale = (_HEIGHT - _TOP - _BOTTOM) / lines[-1]
     room = (_WIDTH - _LEFT - _RIGHT) / len(summary.days)
-    return render(
+    return picture(
         "report.svg",
-        SVG,
         size=(_WIDTH, _HEIGHT),
         left=_LEFT,
         right=_WIDTH - _RIGHT,

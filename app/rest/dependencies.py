@@ -59,5 +59,5 @@ _SERVICES = [name for name, value in vars(UnitOfWork).items() if isinstance(valu
 DEPENDENCIES = {
     "uow": Provide(provide_unit_of_work),
     **{name: _of_unit_of_work(name) for name in _SERVICES},
-    **{name: _of_container(name) for name in ("health", "dead_letters")},
+    **{name: _of_container(name) for name in ("health", "dead_letters", "overview")},
 }

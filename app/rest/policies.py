@@ -1,16 +1,21 @@
-"""What a browser may load and run on the pages of the documentation."""
+"""What a browser may load, run and send on our pages."""
 
 from base64 import b64encode
 from hashlib import sha256
 
+_OF_ALL = (
+    "default-src 'none'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; "
+    "style-src 'self' 'unsafe-inline'"
+)
 
-def script_policy(script: bytes, *more: str) -> str:
-    """Nothing from other origins, and no script but our files and the page's one inline `script`.
-    `more` is what its scripts may do beside that, as `script-src` has it."""
-    digest = b64encode(sha256(script).digest()).decode()
-    sources = " ".join(["'self'", *more, f"'sha256-{digest}'"])
-    return (
-        "default-src 'none'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'; style-src 'self' 'unsafe-inline'; "
-        f"script-src {sources}"
-    )
+
+def policy(*scripts: str, forms: str = "'none'") -> str:
+    """Nothing from other origins, and no script but those from the sources named, as `script-src`
+    has them. `forms` is where the page may send one."""
+    more = f"; script-src {' '.join(scripts)}; connect-src 'self'" if scripts else ""
+    return f"{_OF_ALL}; form-action {forms}{more}"
+
+
+def inline(script: bytes) -> str:
+    """The source of a script that stands in the page."""
+    return f"'sha256-{b64encode(sha256(script).digest()).decode()}'"

@@ -26,6 +26,12 @@ ETAG = ResponseHeader(
     description="the version of the body: send it in If-Match with a change, so that no change of "
     "others is overwritten",
 )
+WEAK_ETAG = ResponseHeader(
+    "ETag",
+    documentation_only=True,
+    required=True,
+    description="the version of what the body tells: send it in If-None-Match when you ask again",
+)
 LINKS = ResponseHeader(
     "Link",
     documentation_only=True,

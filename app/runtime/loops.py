@@ -1,9 +1,10 @@
 """Background loops that survive their own failures."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -38,12 +39,17 @@ async def running(*loops: Loop) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        # Again and again: in Python 3.11 asyncio.wait_for, which redis-py uses, can swallow a
-        # cancellation.
-        while pending := [task for task in tasks if not task.done()]:
-            for task in pending:
-                task.cancel()
-            await asyncio.wait(pending, timeout=0.5)
+        await end(tasks)
+
+
+async def end(tasks: Collection["asyncio.Task[Any]"]) -> None:
+    """Cancel them, and wait until they have ended."""
+    # Again and again: in Python 3.11 asyncio.wait_for, which redis-py uses, can swallow a
+    # cancellation.
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.5)
 
 
 def heartbeat(file: Path | None, check: Tick) -> list[Loop]:

@@ -48,3 +48,14 @@ class DeadLetterList(View):
 
     letters: Annotated[list[DeadLetterRead], Field(description="the letters, the oldest first")]
     total: Annotated[int, Field(examples=[1], description="how many letters there are")]
+
+
+class DeadLetterQueue(View):
+    queue: Annotated[Queue, Field(examples=["order"], description="the queue")]
+    total: Annotated[int, Field(examples=[1], description="how many of its messages are dead")]
+
+
+class DeadLetterQueues(View):
+    queues: Annotated[
+        list[DeadLetterQueue], Field(description="each queue that the service consumes")
+    ]

@@ -3,7 +3,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from app.schemas.types import CreatedAt, Day, IdOutput, View
+from app.schemas.types import CreatedAt, DateTimeOutput, Day, IdOutput, View
 
 
 class ReportFormat(StrEnum):
@@ -71,6 +71,10 @@ class ReportDay(View):
     units: Annotated[int, Field(examples=[4], description="the pieces in all these orders")]
     closed: Annotated[
         bool, Field(examples=[True], description="whether it was built after the day had ended")
+    ]
+    built_at: Annotated[
+        DateTimeOutput | None,
+        Field(description="when it was last built and had something new, in UTC; null until then"),
     ]
 
 

@@ -80,6 +80,15 @@ DIAGNOSES = (
     ),
 )
 
+# The text of the alert PartNotWell.
+_NOT_WELL = "{part} is not well: {why}; start that server, or give it room"
+
+
+def not_well(part: str, reason: str | None = None) -> str:
+    return _NOT_WELL.format(
+        part=part, why=reason or 'the log of the scheduler says why ("not well")'
+    )
+
 
 def diagnosed(figures: Found) -> Iterator[str]:
     """A line for each value that is wrong. What was not found out is not judged, nor is the queue

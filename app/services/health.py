@@ -18,7 +18,7 @@ Part = tuple[str, PartStatus, Check]
 
 class HealthService:
     """Asks the parts at most once a second, however often it is asked itself. A part with several
-    checks is as bad as the worst of them."""
+    checks is as bad as the worst of them. `reasons` has those that are not well, and why."""
 
     def __init__(
         self, parts: Sequence[Part], refused_queues: Callable[[], Mapping[str, str]]
@@ -28,7 +28,7 @@ class HealthService:
         self._refused_queues = refused_queues
         self._known_until = 0.0
         self._known = Readiness(status="unavailable", parts={})
-        self._reasons: dict[str, str] = {}
+        self.reasons: Mapping[str, str] = {}
         self._asking = asyncio.Lock()
         self.closing = False
 
@@ -59,12 +59,12 @@ class HealthService:
 
     def _tell(self, reasons: dict[str, str]) -> None:
         """Once for each change."""
-        for name in sorted({*reasons, *self._reasons}):
+        for name in sorted({*reasons, *self.reasons}):
             if name not in reasons:
                 log.info("well again", part=name)
-            elif reasons[name] != self._reasons.get(name):
+            elif reasons[name] != self.reasons.get(name):
                 log.warning("not well", part=name, reason=reasons[name])
-        self._reasons = reasons
+        self.reasons = reasons
 
 
 async def _failure_of(check: Check) -> Unavailable | None:

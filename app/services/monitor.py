@@ -2,7 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from app.database import Database
@@ -45,17 +46,15 @@ class Monitor:
     async def look(self, *further: str) -> Found:
         """At the service's queues, and `further` ones. A server that does not answer costs its own
         figures, and no others."""
-        looks = (
-            self._parts(),
-            self._queues(further),
-            self._outbox(),
-            self._reports(),
-            self._disk(),
-        )
         found: dict[str, Mapping[str, float]] = {}
-        for part in await asyncio.gather(*map(_unless_unavailable, looks)):
+        looks = (self._parts, *self.looks(*further))
+        for part in await asyncio.gather(*(_unless_unavailable(look()) for look in looks)):
             found.update(part)
         return found
+
+    def looks(self, *further: str) -> Sequence[Callable[[], Awaitable[Found]]]:
+        """One for each server and the disk. They raise Unavailable."""
+        return (partial(self._queues, further), self._outbox_and_reports, self._disk)
 
     async def _parts(self) -> Found:
         readiness = await self._health.readiness()
@@ -73,22 +72,19 @@ class Monitor:
             "dead_letters": {_DEAD[n]: states[n].messages for n in states.keys() - alive.keys()},
         }
 
-    async def _outbox(self) -> Found:
-        async with self._database.autocommit(_LOOK_SECONDS) as connection:
-            waiting = await OutboxRepository(connection).waiting()
-        return {
-            "outbox_messages": {"": waiting.messages},
-            "outbox_oldest_seconds": {"": waiting.seconds},
-        }
-
-    async def _reports(self) -> Found:
+    async def _outbox_and_reports(self) -> Found:
         """Days with late orders have been built, and are built again: they are none of these."""
         today = self._calendar.today()
         async with self._database.autocommit(_LOOK_SECONDS) as connection:
+            waiting = await OutboxRepository(connection).waiting()
             reports = ReportRepository(connection)
             first = self._calendar.day_of(await reports.first_start())
             closed = await reports.count_closed(first, today)
-        return {"report_days_not_built": {"": max(0, (today - first).days - closed)}}
+        return {
+            "outbox_messages": {"": waiting.messages},
+            "outbox_oldest_seconds": {"": waiting.seconds},
+            "report_days_not_built": {"": max(0, (today - first).days - closed)},
+        }
 
     async def _disk(self) -> Found:
         directory = next(

@@ -22,9 +22,16 @@ def root_path(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def proxied(root_path: str, tree: Path, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+def api_key() -> str:
+    return ""
+
+
+@pytest.fixture
+async def proxied(
+    root_path: str, api_key: str, tree: Path, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
     """Without ROOT_PATH, nginx takes the path off. With it, nginx passes it on."""
-    variables = {"ROOT_PATH": root_path} if root_path else {}
+    variables = {"ROOT_PATH": root_path, "API_KEY": api_key}
     changes = {"proxy_pass http://orders/;": "proxy_pass http://orders;"} if root_path else {}
     authority = Authority(tmp_path)
     async with (
@@ -94,3 +101,21 @@ async def test_lists_and_reports_are_compressed_and_a_tag_can_still_be_sent_back
 async def test_what_is_for_the_operator_is_not_published(proxied: httpx.AsyncClient) -> None:
     for path, status in {"metrics": 404, "health/ready": 404, "health/live": 200}.items():
         assert (await proxied.get(path)).status_code == status
+
+
+@pytest.mark.parametrize("api_key", ["k" * 32])
+async def test_a_browser_logs_in(api_key: str, proxied: httpx.AsyncClient) -> None:
+    page = await proxied.get("orders?count=5", headers={"Accept": "text/html"})
+    assert page.status_code == 401
+    fields = dict(re.findall('name="(\\w+)" value="([^"]*)"', page.text))
+    [action] = re.findall('action="([^"]+)"', page.text)
+    origin = {"Origin": f"{proxied.base_url}".removesuffix("/shop/")}
+    form = {**fields, "key": api_key}
+    logged_in = await proxied.post(page.url.join(action), data=form, headers=origin)
+    assert logged_in.status_code == 303
+    assert logged_in.url.join(logged_in.headers["location"]) == page.url
+    [cookie] = proxied.cookies.jar
+    assert (cookie.path, cookie.secure) == ("/shop", True)
+    assert (await proxied.get(page.url)).json() == {"orders": [], "total": 0}
+    assert (await proxied.post("logout", headers=origin)).status_code == 303
+    assert (await proxied.get(page.url)).status_code == 401

@@ -22,5 +22,5 @@ async def test_the_life_of_an_order_and_the_chart(service: Service, tmp_path: Pa
         # The console reports what the page's policy blocks and what is missing.
         assert "CONSOLE" not in console, console
     page = httpx.get(life, headers={"Accept": "text/html"}).text
-    for link in set(re.findall('href="([^"]+)"', page)):
+    for link in set(re.findall('href="([^"]+)"', page.partition("<main")[2])):
         assert httpx.get(httpx.URL(life).join(link)).status_code == 200, link

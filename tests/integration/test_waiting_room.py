@@ -122,7 +122,9 @@ async def test_its_time_counts_from_its_arrival(door: Door) -> None:
 async def test_a_refusal_is_that_of_the_application(
     method: bytes, door: Door, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = RequestContext(Gatekeeper(Limiter(_echo, door.places), container.settings), container.settings)
+    app = RequestContext(
+        Gatekeeper(Limiter(_echo, door.places), container.settings), container.settings
+    )
     _hurry(monkeypatch)
     request = post(CLOSE).replace(b"POST", method)
     if method == b"GET":

@@ -49,7 +49,8 @@ _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
 _SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    # With `no-referrer`, a browser sends `Origin: null` for the forms of our own pages.
+    (b"referrer-policy", b"same-origin"),
 ]
 # Responses have names and addresses in them: no browser and no proxy may keep one.
 _DATA_HEADERS = [*_SECURITY_HEADERS, (b"cache-control", b"no-store")]

@@ -1,14 +1,13 @@
-"""Rejects requests that the application must not see: an unknown Host, no API key, a page of
-another origin that may not call the API, a body that is not plain JSON or comes too slowly."""
+"""Rejects requests that the application must not see: an unknown Host, a page of another origin that
+may not call the API, no API key, a body that is not plain JSON or comes too slowly."""
 
 import asyncio
-import hmac
 import re
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
-from litestar import Request
+from litestar import Request, Response
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Receive, Scope, Send
 
@@ -19,13 +18,16 @@ from app.rest.asgi.cross_origin import CrossOrigin, is_preflight
 from app.rest.asgi.protocol import OVERLOADED
 from app.rest.asgi.rate_limit import RATE, UNLIMITED, Allowance, RateLimit
 from app.rest.errors import ClientError, problem
+from app.rest.logins import login_page, place_of
+from app.rest.pages import wants_page
+from app.rest.sessions import Sessions
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 BODY_SECONDS = 10
 # Open without a key: health checks have none, and the documentation shows no data.
-_OPEN = ("/health/", "/docs", "/schema/")
+_OPEN = ("/health/", "/docs", "/schema/", "/login", "/logout")
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 _SAFE = {"GET", "OPTIONS"}
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d*)?")
@@ -58,19 +60,22 @@ _ENCODED = Rejection(
     415, "send the body without a Content-Encoding", {"Accept-Encoding": "identity"}
 )
 _NOT_JSON = Rejection(415)
+_NO_FORM = Rejection(415, "send a form")
+_FORMS = ("/login",)
 
 Headers = dict[bytes, bytes]
 
 
 class Access:
-    """What the head of a request must have: a Host that is served, the API key if there is one, the
-    origin and the kind of body that we take."""
+    """What the head of a request must have: a Host that is served, our origin, the API key if there
+    is one, and the kind of body that we take."""
 
     def __init__(self, settings: Settings, rate_limit: RateLimit | None = None) -> None:
         self._names = {name.strip().lower() for name in settings.allowed_hosts.split(",")}
         self._suffixes = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._last_host = b""  # of those that are served: nearly all requests have the same
-        self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+        key = settings.api_key
+        self._sessions = Sessions(key.get_secret_value().encode()) if key else None
         self._cross_origin = CrossOrigin.of(settings)
         self._rate_limit = rate_limit
         self._addresses = ClientAddresses(settings.trusted_proxies)
@@ -78,11 +83,12 @@ class Access:
     def rejection(self, method: str, path: str, headers: Headers) -> Rejection | None:
         if not (path.startswith(PROBES) or self.is_served(headers.get(b"host", b""))):
             return _UNKNOWN_HOST
-        if not (self.has_key(path, headers) or self.is_preflight(method, headers)):
-            return _NO_KEY
-        if method not in _SAFE and self._is_foreign(headers):
+        is_foreign = method not in _SAFE and _is_foreign(headers)
+        if is_foreign and not self._may_call(headers):
             return _FOREIGN_ORIGIN
-        return _rejected_body(headers) if method in _WITH_BODY else None
+        if not (self.is_preflight(method, headers) or self.has_key(path, headers, not is_foreign)):
+            return _NO_KEY
+        return _rejected_body(path, headers) if method in _WITH_BODY else None
 
     def is_preflight(self, method: str, headers: Headers) -> bool:
         """Of a page that may call the API: see cross_origin.py."""
@@ -92,16 +98,9 @@ class Access:
             and self._cross_origin.allows(headers[b"origin"])
         )
 
-    def _is_foreign(self, headers: Headers) -> bool:
-        """Whether a browser sends this for a page of an origin that may not call the API. A browser
-        may do so without asking first where there is no body; other clients send neither header."""
+    def _may_call(self, headers: Headers) -> bool:
         origin = headers.get(b"origin")
-        if self._cross_origin and origin is not None and self._cross_origin.allows(origin):
-            return False
-        site = headers.get(b"sec-fetch-site")
-        if site is not None:
-            return site not in (b"same-origin", b"none")
-        return origin is not None and origin.partition(b"://")[2] != headers.get(b"host", b"")
+        return origin is not None and bool(self._cross_origin and self._cross_origin.allows(origin))
 
     def is_served(self, host: bytes) -> bool:
         if host and host == self._last_host:
@@ -115,8 +114,14 @@ class Access:
     def _is_known(self, name: str) -> bool:
         return "*" in self._names or name in self._names or name.endswith(self._suffixes)
 
-    def has_key(self, path: str, headers: Headers) -> bool:
-        return self._key is None or path.startswith(_OPEN) or self._is_key_in(headers)
+    def has_key(self, path: str, headers: Headers, is_ours: bool = True) -> bool:
+        """Or a session, which stands for it, but not for pages that are not ours."""
+        return (
+            self._sessions is None
+            or path.startswith(_OPEN)
+            or self._sends_key(self._sessions, headers)
+            or (is_ours and self._sessions.is_open(headers.get(b"cookie", b"")))
+        )
 
     def allowance(self, connection: Connection, headers: Headers) -> Allowance:
         """Counts the request, unless its client has to wait."""
@@ -126,15 +131,16 @@ class Access:
 
     def client(self, connection: Connection, headers: Headers) -> str:
         """Whom a request counts for. A wrong key is no client, or each guess would be a new one."""
-        is_key = self._key is not None and self._is_key_in(headers)
+        is_key = self._sessions is not None and (
+            self._sends_key(self._sessions, headers)
+            or self._sessions.is_open(headers.get(b"cookie", b""))
+        )
         return "API key" if is_key else self._addresses.of(connection, headers)
 
-    def _is_key_in(self, headers: Headers) -> bool:
-        assert self._key is not None
+    def _sends_key(self, sessions: Sessions, headers: Headers) -> bool:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         bearer = token if scheme.lower() == b"bearer" else b""
-        given = (bearer, headers.get(b"x-api-key", b""))
-        return any(hmac.compare_digest(key.strip(), self._key) for key in given)
+        return any(map(sessions.is_key, (bearer, headers.get(b"x-api-key", b""))))
 
 
 class Gatekeeper:
@@ -154,8 +160,9 @@ class Gatekeeper:
             return await _answer_preflight(send)
         if rejection is None:
             return await self._app(scope, _within_deadline(scope, receive), send)
-        response = problem(str(scope["state"]["request_id"]), *rejection)
-        await response.to_asgi_response(None, Request(scope))(scope, receive, send)
+        request: Request[Any, Any, Any] = Request(scope)
+        response = _response(request, rejection)
+        await response.to_asgi_response(None, request)(scope, receive, send)
 
     def _rejection(self, scope: HTTPScope, headers: Headers) -> Rejection | None:
         if OVERLOADED in scope["state"] and not scope["path"].startswith(PROBES):
@@ -190,6 +197,15 @@ async def _answer_preflight(send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+def _response(request: Request[Any, Any, Any], rejection: Rejection) -> Response[Any]:
+    """A browser without the key gets the form that asks for it."""
+    if rejection is _NO_KEY and wants_page(request):
+        response = login_page(request, place_of(request), rejection.status)
+        response.headers.update(rejection.headers or {})
+        return response
+    return problem(str(request.scope["state"]["request_id"]), *rejection)
+
+
 def _is_address(name: str) -> bool:
     """Balancers may ask replicas by address. A page that rebinds a name still sends that name, so
     addresses need no list."""
@@ -199,7 +215,20 @@ def _is_address(name: str) -> bool:
         return False
 
 
-def _rejected_body(headers: Headers) -> Rejection | None:
+def _is_foreign(headers: Headers) -> bool:
+    """Whether a browser sends this for a page of another origin. A browser may do so without
+    asking first: a form, or what has no body. Other clients send neither header.
+
+    Litestar's CSRF middleware wants a token with every write, and so refuses all clients that are no
+    browsers. Its allowed hosts are a list; ours let addresses through and probes."""
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site not in (b"same-origin", b"none")
+    origin = headers.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host", b"")
+
+
+def _rejected_body(path: str, headers: Headers) -> Rejection | None:
     coding = headers.get(b"transfer-encoding")
     if coding is None and headers.get(b"content-length", b"0") == b"0":
         return None
@@ -208,6 +237,8 @@ def _rejected_body(headers: Headers) -> Rejection | None:
     if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         return _ENCODED
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if path in _FORMS:
+        return None if media_type == b"application/x-www-form-urlencoded" else _NO_FORM
     return None if media_type == b"application/json" else _NOT_JSON
 
 

@@ -12,8 +12,11 @@ from app.rest.errors import PROBLEM_JSON, problem, send_error
 
 MOST_BODY_BYTES = 256 * 1024
 
-# These need no database, as OPTIONS does, or ask it with connections of their own.
-_FREE = ("/health/", "/metrics", "/docs", "/schema/")
+# These need no database, or ask it with connections of their own.
+_FREE = ("/health/", "/metrics", "/docs", "/schema/", "/login", "/logout")
+# What is read from the broker needs none either, and waits long for a slow one. A retry by the API
+# does need one: it keeps its Idempotency-Key there.
+_OF_THE_BROKER = "/dead-letters"
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 
 _REQUEST_ID = b"REQUEST_ID"
@@ -24,7 +27,10 @@ _HEADERS = [(b"content-type", PROBLEM_JSON.encode()), (b"retry-after", b"1")]
 
 
 def needs_place(method: str, path: str) -> bool:
-    return method != "OPTIONS" and not path.startswith(_FREE)
+    """The status page needs none: it is one snapshot for all."""
+    if path.startswith(_OF_THE_BROKER):
+        return path.rstrip("/").endswith("/retry")
+    return method != "OPTIONS" and path != "/" and not path.startswith(_FREE)
 
 
 def refusal(request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:

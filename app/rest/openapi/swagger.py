@@ -8,7 +8,7 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.static_files import create_static_files_router
 
 from app.rest.openapi.document import document_of
-from app.rest.policies import script_policy
+from app.rest.policies import inline, policy
 from app.settings import ROOT
 
 _ASSETS = "/docs/assets"
@@ -37,8 +37,8 @@ def swagger_ui(request: Request[Any, Any, Any]) -> Response[bytes]:
     # Without the license, which Swagger UI would turn into a link to spdx.org.
     info = {name: value for name, value in document["info"].items() if name != "license"}
     page = swagger.render(request, {**document, "info": info, "servers": [{"url": root}]})
-    policy = script_policy(_INLINE_SCRIPT.findall(page)[0])
-    return Response(page, headers={"Content-Security-Policy": policy})
+    scripts = policy("'self'", inline(_INLINE_SCRIPT.findall(page)[0]))
+    return Response(page, headers={"Content-Security-Policy": scripts})
 
 
 assets = create_static_files_router(
