@@ -29,6 +29,8 @@ _PLUMBING = (
     "server_addresses.py",
 )
 
+_ATTEMPTS = 20
+
 
 @contextmanager
 def passed_files() -> Iterator[list[str]]:
@@ -54,33 +56,38 @@ def passed_files() -> Iterator[list[str]]:
 async def test_a_cold_read_passes_the_files_of_its_walk(
     kind: str, container: Container, client: httpx.AsyncClient, shop: Shop
 ) -> None:
-    paths = {"users": f"/users/{shop.user_id}", "products": f"/products/{await shop.product()}"}
-    # This opens the connection to Redis and the trust window, and does not cache the row.
+    add = {"users": shop.user, "products": shop.product}[kind]
+    # This opens the connection to Redis and the trust window, and caches nothing.
     assert (await client.get(f"/{kind}/999")).status_code == 404
-    async with as_served(container) as server:
-        with passed_files() as files:
-            head = f"GET {paths[kind]} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-            assert (await server.answer(head.encode())).startswith(b"HTTP/1.1 200")
     background = {
         "cache/current.py",
         "cache/invalidation.py",
         "repositories/cache_servers.py",
         "repositories/invalidations.py",
     }
-    # Sorted: the background may pass the database first.
-    assert sorted(file for file in files if file not in background) == sorted(
-        [
-            "rest/asgi/protocol.py",
-            "rest/asgi/direct_protocol.py",
-            "rest/asgi/direct.py",
-            "rest/asgi/fast_path.py",
-            "rest/asgi/gatekeeper.py",
-            "rest/asgi/context.py",
-            "cache/reads.py",
-            "cache/store.py",
-            "cache/guard.py",
-            f"services/{kind}.py",
-            "database.py",
-            "repositories/entities.py",
-        ]
-    )
+    walk = [
+        "rest/asgi/protocol.py",
+        "rest/asgi/direct_protocol.py",
+        "rest/asgi/direct.py",
+        "rest/asgi/fast_path.py",
+        "rest/asgi/gatekeeper.py",
+        "rest/asgi/context.py",
+        "cache/reads.py",
+        "cache/store.py",
+        "cache/guard.py",
+        f"services/{kind}.py",
+        "database.py",
+        "repositories/entities.py",
+    ]
+    async with as_served(container) as server:
+        # On a busy machine Redis may be too late, or the trust window closed: another walk.
+        for _ in range(_ATTEMPTS):
+            path = f"/{kind}/{await add()}"
+            with passed_files() as files:
+                head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                assert (await server.answer(head.encode())).startswith(b"HTTP/1.1 200")
+            # Sorted: the background may pass the database first.
+            passed = sorted(file for file in files if file not in background)
+            if passed == sorted(walk):
+                return
+    assert passed == sorted(walk)
