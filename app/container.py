@@ -44,7 +44,7 @@ class Container:
         self.long_reading = units.long_reading
         self.relay = Relay(units.outbox, self.broker, self.failpoints)
         self.retention = Retention(self.database, self.broker, _kept(settings))
-        self.dead_letters = DeadLetterService(self.broker)
+        self.dead_letters = DeadLetterService(self.broker, self._monitoring)
         self.totals = TotalsKeeper(units.row_counts)
         self.health = HealthService(
             [

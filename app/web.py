@@ -19,7 +19,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 from app.consumers.handlers import HANDLERS
 from app.container import POOL_SIZE, Container
 from app.controllers.addresses import AddressController
-from app.controllers.dead_letters import DeadLetterController
+from app.controllers.dead_letters import DeadLetterController, DeadLetterPageController
 from app.controllers.health import HealthController
 from app.controllers.messages import MessageController
 from app.controllers.orders import OrderController
@@ -66,6 +66,7 @@ _CONSUMED = {
 }
 _PAGES: list[ControllerRouterHandler] = [
     SessionController,
+    DeadLetterPageController,
     swagger_ui,
     assets,
     queues_page,

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-_MISSING = "Chromium is missing: run `apt-get install -y chromium`"
+MISSING = "Chromium is missing: run `apt-get install -y chromium`"
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -26,7 +26,7 @@ def rendered(
     """The DOM, and what Chromium logged: the lines with CONSOLE are the page's. The directory gets
     Chromium's profile and `page.png`, which shows the page."""
     program = shutil.which("chromium")
-    assert program, _MISSING
+    assert program, MISSING
     looks = (f"--window-size={size}", f"--blink-settings=preferredColorScheme={0 if dark else 1}")
     profile = f"--user-data-dir={directory / 'profile'}"
     picture = f"--screenshot={directory / 'page.png'}"

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.consumers.handlers import Effect
-from app.consumers.parsing import fingerprint, is_usable
+from app.consumers.parsing import is_usable
 from app.container import Container
 from app.errors import Poison, Refusal
 from app.messaging.broker import Delivery
-from app.schemas.messages import ID_REUSED, MessageKey, MessageRead, MessageStatus
+from app.schemas.messages import ID_REUSED, MessageKey, MessageRead, MessageStatus, fingerprint
 
 MOST_ATTEMPTS = 5
 WORK_SECONDS = 10

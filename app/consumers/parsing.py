@@ -1,8 +1,5 @@
 """From a delivery to a body of its handler's schema, or Poison that says what is wrong."""
 
-import json
-from hashlib import sha256
-
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
@@ -16,16 +13,6 @@ MOST_BYTES = 1024 * 1024
 def is_usable(message_id: str | None) -> bool:
     """Whether the message can be recorded under this id."""
     return message_id is not None and 0 < len(message_id) <= 255 and message_id.isprintable()
-
-
-def fingerprint(body: bytes) -> bytes:
-    """The same for two bodies that mean the same: a sender that sends again may write the fields in
-    another order. Of what is not JSON, every byte counts."""
-    try:
-        body = json.dumps(from_json(body), sort_keys=True).encode()
-    except (ValueError, RecursionError):
-        pass
-    return sha256(body).digest()
 
 
 def parse(delivery: Delivery, schema: type[BaseModel]) -> BaseModel:

@@ -5,7 +5,7 @@ from app.rest.dependencies import Injected
 from app.rest.errors import error_responses
 from app.rest.etags import parse_if_match
 from app.rest.idempotency import LOCATION, idempotent
-from app.rest.pages import page_or_json
+from app.rest.pages import PAGE_ERRORS, page_or_json
 from app.rest.parameters import (
     After,
     Count,
@@ -90,6 +90,7 @@ class OrderController(Controller):
         "stock, its row in a report, and what to search the log for.",
         responses=error_responses(404, 422),
         response_headers=[VARY],
+        exception_handlers=PAGE_ERRORS,
     )
     async def life(
         self, request: JsonRequest, order_lives: Injected[OrderLifeService], order_id: PathId

@@ -145,9 +145,9 @@ class Broker(ABC):
         """What `<queue>.dead` holds now. Raises Unavailable."""
 
     @abstractmethod
-    async def retry(self, queue: Queue, letter: DeadLetter) -> None:
-        """Publish the letter as its sender did. A letter without a message id gets one. Raises
-        Unavailable, as `publish` does."""
+    async def retry(self, queue: Queue, letter: DeadLetter) -> str:
+        """Publish the letter as its sender did. Returns its message id: a letter without one gets
+        one. Raises Unavailable, as `publish` does."""
 
     @abstractmethod
     async def ping(self) -> None:

@@ -167,9 +167,11 @@ class RabbitMQ(Broker):
         wire = dead_wire(delivery.original.wire, why)
         await self._publish(delivery.queue.dead, Repeated(delivery.body, wire))
 
-    async def retry(self, queue: Queue, letter: DeadLetter) -> None:
-        wire = retried_wire(letter.original.wire, uuid4().hex, self._server.user)
+    async def retry(self, queue: Queue, letter: DeadLetter) -> str:
+        message_id = letter.message_id or uuid4().hex
+        wire = retried_wire(letter.original.wire, message_id, self._server.user)
         await self._publish(queue, Repeated(letter.body, wire))
+        return message_id
 
     @asynccontextmanager
     async def dead_letters(self, queue: Queue) -> AsyncIterator[DeadLetters]:

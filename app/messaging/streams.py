@@ -301,12 +301,12 @@ class Streams(Broker):
         headers = {kept(name): value for name, value in delivery.original.items()}
         await self._publish(delivery.queue.dead, delivery.body, {**headers, **why})
 
-    async def retry(self, queue: Queue, letter: DeadLetter) -> None:
+    async def retry(self, queue: Queue, letter: DeadLetter) -> str:
         names = {name: restored(name) for name in letter.original}
         headers = {new: letter.original[name] for name, new in names.items() if new is not None}
-        if not headers.get("message_id"):
-            headers["message_id"] = uuid4().hex
-        await self._publish(queue, letter.body, headers)
+        message_id = letter.message_id or uuid4().hex
+        await self._publish(queue, letter.body, {**headers, "message_id": message_id})
+        return message_id
 
     @asynccontextmanager
     async def dead_letters(self, queue: Queue) -> AsyncIterator[DeadLetters]:

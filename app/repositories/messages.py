@@ -116,9 +116,9 @@ class MessageRepository:
         rows = (await self._connection.execute(query, {"limit": count})).all()
         return cast(Sequence[Message], rows)
 
-    async def get(self, queue: Queue, message_id: str) -> Message:
+    async def find(self, queue: Queue, message_id: str) -> Message | None:
         query = select(Message).where(Message.message_id == message_id, Message.queue == queue)
-        return cast(Message, (await self._connection.execute(query)).one())
+        return cast(Message | None, (await self._connection.execute(query)).one_or_none())
 
     async def settle(self, key: MessageKey, status: MessageStatus, **fields: Any) -> bool:
         """Write the message's outcome. False if there is one already, or if another body with this

@@ -1,11 +1,14 @@
 """Pages and pictures that the service makes itself: app/pages has the templates. They need nothing
 from elsewhere."""
 
+import json
 from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import MediaType, Request, Response
+from litestar.types import ExceptionHandlersMap
 
+from app.rest.errors import EXCEPTION_HANDLERS, response_to
 from app.rest.etags import etag, matches
 from app.rest.policies import policy
 from app.rest.responses import preferred, to_json
@@ -28,11 +31,12 @@ _templates = Environment(
 
 
 def page_or_json(
-    request: Request[Any, Any, Any], template: str, view: V, allowed: str = policy()
+    request: Request[Any, Any, Any], template: str, view: V, **values: Any
 ) -> Response[V]:
-    """A page for browsers, which ask for one; JSON for every other client."""
+    """A page for browsers, which ask for one; JSON for every other client. `values` are for the
+    page, beside the fields of the view."""
     if wants_page(request):
-        return page(request, template, allowed, **dict(view))
+        return page(request, template, **dict(view), **values)
     body: Any = to_json(view)
     return Response(body, media_type=MediaType.JSON, headers={"Vary": "Accept"})
 
@@ -51,7 +55,7 @@ def polled_page_or_json(
     if if_none_match is not None and matches(tag, if_none_match):
         response: Response[Any] = Response(None, status_code=304, headers={"Vary": "Accept"})
     else:
-        response = page_or_json(request, template, view, policy("'self'"))
+        response = page_or_json(request, template, view, allowed=policy("'self'"))
     response.headers["ETag"] = f"W/{tag}"
     return response
 
@@ -70,6 +74,20 @@ def page(
     levels = here.count("/") + (here != "" and request.scope["raw_path"].endswith(b"/"))
     values |= {"up": "../" * levels or "./", "here": here, "has_session": COOKIE in request.cookies}
     return _rendered(template, MediaType.HTML, allowed, **values)
+
+
+def _error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    response = response_to(request, error)
+    if not wants_page(request):
+        return response
+    shown = page(request, "problem.html", **json.loads(response.content))
+    shown.status_code = response.status_code
+    shown.headers.update(response.headers)
+    return shown
+
+
+# For handlers that have a page for browsers: what goes wrong is told there too.
+PAGE_ERRORS: ExceptionHandlersMap = dict.fromkeys(EXCEPTION_HANDLERS, _error)
 
 
 def picture(template: str, **values: Any) -> Response[Any]:

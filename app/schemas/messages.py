@@ -1,11 +1,14 @@
 """What becomes of a message."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from app.queues import Queue
 from app.schemas.types import DateTimeOutput, IdOutput, View
@@ -21,6 +24,16 @@ class MessageKey(NamedTuple):
     queue: Queue
     message_id: str
     fingerprint: bytes
+
+
+def fingerprint(body: bytes) -> bytes:
+    """The same for two bodies that mean the same: a sender that sends again may write the fields in
+    another order. Of what is not JSON, every byte counts."""
+    try:
+        body = json.dumps(from_json(body), sort_keys=True).encode()
+    except (ValueError, RecursionError):
+        pass
+    return sha256(body).digest()
 
 
 class MessageStatus(StrEnum):

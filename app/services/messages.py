@@ -87,7 +87,8 @@ class MessageService:
         return await self._messages.count_failure(key, detail)
 
     async def _outcome(self, key: MessageKey) -> MessageRead:
-        message = await self._messages.get(key.queue, key.message_id)
+        message = await self._messages.find(key.queue, key.message_id)
+        assert message
         if message.fingerprint not in (None, key.fingerprint):
             raise Poison(ID_REUSED, "this message id was already used for another body")
         return MessageRead.model_validate(message)

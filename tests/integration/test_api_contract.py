@@ -1,5 +1,6 @@
 """What clients rely on, in api_contract.txt: nobody changes it unawares."""
 
+import tomllib
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.settings import ROOT
 from harness.contract import changes, promises
 
 SNAPSHOT = Path(__file__).with_name("api_contract.txt")
@@ -31,6 +33,12 @@ def test_the_document_promises_what_it_did(document: Json) -> None:
     breaking, harmless = changes(SNAPSHOT.read_text(encoding="utf-8").splitlines(), now)
     told = ["This may break clients:", *breaking, "This is new:", *harmless, HOW_TO_UPDATE]
     assert not breaking + harmless, "\n".join(told)
+
+
+def test_the_document_names_the_license_that_there_is(document: Json) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    has_one = any(ROOT.glob("LICEN[CS]E*")) or "license" in project
+    assert (document["info"]["license"]["name"] == "All rights reserved") != has_one
 
 
 def test_what_breaks_a_client_is_told_from_what_does_not(document: Json) -> None:

@@ -6,11 +6,10 @@ from functools import partial
 from sqlalchemy import text
 
 from app.consumers.handlers import place_orders
-from app.consumers.parsing import fingerprint
 from app.container import Container
 from app.errors import Refusal
 from app.queues import Queue
-from app.schemas.messages import MessageKey
+from app.schemas.messages import MessageKey, fingerprint
 from app.schemas.orders import OrderCreate
 from app.unit_of_work import UnitOfWork
 from harness.databases import connected

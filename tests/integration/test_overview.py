@@ -1,7 +1,7 @@
 """The status page: what it tells, and how little it asks for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from app import web
 from app.container import Container
 from app.queues import Queue
 from app.rest.asgi.limiter import needs_place
@@ -19,13 +18,11 @@ from app.runtime.loops import end
 from app.schemas.orders import OrderStatus
 from app.services import overview as module
 from harness.databases import connected
-from harness.lifespan import lifespan
 from harness.queues import QueueClient
 from harness.shop import Shop
 from tests.integration.conftest import Outcome
 
 HTML = {"Accept": "text/html"}
-NOT_OURS = "SELECT pg_sleep(4)"
 
 
 @pytest.fixture(autouse=True)
@@ -233,22 +230,6 @@ async def test_a_look_that_takes_long_is_not_waited_for(
         assert "has not answered yet" in (await client.get("/", headers=HTML)).text
     while (await _told(client))["shop"] is None:
         await asyncio.sleep(0.02)
-
-
-@pytest.fixture
-async def _crowded(container: Container) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an application whose places are all taken."""
-    places = web.new_places()
-    taken = []
-    while (place := places.take_now()) is not None:
-        taken.append(place)
-    app = web.create_app(container, places)
-    async with lifespan(app):
-        transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            yield client
-    for place in taken:
-        place.release()
 
 
 def test_it_takes_no_place() -> None:

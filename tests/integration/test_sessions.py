@@ -159,7 +159,8 @@ async def test_a_session_that_was_changed_or_is_too_old_is_none(door: httpx.Asyn
 
 @pytest.mark.parametrize(
     "then",
-    ["//evil.example", "/\\evil.example", "https://evil.example//x", "../../x", "a/..//b", "a\nb: c",
+    ["//evil.example", "/\\evil.example", "https://evil.example//x", "../../x", "a/..//b",
+     "a\nb: c",
      "a\r\nSet-Cookie: x=y", "\x00", "é"],
 )  # fmt: skip
 async def test_the_login_leads_to_no_other_place(door: httpx.AsyncClient, then: str) -> None:

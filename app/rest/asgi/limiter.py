@@ -15,6 +15,9 @@ MOST_BODY_BYTES = 256 * 1024
 # These need no database, or ask it with connections of their own; the status page is one snapshot
 # for all.
 _FREE = ("/health/", "/metrics", "/docs", "/schema/", "/login", "/logout")
+# What is read from the broker needs none either, and waits long for a slow one. A retry by the API
+# does need one: it keeps its Idempotency-Key there.
+_OF_THE_BROKER = "/dead-letters"
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 
 _REQUEST_ID = b"REQUEST_ID"
@@ -25,6 +28,8 @@ _HEADERS = [(b"content-type", PROBLEM_JSON.encode()), (b"retry-after", b"1")]
 
 
 def needs_place(path: str) -> bool:
+    if path.startswith(_OF_THE_BROKER):
+        return path.rstrip("/").endswith("/retry")
     return path != "/" and not path.startswith(_FREE)
 
 

@@ -25,7 +25,8 @@ def openapi_config(controllers: Sequence[type[Controller]]) -> OpenAPIConfig:
         title="Order service",
         version=VERSION,
         description="People, their addresses, products with stock, orders, and every day's report.",
-        contact=Contact(name="Who runs this service"),
+        contact=Contact(name="The maintainers of the order service"),
+        # There is no LICENSE: nobody is given any right. A test looks for one.
         license=License("All rights reserved", identifier="LicenseRef-All-rights-reserved"),
         components=Components(security_schemes={"bearer": _BEARER, "key": _KEY}),
         security=[{"bearer": []}, {"key": []}],

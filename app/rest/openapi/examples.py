@@ -13,6 +13,9 @@ TEXTS = {
     ),
     "reports_chart": ("image/svg+xml", '<svg xmlns="http://www.w3.org/2000/svg"></svg>'),
     "orders_life": ("text/html", "<!doctype html><title>Order 1</title>"),
+    "dead_letters_count": ("text/html", "<!doctype html><title>Dead letters</title>"),
+    "dead_letters_list": ("text/html", "<!doctype html><title>Dead letters of order</title>"),
+    "dead_letters_read": ("text/html", "<!doctype html><title>Dead letter LETTER_ID</title>"),
 }
 REF = "#/components/schemas/"
 # A DELETE deletes the row that the POST before it has made: no order needs that one.
