@@ -18,6 +18,9 @@ _FLAGS = (
     "--host-resolver-rules="
     "MAP *.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
 )
+_FAULTS = """async () => (await axe.run(document)).violations
+    .filter(({impact}) => ["serious", "critical"].includes(impact))
+    .flatMap(({id, nodes}) => nodes.map(({html}) => `${id}: ${html}`))"""
 
 
 class Tab:
@@ -60,6 +63,12 @@ class Tab:
             raise AssertionError(f"the keyboard does not reach {name}")
         async with self.page.expect_navigation():
             await self.page.keyboard.press("Enter")
+
+    async def faults(self, axe: str) -> list[str]:
+        """What axe finds serious or critical. `axe` is its source."""
+        await self.page.evaluate(axe)
+        found: list[str] = await self.page.evaluate(_FAULTS)
+        return found
 
     async def is_wider_than_its_window(self) -> bool:
         wide: bool = await self.page.evaluate(

@@ -9,8 +9,8 @@ from app.schemas.types import View
 
 
 class DeadLetterRead(View):
-    """`id` is a digest of the message's id and body. `first_seen` is null for a letter that was not
-    put there by the service."""
+    """`id` is a digest of the message's id and of what its body means. `first_seen` is null for a
+    letter that was not put there by the service."""
 
     id: Annotated[str, Field(examples=["LETTER_ID"], description="the id of the letter")]
     queue: Annotated[Queue, Field(examples=["order"], description="the queue that it came from")]

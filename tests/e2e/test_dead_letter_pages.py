@@ -88,7 +88,7 @@ async def test_what_a_retry_did_is_shown(
             await tab.page.reload()
             assert told in await tab.text()
             if message_id == "paid":
-                await tab.page.locator("main").get_by_role("link", name="order 1").click()
+                await tab.press("order 1", "link")
                 assert (await tab.page.title()).startswith("Order 1")
     assert await queues.count(Queue.PRODUCT.dead) == 1
     assert await queues.count(Queue.ORDER.dead) == 0
@@ -128,12 +128,12 @@ async def test_a_page_that_is_loaded_again_does_nothing_twice(
         await queues.send(Queue.PRODUCT.dead, b"{", message_id, headers=WHY)
     async with browsing(scripts=scripts) as tab:
         await tab.open(f"http://localhost:{served.port}/dead-letters/product")
-        await tab.page.get_by_role("link", name="a", exact=True).click()
+        await tab.press("a", "link")
         letter = tab.page.url
-        await tab.page.get_by_role("link", name="Drop it…").click()
-        await tab.page.get_by_role("link", name="Leave it as it is").click()
+        await tab.press("Drop it…", "link")
+        await tab.press("Leave it as it is", "link")
         assert tab.page.url == letter
-        await tab.page.get_by_role("link", name="Drop it…").click()
+        await tab.press("Drop it…", "link")
         await tab.press("Drop it")
         await tab.page.reload()
         assert "gone from the dead letters of product" in await tab.text()
@@ -149,25 +149,36 @@ async def test_a_page_that_is_loaded_again_does_nothing_twice(
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, TELEPHONE], ids=["a desk", "a telephone"])
-async def test_every_page_fits(
-    queues: QueueClient, served: Served, size: dict[str, int], dark: bool
+async def test_every_page_fits_and_axe_finds_nothing(
+    queues: QueueClient,
+    served: Served,
+    locked: Served,
+    axe: str,
+    size: dict[str, int],
+    dark: bool,
 ) -> None:
     long = "x" * 200
     await queues.send(Queue.PRODUCT.dead, long.encode(), long, headers={**WHY, long: long})
     async with browsing(size, dark=dark) as tab:
         root = f"http://localhost:{served.port}"
         await tab.open(f"{root}/dead-letters/product")
-        await tab.page.locator("main").get_by_role("link", name=long).click()
+        await tab.press(long, "link")
         letter = tab.page.url
         pages = [f"{root}/dead-letters", f"{root}/dead-letters/order", letter]
         pages += [f"{letter}/{end}" for end in ("confirm-retry", "confirm-drop", "dropped")]
-        for page in [*pages, f"{root}/logout"]:
+        for page in [*pages, f"{root}/logout", f"http://localhost:{locked.port}/login"]:
             assert (await tab.open(page)).status == 200, page
             assert not await tab.is_wider_than_its_window(), page
+            assert not await tab.faults(axe), page
         assert "There are none." not in await tab.text()
         await tab.open(f"{root}/dead-letters/order")
         assert "There are none." in await tab.text()
         assert not tab.troubles
+        await tab.open(f"{letter}/retried?id=unknown")
+        assert not await tab.faults(axe)
+        assert (await tab.open(f"{root}/dead-letters/order/{'0' * 32}")).status == 404
+        assert not await tab.is_wider_than_its_window()
+        assert not await tab.faults(axe)
 
 
 async def test_without_rabbitmq_the_page_says_so(dependencies: Dependencies, tab: Tab) -> None:
