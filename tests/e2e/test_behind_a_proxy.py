@@ -16,14 +16,17 @@ _LINK = re.compile(r"""(?:src|href)=["']([^"']+)""")
 _SERVER = re.compile(r'"servers":\s*\[\{"url":\s*"([^"]+)"\}\]')
 
 
-@pytest.fixture(params=["", "/shop"], ids=["without ROOT_PATH", "with ROOT_PATH"])
+@pytest.fixture(scope="module", params=["", "/shop"], ids=["without ROOT_PATH", "with ROOT_PATH"])
 def root_path(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-async def proxied(root_path: str, tree: Path, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+@pytest.fixture(scope="module")
+async def proxied(
+    root_path: str, tree: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[httpx.AsyncClient]:
     """Without ROOT_PATH, nginx takes the path off. With it, nginx passes it on."""
+    tmp_path = tmp_path_factory.mktemp("proxied")
     variables = {"ROOT_PATH": root_path} if root_path else {}
     changes = {"proxy_pass http://orders/;": "proxy_pass http://orders;"} if root_path else {}
     authority = Authority(tmp_path)
