@@ -44,9 +44,9 @@ class Service:
         self.url = f"http://localhost:{self.port}"
         self.tree = tree
         self.directory = directory
-        self._variables = {"HOST": LOOPBACK, "PORT": str(self.port), **variables}
+        self.variables = {"HOST": LOOPBACK, "PORT": str(self.port), **variables}
         if "DATABASE_URL" in variables:  # else the scripts find the service by its state file
-            self._variables["API_URL"] = self.url
+            self.variables["API_URL"] = self.url
         self.processes = {name: self.process(name, *words) for name, words in COMMANDS.items()}
         self.web, self.worker, self.scheduler, self.taskiq_worker = self.processes.values()
 
@@ -59,7 +59,7 @@ class Service:
         return Process(
             name,
             command,
-            {**self._variables, **variables},
+            {**self.variables, **variables},
             directory=self.tree,
             log=self.directory / f"{name}.log",
         )
@@ -91,7 +91,7 @@ class Service:
         process = await asyncio.create_subprocess_exec(
             *(PYTHON, *command),
             cwd=self.tree,
-            env=environment({**self._variables, "COLUMNS": "160", **(variables or {})}),
+            env=environment({**self.variables, "COLUMNS": "160", **(variables or {})}),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )

@@ -27,6 +27,7 @@ async def test_a_newcomer_starts_seeds_finds_and_sees_that_all_is_well(service: 
     assert ", applied: order " in await service.script(*ORDERS, "find", message)
     built = await service.script(*ORDERS, "report", "build")
     assert "0 new rows, 0 in all" in built  # yesterday's
+    assert "differ" not in await service.script(*ORDERS, "report", "check")
     assert "(found: the service runs)" in await well(service)
 
 

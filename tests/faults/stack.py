@@ -161,6 +161,8 @@ class Stack:
         """Returns when the replica has all that is in `valkey`."""
         await self.replica.start()
         async with self.redis(self.replica) as replica, self.redis() as valkey:
+            for server in (valkey, replica):  # 5 s by default, for more replicas to come
+                await server.config_set("repl-diskless-sync-delay", "0")
             await replica.replicaof(self.valkey.host, self.valkey.port)
             await eventually(lambda: follows(replica, valkey), 30)
 

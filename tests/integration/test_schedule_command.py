@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 from app.cli import schedule
 from app.messaging.schedules import Schedules
 from app.settings import Settings
+from harness.service import Service
 
 
 async def test_a_schedule_is_added_listed_and_removed(
@@ -29,6 +30,15 @@ async def test_a_schedule_is_added_listed_and_removed(
     assert id not in capsys.readouterr().out
     with pytest.raises(SystemExit, match="there is no schedule"):
         await schedule.remove(settings, id)
+
+
+async def test_the_commands_do_the_same(processes: Service) -> None:
+    command = ("-m", "app", "schedule")
+    added = await processes.script(*command, "add", "nightly_reports", "0 3 * * *")
+    id = added.split()[0]
+    assert f"{id}  nightly_reports  at 0 3 * * *" in await processes.script(*command, "list")
+    await processes.script(*command, "remove", id)
+    assert id not in await processes.script(*command, "list")
 
 
 @pytest.mark.parametrize(
