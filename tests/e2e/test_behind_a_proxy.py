@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -12,6 +13,7 @@ from harness.nginx import nginx_before
 from harness.service import one_command
 from harness.tls import Authority
 
+_KEY = "k" * 32
 _LINK = re.compile(r"""(?:src|href)=["']([^"']+)""")
 _SERVER = re.compile(r'"servers":\s*\[\{"url":\s*"([^"]+)"\}\]')
 
@@ -21,27 +23,28 @@ def root_path(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def api_key() -> str:
-    return ""
-
-
-@pytest.fixture(scope="module")
-async def proxied(
-    root_path: str, api_key: str, tree: Path, tmp_path_factory: pytest.TempPathFactory
+@asynccontextmanager
+async def _behind_nginx(
+    root_path: str, tree: Path, directory: Path, **variables: str
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Without ROOT_PATH, nginx takes the path off. With it, nginx passes it on."""
-    tmp_path = tmp_path_factory.mktemp("proxied")
-    variables = {"ROOT_PATH": root_path, "API_KEY": api_key}
     changes = {"proxy_pass http://orders/;": "proxy_pass http://orders;"} if root_path else {}
-    authority = Authority(tmp_path)
+    authority = Authority(directory)
     async with (
-        one_command(tree, tmp_path, **variables) as service,
-        nginx_before(service.port, tmp_path, authority, **changes) as url,
+        one_command(tree, directory, ROOT_PATH=root_path, **variables) as service,
+        nginx_before(service.port, directory, authority, **changes) as url,
         httpx.AsyncClient(
             base_url=f"{url}/shop/", verify=authority.trusting, trust_env=False
         ) as client,
     ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def proxied(
+    root_path: str, tree: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[httpx.AsyncClient]:
+    async with _behind_nginx(root_path, tree, tmp_path_factory.mktemp("proxied")) as client:
         yield client
 
 
@@ -105,19 +108,19 @@ async def test_what_is_for_the_operator_is_not_published(proxied: httpx.AsyncCli
         assert (await proxied.get(path)).status_code == status
 
 
-@pytest.mark.parametrize("api_key", ["k" * 32], scope="module")
-async def test_a_browser_logs_in(api_key: str, proxied: httpx.AsyncClient) -> None:
-    page = await proxied.get("orders?count=5", headers={"Accept": "text/html"})
-    assert page.status_code == 401
-    fields = dict(re.findall('name="(\\w+)" value="([^"]*)"', page.text))
-    [action] = re.findall('action="([^"]+)"', page.text)
-    origin = {"Origin": f"{proxied.base_url}".removesuffix("/shop/")}
-    form = {**fields, "key": api_key}
-    logged_in = await proxied.post(page.url.join(action), data=form, headers=origin)
-    assert logged_in.status_code == 303
-    assert logged_in.url.join(logged_in.headers["location"]) == page.url
-    [cookie] = proxied.cookies.jar
-    assert (cookie.path, cookie.secure) == ("/shop", True)
-    assert (await proxied.get(page.url)).json() == {"orders": [], "total": 0}
-    assert (await proxied.post("logout", headers=origin)).status_code == 303
-    assert (await proxied.get(page.url)).status_code == 401
+async def test_a_browser_logs_in(root_path: str, tree: Path, tmp_path: Path) -> None:
+    async with _behind_nginx(root_path, tree, tmp_path, API_KEY=_KEY) as client:
+        page = await client.get("orders?count=5", headers={"Accept": "text/html"})
+        assert page.status_code == 401
+        fields = dict(re.findall('name="(\\w+)" value="([^"]*)"', page.text))
+        [action] = re.findall('action="([^"]+)"', page.text)
+        origin = {"Origin": f"{client.base_url}".removesuffix("/shop/")}
+        form = {**fields, "key": _KEY}
+        logged_in = await client.post(page.url.join(action), data=form, headers=origin)
+        assert logged_in.status_code == 303
+        assert logged_in.url.join(logged_in.headers["location"]) == page.url
+        [cookie] = client.cookies.jar
+        assert (cookie.path, cookie.secure) == ("/shop", True)
+        assert (await client.get(page.url)).json() == {"orders": [], "total": 0}
+        assert (await client.post("logout", headers=origin)).status_code == 303
+        assert (await client.get(page.url)).status_code == 401

@@ -138,7 +138,7 @@ async def test_what_is_wrong_stands_on_top_with_the_words_of_the_doctor(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
     assert (await _told(client))["problems"] == []
-    assert "<h1 role=\"status\">All is well</h1>" in (await client.get("/", headers=HTML)).text
+    assert '<h1 role="status">All is well</h1>' in (await client.get("/", headers=HTML)).text
     async with connected(database_url) as connection:
         await connection.execute("UPDATE installation SET started_at = now() - interval '3 days'")
     [line] = (await _told(client))["problems"]
@@ -234,5 +234,5 @@ async def test_a_look_that_takes_long_is_not_waited_for(
 
 def test_it_takes_no_place() -> None:
     """Who looks for what is wrong must see it while too many others wait."""
-    assert not needs_place("/")
-    assert needs_place("/users")
+    assert not needs_place("GET", "/")
+    assert needs_place("GET", "/users")
