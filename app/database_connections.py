@@ -29,7 +29,7 @@ _LIMITS = {
     "idle_in_transaction_session_timeout": "20000",
 }
 _CONNECT_SECONDS = 1.5
-# The timeline of a server that takes writes, in hexadecimal. It rises whenever a standby is promoted.
+# The timeline of a server that takes writes, in hexadecimal. It rises when a standby is promoted.
 _TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 _PATIENT_SECONDS = 10
 _CLOSE_SECONDS = 0.2

@@ -61,14 +61,14 @@ _ORIGIN = re.compile(r"[a-z][a-z\d+.-]*://([a-z\d._-]+|\[[\da-f:.]+\])(:\d+)?", 
 _NEEDLESS_PORT = re.compile(r"http://.*:80|https://.*:443")
 
 
-def _check_origins(origins: str) -> str:
-    for origin in map(str.strip, origins.split(",") if origins else ()):
-        if origins != "*" and (not _ORIGIN.fullmatch(origin) or _NEEDLESS_PORT.fullmatch(origin)):
+def _check_origins(text: str) -> str:
+    for origin in map(str.strip, text.split(",") if text else ()):
+        if text != "*" and (not _ORIGIN.fullmatch(origin) or _NEEDLESS_PORT.fullmatch(origin)):
             raise ValueError(
                 f"{origin} is not what a browser sends: https://shop.example, in small letters, "
                 "with a port only if it is not the usual one, and no path; or * alone"
             )
-    return origins
+    return text
 
 
 class Rate(NamedTuple):

@@ -109,9 +109,9 @@ class UnitsOfWork:
         Returns when no cache can give out an older value.
 
         `is_for_one_call` promises that a service is called once: a call that needs one statement
-        then commits with it. `deadline` is in seconds. `limiter` is held during the transaction alone: the invalidation
-        of caches after it may take long. Raises Unavailable, and at the commit any Refusal that a
-        constraint of the database stands for."""
+        then commits with it. `deadline` is in seconds. `limiter` is held during the transaction
+        alone: the invalidation of caches after it may take long. Raises Unavailable, and at the
+        commit any Refusal that a constraint of the database stands for."""
         async with limiter, self._transaction(deadline, is_for_one_call) as connection:
             uow = UnitOfWork(self, connection, AfterCommit())
             yield uow

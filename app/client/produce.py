@@ -20,11 +20,6 @@ from app.settings import Settings
 
 async def _run(data: Path | None, replaced: Mapping[str, Path | None], settings: Settings) -> bool:
     settings = running_stack(settings)
-    with tracing.work("producer.py"):
-        return await _sent(data, replaced, settings)
-
-
-async def _sent(data: Path | None, replaced: Mapping[str, Path | None], settings: Settings) -> bool:
     async with Api.open(settings) as api, Sender.open(settings, api) as sender:
         if data is None:
             return await Samples(settings, api, sender).send()
@@ -37,12 +32,13 @@ def produce(
 ) -> None:
     """The samples, or the files of `data`; `replaced` names others to take in their place. Raises
     SystemExit, with one line if something is wrong."""
-    tracing.start(settings, program)
+    tracing.start(settings, "producer")
     logging.disable()  # the libraries log at length what our one line says
     try:
         # Not asyncio.run: it would wait for aiormq's tasks, which never end if RabbitMQ is frozen.
         running = _run(data, replaced, settings)
-        complete = asyncio.new_event_loop().run_until_complete(running)
+        with tracing.work("run producer"):
+            complete = asyncio.new_event_loop().run_until_complete(running)
     except (CliError, Unavailable) as error:
         unset = isinstance(error, Unavailable) and not settings.has_rabbitmq
         hint = "; or start the service with `python main.py`" if unset else ""

@@ -20,7 +20,7 @@ class Product(Counted, Base):
     updated_at: Mapped[datetime | None]
 
     __table_args__ = (
-        # As PostgreSQL writes it. The 200 characters of a name fit in an index, however many others write.
+        # As PostgreSQL writes it. 200 characters of a name fit in an index, whatever they are.
         Index("ix_products_name", text('"left"(lower(name) COLLATE "C", 200)'), "id"),
         Index("ix_products_price", "price", "id"),
         CheckConstraint("price >= 0", name="price"),

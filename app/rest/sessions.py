@@ -1,7 +1,7 @@
 """A browser's session: a cookie in place of the API key, which a browser cannot send by itself.
 
-The cookie is signed with the key, so a new key ends all sessions, and the server keeps none: who has
-a copy of a cookie can use it until its time is over."""
+The cookie is signed with the key, so a new key ends all sessions, and the server keeps none: who
+has a copy of a cookie can use it until its time is over."""
 
 import hmac
 import re

@@ -130,7 +130,7 @@ class Spans:
 
 @contextmanager
 def _current(span: Span) -> Iterator[None]:
-    with trace.use_span(
+    with trace.use_span(  # pylint: disable=not-context-manager
         span, end_on_exit=True, record_exception=False, set_status_on_exception=False
     ):
         try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from app.runtime.spans import RequestSpan, SpanContext, Spans
 
 _OFF: AbstractContextManager[None] = nullcontext()
-_spans: Spans | None = None
+_spans: Spans | None = None  # pylint: disable=invalid-name
 
 
 def start(settings: Settings, process: str) -> None:

@@ -85,7 +85,7 @@ async def test_a_trace_goes_through_all_processes(
                 return set(wanted) <= found
 
             def started() -> str | None:
-                runs = [s.trace for s in spans if s.name == "producer.py"]
+                runs = [s.trace for s in spans if s.name == "run producer"]
                 return runs[0] if runs else None
 
             run = await eventually(started)
