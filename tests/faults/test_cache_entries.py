@@ -137,7 +137,7 @@ async def test_clients_that_disconnect_do_not_affect_the_next_ones(
     assert stack.reader.process.output.removeprefix(before) == ""
     connections = [client["addr"] for client in await redis.client_list()]
     assert len(connections) <= 2 * 16 + 1
-    await eventually(lambda: _no_lease_is_left(redis), seconds=4)
+    await eventually(lambda: _no_lease_is_left(redis))
 
 
 async def _leave(stack: Stack, load: Load) -> None:

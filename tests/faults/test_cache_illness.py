@@ -47,7 +47,7 @@ async def test_the_cache_is_used_again_after_redis_recovers(stack: Stack, load: 
             response = await client.get("/health/ready")
         return bool(response.json["parts"]["redis"] == "ok")
 
-    await eventually(ready, seconds=5)
+    await eventually(ready)
 
 
 @pytest.mark.parametrize(

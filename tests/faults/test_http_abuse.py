@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.embedded.ports import LOOPBACK
+from app.rest.asgi.protocol import HEAD_SECONDS
 from harness.waiting import eventually
 from tests.faults.support.hostile_bodies import HOSTILE_BODIES
 from tests.faults.support.hostile_targets import HOSTILE_TARGETS
@@ -20,7 +21,8 @@ pytest_plugins = ["tests.faults.support.fixtures"]
 pytestmark = pytest.mark.fault
 
 _SECRETS = re.compile(rb"Traceback|asyncpg|sqlalchemy|SELECT |/app/|site-packages|password", re.I)
-_NORMAL_SECONDS = 1.0
+# Who had to wait for the slow ones would wait for twice as long.
+_NORMAL_SECONDS = HEAD_SECONDS / 2
 
 
 class Response(NamedTuple):

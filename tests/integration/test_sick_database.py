@@ -123,10 +123,10 @@ async def test_a_database_that_refuses_makes_nothing_fail_and_nothing_stick(
         answers = [await client.post("/products", json=PRODUCT) for _ in range(3)]
         assert {answer.status_code for answer in answers} == {503}
         assert answers[0].headers["retry-after"] == "1"
-        await eventually(lambda: _postgresql_is(client, "down"), 5)
+        await eventually(lambda: _postgresql_is(client, "down"))
         await _held(queues)
     assert {(await outcome(message_id))["status"] for message_id in ids} == {"applied"}
-    await eventually(lambda: _postgresql_is(client, "ok"), 5)
+    await eventually(lambda: _postgresql_is(client, "ok"))
     await eventually(lambda: _total(client, 13))
     assert await queues.count(Queue.PRODUCT.dead) == 0
 
@@ -167,7 +167,7 @@ async def test_a_login_that_is_refused_while_open_connections_work_is_degraded(
     async with connected(postgres.admin_url) as operator:
         await operator.execute(f"ALTER ROLE {_ROLE} PASSWORD 'another'")
     try:
-        await eventually(lambda: _postgresql_is(client, "degraded"), 5)
+        await eventually(lambda: _postgresql_is(client, "degraded"))
         assert (await client.post("/products", json=PRODUCT)).status_code in (201, 503)
     finally:
         async with connected(postgres.admin_url) as operator:
