@@ -56,7 +56,7 @@ def polled_page_or_json(
         response: Response[Any] = Response(None, status_code=304, headers={"Vary": "Accept"})
     else:
         response = page_or_json(request, template, view, allowed=policy("'self'"))
-    response.headers |= {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}
+    response.headers["ETag"] = f"W/{tag}"
     return response
 
 

@@ -13,7 +13,6 @@ from app.queues import Queue
 from app.services import dead_letters
 from harness.browser import DESK, TELEPHONE, Tab, browsing
 from harness.dependencies import Dependencies
-from harness.npm import Npm
 from harness.queues import QueueClient, queue_client
 from harness.served import Served, as_served
 from harness.shop import Shop
@@ -47,12 +46,6 @@ async def locked(dependencies: Dependencies) -> AsyncIterator[Served]:
     settings = dependencies.settings(api_key=KEY, allowed_hosts="localhost,shop.test")
     async with Container.open(settings) as container, as_served(container) as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    npm = Npm(tmp_path_factory.mktemp("axe"), "axe-core@4.14.1")
-    return (npm.directory / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The pages and pictures, in a browser that reaches nothing but the service."""
 
 import re
+from html import unescape
 from pathlib import Path
 
 import httpx
@@ -10,17 +11,20 @@ from harness.service import Service
 from tests.e2e.test_docs_page import ELSEWHERE
 
 
-async def test_the_life_of_an_order_and_the_chart(service: Service, tmp_path: Path) -> None:
+async def test_the_status_the_life_of_an_order_and_the_chart(service: Service, tmp_path: Path) -> None:
     await service.script("producer.py")
     httpx.post(f"{service.url}/report", timeout=60).raise_for_status()
     message = httpx.get(f"{service.url}/messages?queue=order&status=applied").json()["messages"][0]
     life = f"{service.url}/orders/{message['result_id']}/life"
-    for url, told in ((life, message["message_id"]), (f"{service.url}/report/chart.svg", "orders")):
+    status = f"{service.url}/"
+    chart = f"{service.url}/report/chart.svg"
+    for url, told in ((life, message["message_id"]), (chart, "orders"), (status, "Orders today")):
         dom, console = rendered(tmp_path, url)
         assert told in dom
         assert not ELSEWHERE.findall(dom)
         # The console reports what the page's policy blocks and what is missing.
         assert "CONSOLE" not in console, console
-    page = httpx.get(life, headers={"Accept": "text/html"}).text
-    for link in set(re.findall('href="([^"]+)"', page.partition("<main")[2])):
-        assert httpx.get(httpx.URL(life).join(link)).status_code == 200, link
+    for url in (life, status):
+        page = httpx.get(url, headers={"Accept": "text/html"}).text
+        for link in set(re.findall('href="([^"]+)"', page.partition("<main")[2])):
+            assert httpx.get(httpx.URL(url).join(unescape(link))).status_code == 200, link

@@ -14,7 +14,7 @@ from harness.lifespan import lifespan
 
 KEY = "k" * 32
 OPEN = ["/health/live", "/health/ready", "/docs", "/schema/openapi.json"]
-CLOSED = ["/users", "/users/1", "/products/1", "/orders", "/report", "/messages/x", "/metrics"]
+CLOSED = ["/", "/users", "/users/1", "/products/1", "/orders", "/report", "/messages/x", "/metrics"]
 
 
 @asynccontextmanager

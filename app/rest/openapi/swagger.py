@@ -37,6 +37,7 @@ def swagger_ui(request: Request[Any, Any, Any]) -> Response[bytes]:
     # Without the license, which Swagger UI would turn into a link to spdx.org.
     info = {name: value for name, value in document["info"].items() if name != "license"}
     page = swagger.render(request, {**document, "info": info, "servers": [{"url": root}]})
+    page = page.replace(b"<html>", b'<html lang="en">', 1)
     scripts = policy("'self'", inline(_INLINE_SCRIPT.findall(page)[0]))
     return Response(page, headers={"Content-Security-Policy": scripts})
 
