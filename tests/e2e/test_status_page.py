@@ -25,7 +25,7 @@ FOREIGN = {
     "/docs/queues": ("color-contrast",),
 }
 # /report/chart.svg is a picture without a page.
-PAGES = ["/", "/orders/1/life", "/docs/queues", "/docs"]
+PAGES = ["/", "/orders/1/life", "/dead-letters", "/dead-letters/order", "/docs/queues", "/docs"]
 _FOCUSED = """() => {
     const {outlineStyle, outlineWidth} = getComputedStyle(document.activeElement);
     const controls = [...document.querySelectorAll("a[href]")];
