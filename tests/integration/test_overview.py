@@ -138,7 +138,7 @@ async def test_what_is_wrong_stands_on_top_with_the_words_of_the_doctor(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
     assert (await _told(client))["problems"] == []
-    assert "<h1 role=\"status\">All is well</h1>" in (await client.get("/", headers=HTML)).text
+    assert '<h1 role="status">All is well</h1>' in (await client.get("/", headers=HTML)).text
     async with connected(database_url) as connection:
         await connection.execute("UPDATE installation SET started_at = now() - interval '3 days'")
     [line] = (await _told(client))["problems"]
