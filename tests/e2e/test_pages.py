@@ -11,7 +11,9 @@ from harness.service import Service
 from tests.e2e.test_docs_page import ELSEWHERE
 
 
-async def test_the_status_the_life_of_an_order_and_the_chart(service: Service, tmp_path: Path) -> None:
+async def test_the_status_the_life_of_an_order_and_the_chart(
+    service: Service, tmp_path: Path
+) -> None:
     await service.script("producer.py")
     httpx.post(f"{service.url}/report", timeout=60).raise_for_status()
     message = httpx.get(f"{service.url}/messages?queue=order&status=applied").json()["messages"][0]
