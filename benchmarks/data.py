@@ -110,8 +110,9 @@ def variety(count: int) -> Callable[[str], Awaitable[None]]:
 
 def history(count: int, products: int) -> Callable[[str], Awaitable[None]]:
     """This many orders and messages of a hundred days, with the sums of their reports."""
-    shop = _SHOP.format(count=products)
-    return lambda url: execute(url, _USERS.format(count=1000), shop, _HISTORY.format(count=count))
+    scripts = [_USERS.format(count=1000), _SHOP.format(count=products)]
+    scripts.append(_HISTORY.format(count=count))
+    return lambda url: execute(url, *scripts)
 
 
 def orders(count: int, reported: bool = False) -> Callable[[str], Awaitable[None]]:

@@ -104,7 +104,8 @@ class QueueOverview(View):
     oldest_seconds: Annotated[
         int | None,
         Field(
-            description="the age of the oldest of them, in full minutes; null: RabbitMQ does not tell"
+            description="the age of the oldest of them, in full minutes; "
+            "null: RabbitMQ does not tell"
         ),
     ]
     consumers: Annotated[

@@ -12,7 +12,6 @@ import structlog
 from app.database import Database
 from app.errors import Unavailable
 from app.metrics import Found, cache_reads
-from app.queues import Queue
 from app.repositories.messages import MessageRepository
 from app.repositories.overview import MOST_COUNTED, OverviewRepository
 from app.repositories.reports import ReportRepository
