@@ -60,11 +60,14 @@ SELECT 1 + n % 100, 1 + n % 100, t, t - (n % 1000 = 0)::int * INTERVAL '1 day',
     CASE WHEN t > now() - INTERVAL '2 days'
         THEN (ARRAY ['pending', 'processing', 'shipped', 'cancelled'])[1 + n % 4]
         ELSE 'delivered' END
-FROM generate_series({count}, 1, -1) n, LATERAL (SELECT now() - n * INTERVAL '100 days' / {count}) AS at (t);
+FROM generate_series({count}, 1, -1) n,
+    LATERAL (SELECT now() - n * INTERVAL '100 days' / {count}) AS at (t);
 INSERT INTO messages (message_id, queue, status, reason, detail, first_seen_at, finished_at)
 SELECT 'web-' || n, 'order', CASE WHEN n % 1000 = 0 THEN 'rejected' ELSE 'applied' END,
-    CASE WHEN n % 1000 = 0 THEN 'out-of-stock' END, CASE WHEN n % 1000 = 0 THEN 'too little' END, t, t
-FROM generate_series({count}, 1, -1) n, LATERAL (SELECT now() - n * INTERVAL '100 days' / {count}) AS at (t);
+    CASE WHEN n % 1000 = 0 THEN 'out-of-stock' END,
+    CASE WHEN n % 1000 = 0 THEN 'too little' END, t, t
+FROM generate_series({count}, 1, -1) n,
+    LATERAL (SELECT now() - n * INTERVAL '100 days' / {count}) AS at (t);
 INSERT INTO report_runs (report_date, batches, closed_at)
 SELECT current_date - n, 1, now() - n * INTERVAL '1 day' FROM generate_series(1, 100) n;
 INSERT INTO report_run_parts (report_date, number, orders, units, built_at)

@@ -97,6 +97,7 @@ def _banner(servers: EmbeddedServers, settings: Settings) -> str:
   Order service: everything in one process
 
   API        {api}
+  Status     {api}/
   API docs   {api}/docs
   Cache      {_redis_cli(servers, settings.cache_address)}
              (redis-cli: apt install redis-tools, or brew install redis)

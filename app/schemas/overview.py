@@ -103,7 +103,10 @@ class QueueOverview(View):
     messages: Annotated[int, Field(examples=[0], description="what waits in it")]
     oldest_seconds: Annotated[
         int | None,
-        Field(description="the age of the oldest of them; null: RabbitMQ does not tell"),
+        Field(
+            description="the age of the oldest of them, in full minutes; "
+            "null: RabbitMQ does not tell"
+        ),
     ]
     consumers: Annotated[
         int | None, Field(examples=[1], description="who consumes it; null: streams do not tell")
@@ -122,7 +125,9 @@ class QueuesOverview(Seen):
 
 class OutboxOverview(Seen):
     messages: Annotated[int, Field(examples=[0], description="what waits to be published")]
-    oldest_seconds: Annotated[int, Field(examples=[0], description="the age of the oldest of them")]
+    oldest_seconds: Annotated[
+        int, Field(examples=[0], description="the age of the oldest of them, in full minutes")
+    ]
 
 
 class CacheOverview(View):

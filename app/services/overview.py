@@ -190,7 +190,7 @@ class OverviewService:
         return OutboxOverview(
             **look.seen,
             messages=int(look.found["outbox_messages"][""]),
-            oldest_seconds=int(look.found["outbox_oldest_seconds"][""]),
+            oldest_seconds=_to_the_minute(look.found["outbox_oldest_seconds"][""]),
         )
 
     async def _look_at_shop(self) -> ShopFigures:
@@ -244,7 +244,12 @@ def _queue(name: str, found: Found) -> QueueOverview:
     return QueueOverview(
         queue=name,
         messages=int(found["queue_messages"][name]),
-        oldest_seconds=None if oldest is None else int(oldest),
+        oldest_seconds=None if oldest is None else _to_the_minute(oldest),
         consumers=None if consumers is None else int(consumers),
         dead_letters=None if dead is None else int(dead),
     )
+
+
+def _to_the_minute(seconds: float) -> int:
+    """Otherwise no two snapshots would be the same while a message waits."""
+    return int(seconds // 60) * 60

@@ -28,7 +28,7 @@ HTML = {"Accept": "text/html"}
 @pytest.fixture(autouse=True)
 def _always_renewed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """But for tests that are about it, each look is a new one."""
-    if request.node.get_closest_marker("usefixtures") is None:
+    if "_shared" not in request.fixturenames:
         monkeypatch.setattr(module, "_FRESH_SECONDS", 0.0)
 
 
@@ -102,15 +102,14 @@ async def test_what_is_nearly_out_of_stock(client: httpx.AsyncClient, shop: Shop
     assert [product["id"] for product in stock["products"]] == [two, five, none]
 
 
+@pytest.mark.usefixtures("consumers")
 @pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 async def test_messages_that_were_not_applied_and_their_story(
     client: httpx.AsyncClient,
     queues: QueueClient,
     outcome: Outcome,
-    request: pytest.FixtureRequest,
     transport: str,
 ) -> None:
-    request.getfixturevalue("consumers")
     await queues.send(Queue.PRODUCT, {"name": "Tea", "price": "1", "stock_quantity": 1}, "good")
     await queues.send(Queue.PRODUCT, {"name": "Tea", "price": "dear"}, "a//<b>&c")
     order = {"user_id": 9, "delivery_address_id": 1, "items": [{"product_id": 1, "quantity": 1}]}
@@ -131,7 +130,7 @@ async def test_messages_that_were_not_applied_and_their_story(
     assert link in page
     found = await client.get("/" + link.replace("&amp;", "&"))
     assert [message["message_id"] for message in found.json()["messages"]] == ["a//<b>&c"]
-    assert "RabbitMQ" in page if transport == "rabbitmq" else "Valkey streams" in page
+    assert {"rabbitmq": "RabbitMQ", "streams": "Valkey streams"}[transport] in page
 
 
 async def test_what_is_wrong_stands_on_top_with_the_words_of_the_doctor(

@@ -39,7 +39,7 @@ async def test_every_day_of_the_range_and_the_sum(
         await _order(shop, product_id, quantity, day)
     assert await _summary(client, f"from={yesterday}&to={DAY}") == {
         "days": [
-            {"report_date": str(day), "orders": 0, "units": 0, "closed": False}
+            {"report_date": str(day), "orders": 0, "units": 0, "closed": False, "built_at": None}
             for day in (yesterday, DAY)
         ],
         "orders": 0,

@@ -220,7 +220,7 @@ def _is_foreign(headers: Headers) -> bool:
     asking first: a form, or what has no body. Other clients send neither header.
 
     Litestar's CSRF middleware wants a token with every write, and so refuses all clients that are
-    no browsers. Its allowed hosts are a list; ours let addresses through and probes."""
+    no browsers. Its allowed hosts are a list; ours let addresses and probes through."""
     site = headers.get(b"sec-fetch-site")
     if site is not None:
         return site not in (b"same-origin", b"none")
