@@ -1,7 +1,7 @@
 """What lives as long as the process, wired together. Nothing else happens here."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from app.cache.caches import Caches
 from app.database import Database
@@ -71,15 +71,14 @@ class Container:
     async def open(cls, settings: Settings) -> AsyncIterator["Container"]:
         """Nothing connects before it is used: what we depend on may start later than we do."""
         container = cls(settings)
-        try:
+        async with AsyncExitStack() as closing:  # the last one first, and all whatever one raises
+            closing.push_async_callback(container.database.close)
+            closing.push_async_callback(container._monitoring.close)
+            closing.push_async_callback(container.caches.close)
+            closing.push_async_callback(container.broker.close)
+            closing.push_async_callback(container.overview.close)
             async with running(*container.caches.writing_loops, (container.database.observe, 1)):
                 yield container
-        finally:
-            await container.overview.close()
-            await container.broker.close()
-            await container.caches.close()
-            await container._monitoring.close()
-            await container.database.close()
 
     @property
     def reading_loops(self) -> list[Loop]:

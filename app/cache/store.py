@@ -7,6 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
@@ -237,5 +238,6 @@ class CacheStore:
 
     async def close(self) -> None:
         await self._guard.close()
-        await self._client.aclose()
-        await self._client.connection_pool.disconnect()
+        with suppress(Exception):  # of a server that hangs: its sockets are closed all the same
+            await self._client.aclose()
+            await self._client.connection_pool.disconnect()
