@@ -52,8 +52,8 @@ DIAGNOSES = (
         "DeadLetters",
         "dead_letters",
         lambda letters: letters > 0,
-        "{value} dead letters of {label}: see why with `python -m app dead list {label}`, then "
-        "retry or drop them",
+        "{label} has dead letters, {value} in all: see why with `python -m app dead list {label}`, "
+        "then retry or drop them",
     ),
     Diagnosis(
         "OutboxStuck",
@@ -67,8 +67,8 @@ DIAGNOSES = (
         "NightNotBuilt",
         "report_days_not_built",
         lambda days: days > 0,
-        "{value} report days are not built: start the taskiq worker; if it runs, its log says why; "
-        "`python -m app report build` builds them now",
+        "report days are not built, {value} in all: start the taskiq worker; if it runs, its log "
+        "says why; `python -m app report build` builds them now",
     ),
     Diagnosis(
         "DiskFull",

@@ -50,7 +50,10 @@ async def test_the_doctor_names_dead_letters_and_how_to_look_at_them(service: Se
     await service.script("-c", _BURY.format(name))
     ill = await service.run(*ORDERS, "doctor")
     assert ill.code == 1
-    assert "1 dead letters of product: see why with `python -m app dead list product`" in ill.out
+    assert (
+        "product has dead letters, 1 in all: see why with `python -m app dead list product`"
+        in ill.out
+    )
     assert name in await service.script(*ORDERS, "dead", "list", "product")
     await service.script(*ORDERS, "dead", "drop", "product", "all")
     await well(service)

@@ -141,7 +141,7 @@ async def test_what_is_wrong_stands_on_top_with_the_words_of_the_doctor(
     async with connected(database_url) as connection:
         await connection.execute("UPDATE installation SET started_at = now() - interval '3 days'")
     [line] = (await _told(client))["problems"]
-    assert line.startswith("3 report days are not built: start the taskiq worker")
+    assert line.startswith("report days are not built, 3 in all: start the taskiq worker")
     page = (await client.get("/", headers=HTML)).text
     assert page.index("1 thing is wrong") < page.index("3 report days") < page.index("Orders today")
     assert "<code>python -m app report build</code>" in page

@@ -25,9 +25,9 @@ def test_only_what_is_wrong_is_said_with_its_cure() -> None:
     assert [line.partition(":")[0] for line in diagnosed(figures)] == [
         "1001 messages wait in order",
         "nobody consumes product",
-        "2 dead letters of order",
+        "order has dead letters, 2 in all",
         "a message has waited 3m 4s in the outbox",
-        "1 report days are not built",
+        "report days are not built, 1 in all",
         "5% of the disk is free",
     ]
 
