@@ -2,10 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+def fail(result: "asyncio.Future[Any]", error: BaseException) -> None:
+    """Unless its request has ended. One that ends in this very turn of the event loop would leave
+    the error unread, and asyncio would log that as an error of ours."""
+    if not result.done():
+        result.set_exception(error)
+        result.exception()
 
 
 class DataLoader(Generic[K, V]):
@@ -38,8 +46,7 @@ class DataLoader(Generic[K, V]):
         except BaseException as error:
             for results in waiting.values():
                 for result in results:
-                    if not result.done():
-                        result.set_exception(error)
+                    fail(result, error)
             if not isinstance(error, Exception):
                 raise
         else:

@@ -6,6 +6,7 @@ from contextvars import Context
 from typing import Generic, TypeVar
 
 from app.runtime.cancellation import is_our_end
+from app.runtime.data_loader import fail
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,8 +44,7 @@ class MicroBatcher(Generic[T, R]):
             results = await self._run([item for item, _ in batch])
         except BaseException as error:
             for _, result in batch:
-                if not result.done():
-                    result.set_exception(error)
+                fail(result, error)
             # A library's cancellation, or the end of one caller, must not end the work for the
             # others.
             if is_our_end(error) or not isinstance(error, Exception | asyncio.CancelledError):

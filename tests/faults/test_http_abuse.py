@@ -81,7 +81,7 @@ async def test_hostile_requests(system: System) -> None:
         assert response.status_code == 201
         for line in system.web.log.read_text().splitlines():
             json.loads(line)  # one object per line, whatever the clients have sent
-        assert not system.errors()
+        assert not system.errors(), system.errors()
 
 
 async def test_unfinished_requests_do_not_keep_others_waiting(system: System) -> None:
@@ -104,7 +104,7 @@ async def test_unfinished_requests_do_not_keep_others_waiting(system: System) ->
         for _, writer in streams:
             writer.transport.abort()
         assert (await client.get("/orders")).status_code == 200
-        assert not system.errors()
+        assert not system.errors(), system.errors()
 
 
 @pytest.mark.long
@@ -151,4 +151,4 @@ async def test_clients_that_leave_before_the_response(system: System) -> None:
         placed = responses[-1].json()["total"]
         assert await shop.stock(product_id) >= 1000 - 200
         assert placed <= 200
-        assert not system.errors()
+        assert not system.errors(), system.errors()

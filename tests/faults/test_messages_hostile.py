@@ -74,7 +74,7 @@ async def test_every_hostile_message_gets_an_outcome(system: System, tmp_path: P
     assert outcomes == {id: hostile.status for id, hostile in messages.items()} | {
         "next": "applied"
     }
-    assert not system.errors()
+    assert not system.errors(), system.errors()
     assert not made.exists()
 
 
@@ -102,7 +102,7 @@ async def test_a_message_with_an_undecodable_property_is_dead(
         dead = await queues.take(Queue.PRODUCT.dead)
         assert (dead.body, dead.headers["x-reason"]) == (b"{}", "validation")
         await system.outcomes(queues, {Queue.PRODUCT: ["next"]})
-    assert not system.errors()
+    assert not system.errors(), system.errors()
 
 
 @on_streams
@@ -138,5 +138,5 @@ async def test_entries_that_no_client_library_makes(system: System, tmp_path: Pa
         for queue in CONSUMED:
             assert len(await take_all(queues, queue.dead)) == len(entries)
     assert await system.value("SELECT count(*) FROM messages WHERE status = 'applied'") == 1
-    assert not system.errors()
+    assert not system.errors(), system.errors()
     assert not made.exists()

@@ -84,7 +84,7 @@ async def test_a_frozen_server(system: System) -> None:
         outcomes = await system.outcomes(queues, {Queue.ORDER: orders})
         assert set(outcomes.values()) == {"applied"}
         assert await shop.stock(product_id) == 80
-        assert not system.errors()
+        assert not system.errors(), system.errors()
 
 
 async def _ask_frozen(client: httpx.AsyncClient, shop: Shop, product_id: int) -> None:
@@ -127,7 +127,7 @@ async def test_sixty_requests_wait_for_a_row_that_another_transaction_has_locked
                 for response in await asyncio.gather(*writes):
                     check_asked_to_wait(response)
         assert (await client.put(path, json={"price": "9.00"})).status_code == 200
-        assert not system.errors()
+        assert not system.errors(), system.errors()
 
 
 @pytest.mark.long

@@ -76,7 +76,7 @@ async def _run_out_of_space(system: System, disk: Path) -> None:
         outcomes = await system.outcomes(queues, {Queue.ORDER: orders})
         assert set(outcomes.values()) == {"applied"}
         assert await shop.stock(product_id) == 100_000 - placed - len(orders) - 1
-        assert not system.errors()
+        assert not system.errors(), system.errors()
 
 
 async def _order_until_full(client: httpx.AsyncClient, shop: Shop, product_id: int) -> int:

@@ -173,7 +173,7 @@ async def _changed_under_load(
             await customers.served()
         yield customers
         await customers.check(system, queues)
-    assert not system.errors()
+    assert not system.errors(), system.errors()
 
 
 @pytest.mark.parametrize("transport", ["rabbitmq"])
@@ -303,7 +303,7 @@ async def test_data_of_every_release_since_the_first_is_served_by_this_one(grown
         customers.sent += old
         await customers.check(grown, queues)
     await check_invariants(grown.database_url)
-    assert not grown.errors()
+    assert not grown.errors(), grown.errors()
 
 
 async def _is_sent(system: System, message_ids: str) -> bool:

@@ -54,10 +54,10 @@ def wrong_fields(response: httpx.Response) -> dict[str, str]:
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/nope", "/users/1/nope", f"/{MARK}", "/%00", "/users/%00", "/users/1%00",
+        "/nope", "/users/1/nope", f"/{MARK}", "/%00", "/users/%00", "/users/1%00",
         "/users/abc", "/users/1.0", "/users/1e0", "/users/+1", "/users/01", "/users/1_0",
         "/users/%201", "/users/%EF%BC%91", "/users/%ff", "/users/true", "/users/null",
-        "/orders/abc", "/products/x", "/addresses/x", "/dead-letters", "/schema/nope", "/docs/nope",
+        "/orders/abc", "/products/x", "/addresses/x", "/schema/nope", "/docs/nope",
         "/docs/assets/nope.js", "/docs/assets/..%2f..%2f..%2fsettings.py", "/..%2f..%2fetc/passwd",
     ],
 )  # fmt: skip
@@ -233,7 +233,8 @@ def test_every_wrong_field_is_named(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "id", ["x", "a b", "a%2Fb", "a/b", "%3F%23%25", "%F0%9F%98%80", "x" * 2000, "..", "%0A", "%ff"]
+    "id",
+    ["x", "a b", "a%2Fb", "a/b", "%3F%23%25", "%F0%9F%98%80", "x" * 2000, "%2E%2E", "%0A", "%ff"],
 )
 def test_a_message_id_may_be_any_text_without_nul(http: httpx.Client, id: str) -> None:
     problem(http.get(f"/messages/{id}"), 404)

@@ -1,6 +1,7 @@
 """DataLoader: the gets of one loop iteration share a call, which begins after all of them."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -89,3 +90,18 @@ async def test_an_error_that_nobody_waits_for_is_not_logged(
     assert "never retrieved" not in caplog.text
     source.error = None
     assert await loader.get(2) == "two"
+
+
+async def test_a_failure_that_nobody_reads_is_no_error_in_the_log(
+    source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its request has ended in the same turn of the event loop."""
+    source.error = TimeoutError()
+    loader = DataLoader(source.fetch)
+    result = loader.get(1)
+    source.open.set()
+    while not result.done():
+        await asyncio.sleep(0)
+    del result
+    gc.collect()
+    assert not caplog.records
