@@ -7,8 +7,9 @@ LOOPBACK = "127.0.0.1"
 
 # Below the range from which the kernel picks a client's own port (from 32768 on Linux). Within that
 # range, a client that keeps retrying a stopped server can get the server's port as its own: it then
-# connects to itself and blocks the port.
-_RANGE = range(21000, 25000)
+# connects to itself and blocks the port. Many, since two processes that look at the same moment may
+# find the same one; without those from 25000 on, which other programs are known by.
+_PORTS: tuple[int, ...] = (*range(21000, 25000), *range(28000, 32700))
 
 
 def is_free(port: int) -> bool:
@@ -23,7 +24,7 @@ def is_free(port: int) -> bool:
 
 def free_port() -> int:
     """Raises EmbeddedServerError if no port is free."""
-    for port in random.sample(_RANGE, len(_RANGE)):
+    for port in random.sample(_PORTS, len(_PORTS)):
         if is_free(port):
             return port
-    raise EmbeddedServerError(f"no free port between {_RANGE.start} and {_RANGE.stop}")
+    raise EmbeddedServerError(f"no free port between {_PORTS[0]} and {_PORTS[-1]}")
