@@ -19,6 +19,7 @@ from app.settings import Settings
 from harness.databases import Databases
 from harness.dependencies import Dependencies
 from harness.lifespan import lifespan
+from harness.queues import QueueClient, queue_client
 from harness.rabbitmq import RabbitMQ
 from harness.service import Service, one_command
 from harness.shop import Shop
@@ -126,6 +127,12 @@ def dependencies(
 ) -> Dependencies:
     rabbitmq = request.getfixturevalue("rabbitmq") if transport == "rabbitmq" else None
     return Dependencies(database_url, valkey, rabbitmq)
+
+
+@pytest.fixture
+async def queues(dependencies: Dependencies) -> AsyncIterator[QueueClient]:
+    async with queue_client(dependencies) as client:
+        yield client
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ _MOST_PAUSE = 8.0
 _TIMEOUT = 5.0
 _NEXT = re.compile(r'<([^>]*)>; *rel="?next"?')
 
-
 Find = Callable[[], Awaitable[dict[str, Any] | None]]
 
 

@@ -98,11 +98,10 @@ class Pipeline:
         settled ones, other bodies with the id of an earlier message, or all of them if one makes
         the transaction fail."""
         firsts: dict[str, MessageKey] = {}
-        for key, _, _ in messages:
+        keys = [message.key for message in messages]
+        for key in keys:
             firsts.setdefault(key.message_id, key)
-        bodies = {
-            key.message_id: body for key, body, _ in messages if firsts[key.message_id] == key
-        }
+        bodies = {m.key.message_id: m.body for m in messages if firsts[m.key.message_id] == m.key}
 
         async def effects(uow: UnitOfWork, ids: Sequence[str]) -> Sequence[int | Refusal]:
             return await effect(uow, [bodies[id] for id in ids])
@@ -119,8 +118,7 @@ class Pipeline:
             log.warning("messages are tried one by one", count=len(messages), error=repr(error))
             return [None] * len(messages)
         return [
-            outcomes.get(key.message_id) if firsts[key.message_id] == key else None
-            for key, _, _ in messages
+            outcomes.get(key.message_id) if firsts[key.message_id] == key else None for key in keys
         ]
 
     async def _bury(

@@ -13,7 +13,7 @@ from app.queues import Queue
 from app.services import dead_letters
 from harness.browser import DESK, TELEPHONE, Tab, browsing
 from harness.dependencies import Dependencies
-from harness.queues import QueueClient, queue_client
+from harness.queues import QueueClient
 from harness.served import Served, as_served
 from harness.shop import Shop
 
@@ -27,12 +27,6 @@ WHY = {
     "x-first-seen": "2026-11-20T12:30:00.123456+00:00",
 }
 EVIL = "http://evil.test"
-
-
-@pytest.fixture
-async def queues(dependencies: Dependencies) -> AsyncIterator[QueueClient]:
-    async with queue_client(dependencies) as client:
-        yield client
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ import pytest
 
 from app import worker
 from app.container import Container
-from harness.dependencies import Dependencies
-from harness.queues import QueueClient, queue_client
 from harness.waiting import eventually
 
 Outcome = Callable[[str], Awaitable[dict[str, Any]]]
@@ -20,12 +18,6 @@ Outcome = Callable[[str], Awaitable[dict[str, Any]]]
 def directory(tmp_path: Path) -> Path:
     """A directory whose name breaks every command that quotes it carelessly."""
     return tmp_path / "a b" / "$data; 'x"
-
-
-@pytest.fixture
-async def queues(dependencies: Dependencies) -> AsyncIterator[QueueClient]:
-    async with queue_client(dependencies) as client:
-        yield client
 
 
 @pytest.fixture

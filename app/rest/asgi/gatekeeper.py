@@ -86,12 +86,12 @@ class Access:
         is_foreign = method not in _SAFE and _is_foreign(headers)
         if is_foreign and not self._may_call(headers):
             return _FOREIGN_ORIGIN
-        if not (self.is_preflight(method, headers) or self.has_key(path, headers, not is_foreign)):
+        if not (self.has_key(path, headers, not is_foreign) or self.is_preflight(method, headers)):
             return _NO_KEY
         return _rejected_body(path, headers) if method in _WITH_BODY else None
 
     def is_preflight(self, method: str, headers: Headers) -> bool:
-        """Of a page that may call the API: see cross_origin.py."""
+        """Whether a page that may call the API asks first: see cross_origin.py."""
         return (
             self._cross_origin is not None
             and is_preflight(method, headers)
