@@ -414,7 +414,7 @@ class Settings(BaseSettings):
         return self._redis_address(3)
 
 
-# Of all settings.
+# All settings.
 NAMES = frozenset(Settings.model_fields)
 
 _BOTH = "{0} and {0}_FILE are both set: choose one"

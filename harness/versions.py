@@ -18,7 +18,7 @@ from harness.northwind import NORTHWIND
 
 _OPTIONS = {
     "lowest": ["--resolution", "lowest-direct"],
-    # Of all that is published, and not of what was when pyproject.toml fixed the date.
+    # Among all that is published, and not among what was when pyproject.toml fixed the date.
     "newest": ["--upgrade", "--exclude-newer", "9999-01-01"],
 }
 _QUICK = [

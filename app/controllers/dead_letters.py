@@ -37,7 +37,7 @@ class DeadLetterController(Controller):
     async def count(
         self, request: JsonRequest, dead_letters: Injected[DeadLetterService]
     ) -> Response[DeadLetterQueues]:
-        """Of the queues that the service consumes."""
+        """Only queues that the service consumes have dead letters."""
         return page_or_json(request, "dead_letter_queues.html", await dead_letters.count())
 
     @get(

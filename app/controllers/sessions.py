@@ -13,8 +13,8 @@ from app.rest.pages import page
 from app.rest.policies import policy
 from app.rest.sessions import SECONDS, Sessions, cookie
 
-# A wrong key is told after a pause. The right one is let in at once, however many others fail: we
-# know no addresses (a proxy stands in front), and a limit for all would lock out everybody. So what
+# A wrong key is told after a pause. The right one is let in at once, however many others fail: a
+# limit for all would lock out everybody. RATE_LIMIT holds back each address, if it is set; what
 # makes guessing hopeless is the length of the key.
 PAUSE_SECONDS = 1.0
 _pauses = asyncio.Semaphore(16)

@@ -382,7 +382,7 @@ class Streams(Broker):
 
 
 def _age(entries: Sequence[tuple[bytes, object]]) -> float:
-    """Of the first of them. An id begins with the milliseconds at which it was given."""
+    """How old the first of them is: its id begins with the milliseconds at which it was given."""
     if not entries:
         return 0.0
     added = int(entries[0][0].partition(b"-")[0]) / 1000

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import DateTime, Row, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-# Of the orders that are counted. A day of more is told as incomplete, in less than a second.
+# So many orders are counted. A day of more is told as incomplete, in less than a second.
 MOST_COUNTED = 1_000_000
 
 _MOMENTS = [bindparam(name, type_=DateTime(timezone=True)) for name in ("begins", "ends")]

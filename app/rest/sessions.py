@@ -26,8 +26,8 @@ class Sessions:
         return f"{end.decode()}.{self._signature(end).decode()}"
 
     def is_open(self, cookies: bytes) -> bool:
-        """Of the request with this Cookie header. There may be several of the same name: of
-        services on other ports, say."""
+        """Whether this Cookie header has one. There may be several of the same name: services on
+        other ports have theirs, say."""
         return any(
             int(end) > time.time() and hmac.compare_digest(signature, self._signature(end))
             for end, signature in _COOKIE.findall(cookies)

@@ -144,7 +144,7 @@ def _letter_id(letter: DeadLetter) -> str:
 
 
 def _id_of(message_id: str, body: bytes) -> str:
-    """Of a letter, and of a row of the inbox: both tell of the same message."""
+    """The same for a letter and for the row of the inbox that tells of the same message."""
     return sha256(message_id.encode(errors="backslashreplace") + b"\n" + body).hexdigest()[:32]
 
 

@@ -34,7 +34,7 @@ async def _port(system: System) -> int:
 
 @pytest.fixture(name="shared_port")
 def _shared_port(service: Service) -> int:
-    """Of one web process for all tests that leave nothing behind in it."""
+    """One web process serves all tests that leave nothing behind in it."""
     return service.port
 
 

@@ -21,7 +21,7 @@ from harness.waiting import eventually
 
 KEY = "k" * 32
 PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-# Of the application, of the protocol's own path, and a page.
+# The application answers, the protocol itself, and a page.
 CLOSED = {"/users": 200, "/users/1": 404, "/products/1": 404, "/orders/1/life": 404}
 
 

@@ -20,7 +20,7 @@ class ClientAddresses:
 
     def of(self, connection: Connection, headers: Mapping[bytes, bytes]) -> str:
         """For IPv6 the network of 64 bits: a client has all of it."""
-        # Of several such headers, the last: what a proxy adds stands behind what it was sent.
+        # The last of several such headers: what a proxy adds stands behind what it was sent.
         forwarded = headers.get(b"x-forwarded-for", b"") if self._proxies else b""
         return self._of(connection[0] if connection else "", forwarded)
 

@@ -72,7 +72,7 @@ def request_id_of(headers: Mapping[bytes, bytes]) -> str:
 
 
 class CommonHeaders:
-    """Of every response, whoever makes it."""
+    """What every response has, whoever makes it."""
 
     def __init__(self, settings: Settings) -> None:
         self._cross_origin = CrossOrigin.of(settings)

@@ -45,7 +45,7 @@ class CrossOrigin:
         return self._any or origin in self._origins
 
     def headers(self, origin: bytes | None) -> Headers:
-        """Of every response."""
+        """What every response has."""
         if self._any:
             return [*self._common, (b"access-control-allow-origin", b"*")]
         if origin in self._origins:

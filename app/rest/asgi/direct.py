@@ -54,7 +54,7 @@ class DirectRequest:
         self.span = tracing.request(headers, self.began)
 
     def headers(self) -> Headers:
-        """Of any answer to it."""
+        """What any answer to it has."""
         return self._common.of(self.request_id, self._route, self._received) + self.rate
 
     def record(self, status: int, is_dull: bool = False) -> None:

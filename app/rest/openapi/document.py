@@ -29,7 +29,7 @@ _HEADERS_BY_STATUS = {
     "429": "Retry-After",
     "503": "Retry-After",
 }
-# Of every response, if RATE_LIMIT is set.
+# Every response has them, if RATE_LIMIT is set.
 _RATE = {
     "RateLimit-Policy": "how many requests (q) a client may send in so many seconds (w)",
     "RateLimit": "how many are left (r), and the seconds (t) after which all are there again",
