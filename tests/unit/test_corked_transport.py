@@ -1,8 +1,10 @@
 """All writes of one event loop iteration become one; none waits longer and none is lost."""
 
 import asyncio
+from typing import Any
 
 import pytest
+import uvloop
 
 from app.rest.asgi.protocol import CorkedTransport
 
@@ -13,6 +15,9 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1)})
         self.seen: list[bytes | str] = []
+
+    def is_closing(self) -> bool:
+        return "closed" in self.seen
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.seen.append(bytes(data))
@@ -53,3 +58,25 @@ async def test_a_large_write_goes_out_at_once(wire: Wire) -> None:
     transport.write(b"y")
     await asyncio.sleep(0)
     assert wire.seen[1:] == [b"y"]
+
+
+def test_a_client_that_goes_before_the_write_leaves_no_error() -> None:
+    """uvloop's transport raises, and nobody awaits the callback that writes."""
+    errors: list[dict[str, Any]] = []
+
+    async def answer_and_go(close: str) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: errors.append(context))
+        async with await loop.create_server(asyncio.Protocol, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            real, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", port)
+            transport = CorkedTransport(real)
+            real.abort()
+            transport.write(b"a response")
+            if close == "closed":  # as uvicorn does when it hears that the connection is lost
+                transport.close()
+            await asyncio.sleep(0.01)
+
+    for close in ("left", "closed"):
+        uvloop.run(answer_and_go(close))
+    assert not errors

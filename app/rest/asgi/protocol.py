@@ -142,7 +142,8 @@ class CorkedTransport:
     def _flush(self) -> None:
         if self._held:
             data, self._held, self._size = b"".join(self._held), [], 0
-            self._transport.write(data)
+            if not self._transport.is_closing():  # uvloop raises when the client has gone
+                self._transport.write(data)
 
     def close(self) -> None:
         self._flush()
