@@ -6,11 +6,14 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from app.container import Container
+from app.models.orders import Order
 from app.repositories import reports
+from app.repositories.reports import ReportRepository
 from app.runtime.deadlines import REQUEST_SECONDS
 from app.schemas.orders import OrderStatus
 from app.schemas.reports import ReportBuilt
@@ -114,6 +117,46 @@ async def test_a_large_day_comes_in_parts(
     ]
     assert [message.json["reports_count"] for message in sent] == [2, 2, 1]
     assert [row["order_id"] for message in sent for row in message.json["reports"]] == orders
+
+
+async def test_the_messages_of_a_large_day_read_each_row_once(
+    container: Container, shop: Shop, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a new database the planner has no statistics of reports. It collected and sorted what was
+    left of the day for each message: a million orders took four times as long."""
+    monkeypatch.setattr(reports, "ROWS_PER_MESSAGE", 100)
+    order = await shop.order((await shop.product(), 1), ordered_at=NOON)
+    await _copy_order(database_url, order.id, 9_999)
+    async with container.database.transaction(60) as connection:
+        repository = ReportRepository(connection)
+        await repository.lock_run(DAY)
+        begins = datetime(2025, 12, 16, tzinfo=UTC)
+        part = await repository.build(DAY, begins, begins + timedelta(days=1))
+        read = "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_xact_user_tables"
+        read_rows = text(f"{read} WHERE relid = 'reports'::regclass")
+        before = await connection.scalar(read_rows)
+        assert len(await repository.enqueue_messages(DAY, part, {})) == 100
+        assert await connection.scalar(read_rows) - before <= 10_000
+
+
+async def _copy_order(database_url: str, order_id: int, times: int) -> None:
+    async with connected(database_url) as connection:
+        columns = ", ".join(
+            c.name for c in Order.__table__.c if c.name not in ("id", "external_id")
+        )
+        await connection.execute(
+            f"""
+            WITH copies AS (
+                INSERT INTO orders ({columns}) SELECT {columns} FROM orders, generate_series(1, $2)
+                WHERE id = $1 RETURNING id
+            )
+            INSERT INTO order_items SELECT (jsonb_populate_record(
+                NULL::order_items, to_jsonb(i) || jsonb_build_object('order_id', copies.id))).*
+            FROM order_items i, copies WHERE i.order_id = $1
+            """,
+            order_id,
+            times,
+        )
 
 
 async def test_a_day_without_orders_is_sent_once(container: Container, queues: QueueClient) -> None:
