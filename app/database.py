@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Executable, event, text
+from sqlalchemy import Executable, Row, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import greenlet_spawn
 
 from app.database_connections import POOLED, Hosts, create_engine, driver_error, refuses_limits
 from app.errors import Unavailable
@@ -47,7 +48,11 @@ _TABLES = {
     "tables": [column.table.name for column in _COLUMNS],
     "columns": [column.name for column in _COLUMNS],
 }
-_Ending = Callable[[AsyncConnection], Coroutine[Any, Any, None]]
+_IS_OVER = (
+    "the change before this statement is committed, so they would not be one transaction: take "
+    "ONE_CALL from the route, or `execute_last` from the repository"
+)
+_Ending = Callable[..., Coroutine[Any, Any, None]]
 
 
 def _is_own_fault(error: Exception) -> bool:
@@ -93,11 +98,22 @@ def _in_words(error: Exception) -> str:
 
 
 def _if_started(method: _Ending) -> _Ending:
-    async def end(connection: AsyncConnection) -> None:
+    async def end(connection: AsyncConnection, *arguments: Any) -> None:
         if connection.sync_connection is not None:
-            await method(connection)
+            await method(connection, *arguments)
 
     return end
+
+
+@contextmanager
+def _login_failures_as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, PoolTimeoutError):
+        raise
+    except Exception as error:
+        pooled = refuses_limits(error)
+        raise Unavailable(POOLED if pooled else "the database refuses the login") from error
 
 
 class Connection(AsyncConnection):  # pylint: disable=abstract-method
@@ -116,21 +132,13 @@ class Connection(AsyncConnection):  # pylint: disable=abstract-method
         """Whatever the server says to a login, no statement is at fault. Raises Unavailable."""
         if is_ctxmanager:
             return self
-        try:
+        with _login_failures_as_unavailable():
             return await super().start()
-        except (OSError, PoolTimeoutError):
-            raise
-        except Exception as error:
-            pooled = refuses_limits(error)
-            raise Unavailable(POOLED if pooled else "the database refuses the login") from error
 
     async def execute(self, *arguments: Any, **options: Any) -> Any:
         """`scalar` and `scalars` call this too."""
         if self._is_over:
-            raise RuntimeError(
-                "the change before this statement is committed, so they would not be one "
-                "transaction: take ONE_CALL from the route, or `execute_last` from the repository"
-            )
+            raise RuntimeError(_IS_OVER)
         is_first = self.sync_connection is None
         if is_first:
             await self.start()
@@ -143,19 +151,37 @@ class Connection(AsyncConnection):  # pylint: disable=abstract-method
         await self.rollback()
         return await super().execute(*arguments, **options)
 
-    async def execute_last(self, statement: Executable, arguments: Mapping[str, Any]) -> Any:
-        """As `execute`, for a statement after which its service has nothing left to execute.
+    async def execute_last(
+        self, statement: Executable, arguments: Mapping[str, Any]
+    ) -> Row[Any] | None:
+        """Its row, if it has one. For a statement after which its service has nothing left to
+        execute.
 
         In a unit of work for one call, if nothing came before it either, it is a transaction of its
         own: one round trip in place of three."""
         if not self._is_for_one_call or self.sync_connection is not None:
-            return await self.execute(statement, arguments)
-        await self.start()
-        await self.execution_options(isolation_level="AUTOCOMMIT")
+            row: Row[Any] | None = (await self.execute(statement, arguments)).one_or_none()
+            return row
+        if self._is_over:
+            raise RuntimeError(_IS_OVER)
+        self._is_over = True
         try:
-            return await self.execute(statement, arguments)
-        finally:
-            self._is_over = True
+            return await greenlet_spawn(self._execute_alone, statement, arguments)
+        except DBAPIError as error:
+            if not _is_stale(error):
+                raise
+        return await greenlet_spawn(self._execute_alone, statement, arguments)
+
+    def _execute_alone(
+        self, statement: Executable, arguments: Mapping[str, Any]
+    ) -> Row[Any] | None:
+        """In one greenlet, from the pool and back to it: CPython maps a new page of memory for each
+        greenlet's stack, so five of them cost as much as the statement."""
+        with _login_failures_as_unavailable():
+            connection = self.sync_engine.connect()
+        with connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            return connection.execute(statement, arguments).one_or_none()
 
     def _is_autocommit(self) -> bool:
         assert self.sync_connection
@@ -163,7 +189,14 @@ class Connection(AsyncConnection):  # pylint: disable=abstract-method
         return options.get("isolation_level") == "AUTOCOMMIT"
 
     commit = _if_started(AsyncConnection.commit)
-    close = _if_started(AsyncConnection.close)
+    __aexit__ = _if_started(AsyncConnection.__aexit__)
+
+
+@asynccontextmanager
+async def _open(connection: Connection, deadline: float) -> AsyncIterator[Connection]:
+    with failures_as_unavailable():
+        async with asyncio.timeout(deadline), connection:
+            yield connection
 
 
 class Database:
@@ -181,33 +214,23 @@ class Database:
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
 
-    @asynccontextmanager
-    async def transaction(
+    def transaction(
         self, deadline: float, *, is_for_one_call: bool = False
-    ) -> AsyncIterator[Connection]:
+    ) -> AbstractAsyncContextManager[Connection]:
         """A transaction that is rolled back at the end, unless its user commits. For one call of a
         service, its only change may commit itself: see `Connection.execute_last`.
 
         `deadline` is in seconds. Raises `Unavailable`."""
-        connection = Connection(self._engine, is_for_one_call=is_for_one_call)
-        async with self._connected(connection, deadline):
-            yield connection
+        return _open(Connection(self._engine, is_for_one_call=is_for_one_call), deadline)
 
-    @asynccontextmanager
-    async def autocommit(self, deadline: float = REQUEST_SECONDS) -> AsyncIterator[Connection]:
+    def autocommit(
+        self, deadline: float = REQUEST_SECONDS
+    ) -> AbstractAsyncContextManager[Connection]:
         """Every statement is a transaction of its own, and sees what is committed by then.
 
         For reads, and for housekeeping in single statements. `deadline` is in seconds. Raises
         `Unavailable`."""
-        connection = Connection(self._autocommit)
-        async with self._connected(connection, deadline):
-            yield connection
-
-    @asynccontextmanager
-    async def _connected(self, connection: Connection, deadline: float) -> AsyncIterator[None]:
-        with failures_as_unavailable():
-            async with asyncio.timeout(deadline), connection:
-                yield
+        return _open(Connection(self._autocommit), deadline)
 
     async def ping(self) -> None:
         """Raises `Unavailable`, within a second, unless a write would find a server that takes

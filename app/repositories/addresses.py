@@ -27,8 +27,7 @@ class AddressRepository(EntityRepository[Address], model=Address):
     async def add_to(self, user_id: int, fields: dict[str, Any]) -> Address | None:
         """None if there is no such user."""
         arguments = {"owner_id": user_id, **fields}
-        added = await self._connection.execute_last(_ADD_TO_USER, arguments)
-        return cast(Address | None, added.one_or_none())
+        return cast(Address | None, await self._connection.execute_last(_ADD_TO_USER, arguments))
 
     async def page(self, user_id: int, wanted: PageRequest) -> Page[Address]:
         return await _LIST.page(self._connection, {"user_id": user_id}, wanted)

@@ -69,8 +69,11 @@ class EntityRepository(Generic[M]):
         """`is_last` as `Connection.execute_last` means it. Raises Duplicate if a value that must be
         unique is taken."""
         statement = type(self)._add(tuple(fields))
-        execute = self._connection.execute_last if is_last else self._connection.execute
-        row = (await execute(statement, fields)).one()
+        if is_last:
+            row = await self._connection.execute_last(statement, fields)
+        else:
+            row = (await self._connection.execute(statement, fields)).one()
+        assert row
         if row.taken:
             raise duplicate(row.taken)
         return cast(M, row)
@@ -79,13 +82,12 @@ class EntityRepository(Generic[M]):
         """The row with its new values; None if there is none."""
         statement = type(self)._change(tuple(fields), is_announced=False)
         changed = await self._connection.execute_last(statement, {"row_id": id, **fields})
-        return cast(M | None, changed.one_or_none())
+        return cast(M | None, changed)
 
     async def remove(self, id: int) -> bool:
         """False if there is none."""
         statement = type(self)._remove(is_announced=False)
-        removed = await self._connection.execute_last(statement, {"row_id": id})
-        return removed.one_or_none() is not None
+        return await self._connection.execute_last(statement, {"row_id": id}) is not None
 
     async def change_and_announce(
         self, id: int, fields: dict[str, Any], stale: str
@@ -102,9 +104,8 @@ class EntityRepository(Generic[M]):
         self, statement: Executable, arguments: dict[str, Any], stale: str
     ) -> Changed[M] | None:
         looked_at = now()
-        changed = await self._connection.execute_last(statement, {**arguments, "stale": stale})
-        row = changed.one_or_none()
-        return None if row is None else Changed(row, announced_by(row, stale, looked_at))
+        row = await self._connection.execute_last(statement, {**arguments, "stale": stale})
+        return None if row is None else Changed(cast(M, row), announced_by(row, stale, looked_at))
 
 
 def _change_of(

@@ -23,11 +23,11 @@ Injected = NamedDependency[SkipValidation[T]]
 
 
 async def provide_unit_of_work(
-    request: Request[None, None, State], state: State
+    request: Request[None, None, State],
 ) -> AsyncIterator[UnitOfWork]:
     """Commits after the handler and before the response. A route may set `deadline` (seconds). The
     request gives back its place when the transaction has ended."""
-    container: Container = state.container
+    container: Container = request.app.state.container
     options = request.route_handler.opt
     deadline, place = options.get("deadline", REQUEST_SECONDS), request.scope["state"][PLACE]
     if request.method == "GET":

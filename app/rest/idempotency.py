@@ -54,10 +54,12 @@ def idempotent(creates: str | None = None) -> Callable[[Handler], Handler]:
             async def effect() -> bytes:
                 return cast(bytes, (await handler(self, **arguments)).content)
 
-            body = await _once(request, uow, idempotency_key, effect)
-            response = json_bytes(body)
+            if idempotency_key is None:
+                response = await handler(self, **arguments)
+            else:
+                response = json_bytes(await _once(request, uow, idempotency_key, effect))
             if creates:
-                path = f"{creates}/{_created.decode(body).id}"
+                path = f"{creates}/{_created.decode(response.content).id}"
                 response.headers["Location"] = public_path(request, path)
             return response
 
@@ -69,11 +71,9 @@ def idempotent(creates: str | None = None) -> Callable[[Handler], Handler]:
 async def _once(
     request: Request[Any, Any, Any],
     uow: UnitOfWork,
-    key: str | None,
+    key: str,
     effect: Callable[[], Awaitable[bytes]],
 ) -> bytes:
-    if key is None:
-        return await effect()
     # No pattern in its type: beside a wrong header, Litestar hides what is wrong with the body.
     if not re.fullmatch(KEY_PATTERN, key):
         raise ValidationException(extra=[{"key": "idempotency_key"}])
