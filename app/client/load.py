@@ -38,28 +38,37 @@ def message_id_of(queue: Queue, key: str) -> str:
 class Load:
     """Raises CliError, before anything is sent, if a file has a bad line."""
 
-    def __init__(self, files: Mapping[str, Path], api: Api, sender: Sender) -> None:
+    def __init__(self, files: Mapping[str, Path], api: Api) -> None:
         self._files = files
         self._survey = Survey(files)
         self._api = api
-        self._sender = sender
         self._began = datetime.now(UTC)
         self._book = AddressBook(api)
         self._users: dict[str, int] = {}
         self._addresses: dict[str, int] = {}
         self._products: dict[str, int] = {}
 
-    async def run(self) -> bool:
+    @property
+    def needs_queues(self) -> bool:
+        """Not for users and addresses alone."""
+        return bool(self._survey.totals["products"] or self._survey.totals["orders"])
+
+    async def run(self, sender: Sender | None) -> bool:
         """True unless a message is dead. Raises CliError if a reply does not come, or if a row
         names a user or product that does not exist."""
         tally = {name: Counter[str]() for name in self._files}
-        loads = (self._load_users, self._load_addresses, self._load_products, self._load_orders)
+        loads = {"users": self._load_users(), "addresses": self._load_addresses()}
+        if sender:
+            loads |= {
+                "products": self._load_products(sender),
+                "orders": self._load_orders(sender),
+            }
         with Progress(console=console) as progress:
             tasks = {n: progress.add_task(n, total=t) for n, t in self._survey.totals.items()}
-            for load, (name, task) in zip(loads, tasks.items(), strict=True):
-                async for outcome in load():
+            for name, outcomes in loads.items():
+                async for outcome in outcomes:
                     tally[name][outcome] += 1
-                    progress.advance(task)
+                    progress.advance(tasks[name])
         for name, counts in tally.items():
             found = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
             console.print(f"{name:10} {found or 'none'}")
@@ -110,10 +119,10 @@ class Load:
             if address_id:
                 self._addresses[user] = address_id
 
-    async def _load_products(self) -> AsyncIterator[str]:
+    async def _load_products(self, sender: Sender) -> AsyncIterator[str]:
         rows = (row for _, row in rows_of(self._files["products"], ProductRow))
         messages = (outgoing(Queue.PRODUCT, message_id_of(Queue.PRODUCT, r.sku), r) for r in rows)
-        async for message, outcome in self._sender.outcomes(messages):
+        async for message, outcome in sender.outcomes(messages):
             yield self._judge(message, outcome)
             if outcome and outcome.result_id:
                 self._products[json.loads(message.body)["sku"]] = outcome.result_id
@@ -121,8 +130,8 @@ class Load:
         self._products |= await self._api.ids("products", lambda product: product["sku"], others)
         _require("product", self._survey.skus, self._products)
 
-    async def _load_orders(self) -> AsyncIterator[str]:
-        async for message, outcome in self._sender.outcomes(self._orders()):
+    async def _load_orders(self, sender: Sender) -> AsyncIterator[str]:
+        async for message, outcome in sender.outcomes(self._orders()):
             yield self._judge(message, outcome)
 
     def _orders(self) -> Iterator[Outgoing]:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from app.client.api import Api
@@ -20,11 +21,14 @@ from app.settings import Settings
 
 async def _run(data: Path | None, replaced: Mapping[str, Path | None], settings: Settings) -> bool:
     settings = running_stack(settings)
-    async with Api.open(settings) as api, Sender.open(settings, api) as sender:
+    async with Api.open(settings) as api:
         if data is None:
-            return await Samples(settings, api, sender).send()
+            async with Sender.open(settings, api) as sender:
+                return await Samples(settings, api, sender).send()
         files = {name: replaced.get(name) or data / f"{name}.jsonl" for name in SCHEMAS}
-        return await Load(files, api, sender).run()
+        load = Load(files, api)
+        async with Sender.open(settings, api) if load.needs_queues else nullcontext() as queues:
+            return await load.run(queues)
 
 
 def produce(

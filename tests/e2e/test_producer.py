@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.embedded.ports import free_port
+from app.embedded.ports import LOOPBACK, free_port
 from harness import northwind
 from harness.rabbitmq import RabbitMQ
 from harness.service import PYTHON, Ended, Service, one_command
@@ -160,6 +160,17 @@ async def test_an_order_with_an_unknown_user_or_product_is_named_and_not_sent(
     assert ended.code == 2
     assert ended.err == f"producer: {data}/orders.jsonl:1: {told}\n"
     assert (await service.api.get(f"/messages/load:order:unknown-{sku}")).status_code == 404
+
+
+async def test_users_and_addresses_alone_need_no_queues(service: Service, tmp_path: Path) -> None:
+    address = {"username": "alone", "street": "S", "city": "C", "country": "D"}
+    data = write(tmp_path, users=[person("alone")], addresses=[address])
+    away = {"RABBITMQ_HOST": LOOPBACK, "RABBITMQ_PORT": str(free_port())}
+    loaded = await service.run("producer.py", "--data", data, variables=away)
+    assert (loaded.code, summary(loaded)["addresses"]) == (0, "1 created"), loaded
+    write(tmp_path, products=[product("tea-alone", 1)])
+    refused = await service.run("producer.py", "--data", data, variables=away)
+    assert refused.code == 2 and refused.err.startswith("producer: RabbitMQ "), refused
 
 
 async def test_a_taken_email_is_named(service: Service, tmp_path: Path) -> None:
