@@ -12,6 +12,7 @@ from harness.dependencies import Dependencies
 from harness.processes import environment
 from harness.service import PYTHON, Ended, Service
 from harness.tree import copy_tree
+from harness.waiting import eventually
 
 
 @pytest.fixture
@@ -69,8 +70,12 @@ async def test_the_programs_take_the_published_ports_and_say_so(
         (("test_redis_cache.py",), "All checks passed"),
         (("-m", "app", "find", "sample_user@example.com"), "user 1 (by e-mail): sample_user"),
         (("-m", "app", "dead", "list", "order"), "0 of 0 in order.dead listed"),
-        (("-m", "app", "doctor"), "Nothing is wrong."),
     ):
         ended = await _run(checkout, *words)
         assert ended.code == 0 and shown in ended.out, ended
         assert ended.err.count("\n") == 1 and told in ended.err and ended.err.endswith(redis), ended
+
+    async def nothing_is_wrong() -> bool:
+        return "Nothing is wrong." in (await _run(checkout, "-m", "app", "doctor")).out
+
+    await eventually(nothing_is_wrong)  # a busy machine answers late for a moment
