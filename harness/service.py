@@ -147,6 +147,16 @@ async def _is_ready(client: httpx.AsyncClient, web: Process) -> bool:
         return False
 
 
+async def becomes_well(client: httpx.AsyncClient) -> None:
+    """All parts answer. On a busy machine one may answer late, and be degraded for a moment."""
+
+    async def is_well() -> bool:
+        parts = (await client.get("/health/ready")).json()["parts"]
+        return set(parts.values()) == {"ok"}
+
+    await eventually(is_well)
+
+
 @asynccontextmanager
 async def one_command(tree: Path, directory: Path, **variables: str) -> AsyncIterator[Service]:
     """`python main.py`, started and ready, with nothing configured but `variables`."""

@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.embedded.ports import free_port
-from harness.service import COMMANDS, Service
+from harness.service import COMMANDS, Service, becomes_well
 from harness.waiting import eventually
 
 JANE = {"username": "jane_doe", "email": "jane@example.com"}
@@ -60,12 +60,7 @@ async def test_everything_starts_works_and_ends_with_ctrl_c(embedded: Service, d
     assert (written["api_url"], written["queue_transport"]) == (embedded.url, "streams")
     assert embedded.url in embedded.web.output and "/docs" in embedded.web.output
     client = embedded.api
-    parts = {"postgresql": "ok", "redis": "ok", "rabbitmq": "ok"}
-
-    async def all_is_well() -> bool:
-        return bool((await client.get("/health/ready")).json()["parts"] == parts)
-
-    await eventually(all_is_well)
+    await becomes_well(client)
     assert (await client.post("/users", json=JANE)).status_code == 201
     await send_product(data, "TEA-001")
     [product] = await eventually(lambda: products(client))

@@ -9,8 +9,7 @@ import pytest
 
 from app.settings import ROOT
 from harness.processes import environment
-from harness.service import PYTHON, Service, one_command
-from harness.waiting import eventually
+from harness.service import PYTHON, Service, becomes_well, one_command
 
 # Commands, and the output that follows them, if any.
 _BLOCKS = re.compile(r"^```bash\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
@@ -31,11 +30,6 @@ def lines_of(text: str) -> list[str]:
     for pattern, name in _VARIES:
         text = pattern.sub(name, text)
     return [line.strip() for line in text.strip().splitlines()]
-
-
-async def is_well(service: Service) -> bool:
-    parts = (await service.api.get("/health/ready")).json()["parts"]
-    return set(parts.values()) == {"ok"}
 
 
 async def typed(commands: str, service: Service) -> str:
@@ -65,8 +59,8 @@ async def test_each_command_prints_what_the_page_shows(
             if commands == _START:
                 assert set(lines_of(shown)) <= set(lines_of(service.web.output))
                 continue
-            if "/health/" in commands:  # a busy machine answers late for a moment
-                await eventually(lambda: is_well(service))
+            if "/health/" in commands:
+                await becomes_well(service.api)
             printed = await typed(commands, service)
             if shown:
                 assert lines_of(printed) == lines_of(shown), printed

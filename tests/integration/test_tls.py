@@ -14,7 +14,7 @@ from app.database import Database
 from app.errors import Unavailable
 from harness.databases import address_of
 from harness.dependencies import Dependencies
-from harness.service import Service
+from harness.service import Service, becomes_well
 from harness.tls import Authority, tls_before
 from harness.waiting import eventually
 
@@ -150,11 +150,7 @@ async def test_the_four_processes_work_over_tls(
         async with Service(tree, tmp_path, variables) as service:
             await service.start("web", "worker", "scheduler", "taskiq_worker")
 
-            async def is_well() -> bool:
-                parts = (await service.api.get("/health/ready")).json()["parts"]
-                return bool(parts == ALL_OK)
-
-            await eventually(is_well)
+            await becomes_well(service.api)
             created = await service.api.post(
                 "/users", json={"username": "anna", "email": "anna@example.com"}
             )
