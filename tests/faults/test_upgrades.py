@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 
 from app.container import POOL_SIZE
 from app.queues import Queue
 from app.settings import ROOT
-from harness.databases import Databases, alembic, connected
+from harness.databases import Databases, address_of, connected
 from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
 from harness.processes import Process, finish
@@ -302,8 +304,10 @@ async def grown(
 ) -> AsyncIterator[System]:
     """On a database that has been through every release, and has rows of each."""
     async with durable_databases.fresh(template="template1") as url:
+        config = Config(ROOT / "app" / "alembic.ini")
+        config.attributes["address"] = address_of(url)
         for revision in REVISIONS:
-            await alembic(url, tree, "upgrade", revision)
+            await asyncio.to_thread(command.upgrade, config, revision)
             async with connected(url) as connection, connection.transaction():
                 for statement in _FILL:
                     await connection.execute(statement, revision)
