@@ -198,8 +198,7 @@ async def test_a_full_disk(system: System, small_disk: Path, tmp_path: Path) -> 
     )
     prometheus = Prometheus(tmp_path, {"scheduler": port})
     scheduler.start()
-    await scheduler.says(_SAYS["scheduler"], seconds=60)
-    await prometheus.start()
+    await asyncio.gather(scheduler.says(_SAYS["scheduler"], seconds=60), prometheus.start())
     try:
         ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(1_000_000))
