@@ -19,3 +19,10 @@ def copy_tree(target: Path) -> Path:
         elif source.exists():
             shutil.copy(source, target / name)
     return target
+
+
+def edit(tree: Path, file: str, text: str, instead: str) -> None:
+    """Exchanges a text in a file of the copy."""
+    source = (tree / file).read_text("utf-8")
+    assert text in source, f"{file} does not have {text}"
+    (tree / file).write_text(source.replace(text, instead), "utf-8")

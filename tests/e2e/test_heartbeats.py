@@ -8,6 +8,7 @@ import pytest
 
 from harness.rabbitmq import RabbitMQ
 from harness.service import COMMANDS, Service
+from harness.tree import copy_tree, edit
 from harness.waiting import eventually
 
 NAMES = ("worker", "taskiq_worker", "scheduler")
@@ -18,10 +19,18 @@ def transport() -> str:
     return "rabbitmq"
 
 
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its processes beat twice a second, not every five seconds."""
+    tree = copy_tree(tmp_path_factory.mktemp("beating"))
+    edit(tree, "app/runtime/loops.py", "return [(beat, 5)]", "return [(beat, 0.5)]")
+    return tree
+
+
 async def _is_still(files: Collection[Path]) -> bool:
     for file in files:
         file.unlink(missing_ok=True)
-    await asyncio.sleep(6)  # longer than from one beat to the next
+    await asyncio.sleep(2)  # longer than from one beat to the next
     return not any(file.exists() for file in files)
 
 

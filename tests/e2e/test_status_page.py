@@ -15,6 +15,7 @@ from app.queues import Queue
 from app.settings import Settings
 from harness.browser import DESK, TELEPHONE, Tab, browsing
 from harness.service import Service, one_command
+from harness.tree import copy_tree, edit
 from harness.waiting import eventually
 
 # LOUD: these are faults of Swagger UI and AsyncAPI's component, whose bundles are served as they
@@ -32,6 +33,16 @@ _FOCUSED = """() => {
     return [controls.indexOf(document.activeElement),
             outlineStyle !== "none" && outlineWidth !== "0px"];
 }"""
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its status page renews itself every second, not every five. A page is idle for half a second
+    before a test takes it for loaded."""
+    tree = copy_tree(tmp_path_factory.mktemp("lively"))
+    edit(tree, "app/assets/pages/live.js", "PAUSE_MS = 5000", "PAUSE_MS = 1000")
+    edit(tree, "app/services/overview.py", "_FRESH_SECONDS = 3.0", "_FRESH_SECONDS = 0.5")
+    return tree
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from harness.databases import connected
 from harness.processes import Process
 from harness.prometheus import Prometheus
 from harness.rabbitmq import RabbitMQ, free_ports
+from harness.tree import copy_tree, edit
 from harness.waiting import eventually
 from tests.faults.support.system import System, send_all
 
@@ -25,6 +26,16 @@ _SAYS = {
     "taskiq_worker": "Listening started",
     "scheduler": "Startup completed",
 }
+
+
+@pytest.fixture(name="tree", scope="session")
+def _tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its scheduler looks at the servers twice a second, not every five seconds, and its worker
+    gives a message up after 3 s, not 10."""
+    tree = copy_tree(tmp_path_factory.mktemp("watchful"))
+    edit(tree, "app/container.py", "return [(look, 5)]", "return [(look, 0.5)]")
+    edit(tree, "app/consumers/inbox.py", "WORK_SECONDS = 10", "WORK_SECONDS = 3")
+    return tree
 
 
 class Watched:
@@ -53,9 +64,7 @@ async def _watched(system: System, directory: Path, *kinds: str) -> AsyncIterato
     without = set() if "taskiq_worker" in kinds else {"NobodyConsumes"}
     watched = Watched(system, directory, kinds)
     try:
-        await system.start("web")
-        await watched.start(*kinds)
-        await watched.prometheus.start()
+        await asyncio.gather(system.start("web"), watched.start(*kinds), watched.prometheus.start())
 
         async def is_quiet() -> bool:
             return await watched.prometheus.raised() == without
@@ -189,8 +198,7 @@ async def test_a_full_disk(system: System, small_disk: Path, tmp_path: Path) -> 
     )
     prometheus = Prometheus(tmp_path, {"scheduler": port})
     scheduler.start()
-    await scheduler.says(_SAYS["scheduler"], seconds=60)
-    await prometheus.start()
+    await asyncio.gather(scheduler.says(_SAYS["scheduler"], seconds=60), prometheus.start())
     try:
         ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(1_000_000))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.tree import copy_tree
+from harness.tree import copy_tree, edit
 from tests.faults.soak.run import soak
 
 pytestmark = pytest.mark.fault
@@ -22,9 +22,7 @@ async def test_a_short_soak_finds_nothing(transport: str) -> None:
 def _without(file: str, line: str, instead: str) -> Callable[[Path], Path]:
     def make_tree(target: Path) -> Path:
         tree = copy_tree(target)
-        text = (tree / file).read_text()
-        assert line in text
-        (tree / file).write_text(text.replace(line, instead))
+        edit(tree, file, line, instead)
         return tree
 
     return make_tree

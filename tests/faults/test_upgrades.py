@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 
 from app.container import POOL_SIZE
 from app.queues import Queue
 from app.settings import ROOT
-from harness.databases import Databases, alembic, connected
+from harness.databases import Databases, address_of, connected
 from harness.dependencies import Dependencies
 from harness.invariants import check_invariants
+from harness.processes import Process, finish
 from harness.queues import QueueClient
 from harness.releases import REVISIONS, concurrently, executing, newer_release
-from harness.service import Service
+from harness.service import PYTHON, Service
 from harness.shop import Shop
 from harness.waiting import eventually
 from tests.faults.invariants import check_acknowledged
@@ -156,21 +159,50 @@ class Customers:
         await check_acknowledged(system.database_url, [*self.acknowledged, *self.sent])
 
 
+def _gated(gate: Path, body: str) -> str:
+    """The body of a migration that waits for this file first, in a transaction that has locked
+    nothing yet."""
+    waiting = f"while not pathlib.Path({str(gate)!r}).exists():\n        time.sleep(0.02)"
+    return f"import pathlib, time\n    {waiting}\n    {body}"
+
+
+async def _reaches(system: System, revision: str, upgrade: Process) -> None:
+    async def is_there() -> bool:
+        return bool(await system.value("SELECT version_num FROM alembic_version") == revision)
+
+    await eventually(is_there, 60, lambda: upgrade.output)
+
+
 @asynccontextmanager
 async def _changed_under_load(
     change: Sequence[str], system: System, directory: Path
 ) -> AsyncIterator[Customers]:
-    """The customers, when each step of the change has been made while they were busy."""
-    newer = newer_release(directory / "newer", *change)
+    """The customers, when each step of the change has been made while they were busy. The next
+    step is taken when some of them have been served since the one before."""
+    gates = [directory / f"step-{number}" for number in range(len(change))]
+    newer = newer_release(directory / "newer", *map(_gated, gates, change))
+    upgrade = Process(
+        "upgrade",
+        [PYTHON, "-m", "alembic", "upgrade", "head"],
+        {"DATABASE_URL": system.database_url},
+        directory=newer / "app",
+        log=directory / "upgrade.log",
+    )
     await system.start("web", "worker")
     async with system.shop() as shop, system.queues() as queues:
         customers = Customers(shop, await shop.product(stock=1_000_000), [system.port])
-        async with customers.busy(queues):
-            await customers.served()
-            for _ in change:
-                await alembic(system.database_url, newer, "upgrade", "+1")
-                await customers.served(30)
-            await customers.served()
+        try:
+            async with customers.busy(queues):
+                await customers.served()
+                upgrade.start()
+                for number, gate in enumerate(gates):
+                    gate.touch()
+                    await _reaches(system, f"newer{number}", upgrade)
+                    await customers.served(30)
+                assert await upgrade.ends() == 0, upgrade.output
+                await customers.served()
+        finally:
+            await finish([upgrade])
         yield customers
         await customers.check(system, queues)
     assert not system.errors(), system.errors()
@@ -272,8 +304,10 @@ async def grown(
 ) -> AsyncIterator[System]:
     """On a database that has been through every release, and has rows of each."""
     async with durable_databases.fresh(template="template1") as url:
+        config = Config(ROOT / "app" / "alembic.ini")
+        config.attributes["address"] = address_of(url)
         for revision in REVISIONS:
-            await alembic(url, tree, "upgrade", revision)
+            await asyncio.to_thread(command.upgrade, config, revision)
             async with connected(url) as connection, connection.transaction():
                 for statement in _FILL:
                     await connection.execute(statement, revision)

@@ -28,7 +28,7 @@ from harness.rabbitmq import RabbitMQ
 from harness.releases import concurrently, executing, newer_release
 from harness.service import Service
 from harness.shop import Shop
-from harness.tree import copy_tree
+from harness.tree import copy_tree, edit
 from harness.waiting import eventually
 
 _NEW_TASK = """
@@ -183,19 +183,21 @@ async def test_a_statement_between_others_outlasts_a_change_of_its_columns(
 
 @pytest.mark.parametrize("transport", ["rabbitmq"])
 async def test_a_task_of_a_newer_release_waits_for_its_worker(
-    processes: Service, dependencies: Dependencies, rabbitmq: RabbitMQ, tmp_path: Path
+    dependencies: Dependencies, rabbitmq: RabbitMQ, tmp_path: Path
 ) -> None:
     """An older worker gives it back, and goes on with its own tasks."""
-    newer = copy_tree(tmp_path / "newer")
+    older, newer = copy_tree(tmp_path / "older"), copy_tree(tmp_path / "newer")
+    edit(older, "app/messaging/task_broker.py", "_RETURN_SECONDS = 5", "_RETURN_SECONDS = 1")
     with (newer / "app" / "scheduler.py").open("a", encoding="utf-8") as scheduler:
         scheduler.write(_NEW_TASK)
     task = {"task_id": "new-1", "task_name": "count_stock", "labels": {}, "args": [], "kwargs": {}}
-    await processes.start("taskiq_worker")
     (tmp_path / "newer logs").mkdir()
     async with (
         await aio_pika.connect(rabbitmq.url) as connection,
+        Service(older, tmp_path, dependencies.variables) as processes,
         Service(newer, tmp_path / "newer logs", dependencies.variables) as others,
     ):
+        await processes.start("taskiq_worker")
         channel = await connection.channel()
         message = aio_pika.Message(json.dumps(task).encode())
         await channel.default_exchange.publish(message, TASKS)
