@@ -118,14 +118,17 @@ def _login_failures_as_unavailable() -> Iterator[None]:
 
 class Connection(AsyncConnection):  # pylint: disable=abstract-method
     """Taken from the pool by its first statement, so a request that is rejected before it needs no
-    database.
+    database. In autocommit, each statement takes one and gives it back.
 
     SQLAlchemy's AsyncSession is lazy too, but what else it does is not needed here, and costs as
     much CPU as a round trip."""
 
-    def __init__(self, engine: AsyncEngine, *, is_for_one_call: bool = False) -> None:
+    def __init__(
+        self, engine: AsyncEngine, *, is_for_one_call: bool = False, is_autocommit: bool = False
+    ) -> None:
         super().__init__(engine)
         self._is_for_one_call = is_for_one_call
+        self._is_autocommit = is_autocommit
         self._is_over = False
 
     async def start(self, is_ctxmanager: bool = False) -> AsyncConnection:
@@ -139,15 +142,17 @@ class Connection(AsyncConnection):  # pylint: disable=abstract-method
         """`scalar` and `scalars` call this too."""
         if self._is_over:
             raise RuntimeError(_IS_OVER)
+        if self._is_autocommit:
+            return await self._execute_alone(*arguments, **options)
         is_first = self.sync_connection is None
         if is_first:
             await self.start()
         try:
             return await super().execute(*arguments, **options)
         except DBAPIError as error:
-            if not _is_stale(error) or not (is_first or self._is_autocommit()):
+            if not (is_first and _is_stale(error)):
                 raise
-        # Nothing else is lost: it is the first of its transaction, or has one of its own.
+        # Nothing else is lost: it is the first of its transaction.
         await self.rollback()
         return await super().execute(*arguments, **options)
 
@@ -159,34 +164,32 @@ class Connection(AsyncConnection):  # pylint: disable=abstract-method
 
         In a unit of work for one call, if nothing came before it either, it is a transaction of its
         own: one round trip in place of three."""
-        if not self._is_for_one_call or self.sync_connection is not None:
-            row: Row[Any] | None = (await self.execute(statement, arguments)).one_or_none()
-            return row
-        if self._is_over:
-            raise RuntimeError(_IS_OVER)
-        self._is_over = True
+        if self._is_for_one_call and self.sync_connection is None and not self._is_over:
+            self._is_over = True
+            result = await self._execute_alone(statement, arguments)
+        else:
+            result = await self.execute(statement, arguments)
+        row: Row[Any] | None = result.one_or_none()
+        return row
+
+    async def _execute_alone(self, *arguments: Any, **options: Any) -> Any:
+        """As a transaction of its own."""
         try:
-            return await greenlet_spawn(self._execute_alone, statement, arguments)
+            return await greenlet_spawn(self._in_one_greenlet, *arguments, **options)
         except DBAPIError as error:
             if not _is_stale(error):
                 raise
-        return await greenlet_spawn(self._execute_alone, statement, arguments)
+        return await greenlet_spawn(self._in_one_greenlet, *arguments, **options)
 
-    def _execute_alone(
-        self, statement: Executable, arguments: Mapping[str, Any]
-    ) -> Row[Any] | None:
-        """In one greenlet, from the pool and back to it. CPython maps memory for the stack of each
-        greenlet and unmaps it at the end: five of them took a tenth of a POST."""
+    def _in_one_greenlet(self, *arguments: Any, **options: Any) -> Any:
+        """From the pool and back to it; asyncpg's rows are all there by then. CPython maps memory
+        for the stack of each greenlet and unmaps it at the end: five of them took a tenth of a
+        POST."""
         with _login_failures_as_unavailable():
             connection = self.sync_engine.connect()
         with connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
-            return connection.execute(statement, arguments).one_or_none()
-
-    def _is_autocommit(self) -> bool:
-        assert self.sync_connection
-        options = self.sync_connection.get_execution_options()
-        return options.get("isolation_level") == "AUTOCOMMIT"
+            return connection.execute(*arguments, **options)
 
     commit = _if_started(AsyncConnection.commit)
     __aexit__ = _if_started(AsyncConnection.__aexit__)
@@ -210,8 +213,6 @@ class Database:
             address, hosts=self.hosts, pool_size=pool_size, max_overflow=0, pool_timeout=1
         )
         self._unpooled = create_engine(address, hosts=self.hosts, poolclass=NullPool)
-        # One statement, one snapshot, one round trip.
-        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
 
     def transaction(
@@ -230,7 +231,7 @@ class Database:
 
         For reads, and for housekeeping in single statements. `deadline` is in seconds. Raises
         `Unavailable`."""
-        return _open(Connection(self._autocommit), deadline)
+        return _open(Connection(self._engine, is_autocommit=True), deadline)
 
     async def ping(self) -> None:
         """Raises `Unavailable`, within a second, unless a write would find a server that takes

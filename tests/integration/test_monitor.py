@@ -108,7 +108,7 @@ async def test_the_disk(figure: Figure) -> None:
 
 async def test_the_pool(container: Container) -> None:
     in_use = "database_connections_in_use"
-    async with container.database.autocommit() as connection:
+    async with container.database.transaction(5) as connection:
         await connection.execute(text("SELECT 1"))
         await container.database.observe()
         assert REGISTRY.get_sample_value(in_use) == 1
