@@ -22,10 +22,9 @@ PATIENCE_SECONDS = 1.0
 SHORT_QUEUE = 64
 PATIENCE_IN_A_CROWD_SECONDS = 0.15
 # Refusals go out at a steady pace. Many clients repeat a refused request at once: answered at once,
-# they would use the event loop for nothing but refusals. Those of a tenth of a second share a turn
-# of it, and so do their repeats: sent five times as often, each costs a third more.
-_TICK_SECONDS = 0.1
-_LEAST_PER_TICK = 20
+# they would use the event loop for nothing but refusals.
+_TICK_SECONDS = 0.02
+_LEAST_PER_TICK = 4
 _SECONDS_BETWEEN_WARNINGS = 10.0
 
 
