@@ -22,7 +22,7 @@ def copy_tree(target: Path) -> Path:
 
 
 def edit(tree: Path, file: str, text: str, instead: str) -> None:
-    """Exchanges a text in a file of the copy."""
+    """Exchanges a text that a file of the copy has once."""
     source = (tree / file).read_text("utf-8")
-    assert text in source, f"{file} does not have {text}"
+    assert source.count(text) == 1, f"{file} has {text!r} {source.count(text)} times"
     (tree / file).write_text(source.replace(text, instead), "utf-8")

@@ -14,12 +14,11 @@ from app.database import Database
 from app.errors import Unavailable
 from harness.databases import address_of
 from harness.dependencies import Dependencies
-from harness.service import Service, becomes_well
+from harness.service import ALL_OK, Service, becomes_well
 from harness.tls import Authority, tls_before
 from harness.waiting import eventually
 
 NAME = "localhost"
-ALL_OK = {"postgresql": "ok", "redis": "ok", "rabbitmq": "ok"}
 ALL_REFUSED = {"postgresql": "down", "redis": "degraded", "rabbitmq": "degraded"}
 
 
