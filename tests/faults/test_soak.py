@@ -30,8 +30,8 @@ def _without(file: str, line: str, instead: str) -> Callable[[Path], Path]:
 
 @pytest.mark.long
 async def test_it_finds_an_ignored_inbox() -> None:
-    unsettled = "Message.status == MessageStatus.DEAD,"
-    everything = "Message.status.is_not(None),"
+    unsettled = "Message.status == MessageStatus.DEAD,\n"
+    everything = "Message.status.is_not(None),\n"
     broken = _without("app/repositories/messages.py", unsettled, everything)
     summary = await soak("streams", 10, _SEED, broken)
     assert "exactly once" in "".join(summary.violations), str(summary)
