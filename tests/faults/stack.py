@@ -147,9 +147,15 @@ class Stack:
         await self.replica.stop()
         await self.valkey.stop()
 
-    def redis(self, server: Valkey | None = None) -> Redis:
-        """A client that bypasses the proxies."""
-        return Redis(port=(server or self.valkey).port, socket_timeout=None)
+    @asynccontextmanager
+    async def redis(self, server: Valkey | None = None) -> AsyncIterator[Redis]:
+        """A client that bypasses the proxies. The shield: a cancellation that meets the end of
+        `async with Redis(...)` leaves its connection open, and so does one in `aclose`."""
+        client = Redis(port=(server or self.valkey).port, socket_timeout=None)
+        try:
+            yield client
+        finally:
+            await asyncio.shield(client.aclose())
 
     def lead(self, server: Valkey, *members: Member) -> None:
         """From now on their Redis is this one: same address, other server."""
