@@ -69,11 +69,11 @@ class ReadThroughCache:
         self._refreshes = MicroBatcher(self._refresh_all, most=100)
         self._fields: set[str] | None = None
         self._debug = log.bind().debug  # structlog looks its logger up again for every call
-        self._hits = Tally(CACHE_READS.labels(entity.name, "hit"))
         self._count = {
             result: CACHE_READS.labels(entity.name, result).inc
-            for result in ("miss", "bypass", "error")
+            for result in ("hit", "miss", "bypass", "error")
         }
+        self._hits = Tally(lambda hits: self._count["hit"](len(hits)))
 
     async def read(self, identity: int) -> bytes:
         """The row as JSON, never older than the last acknowledged write. Raises NotFound, and
@@ -117,7 +117,7 @@ class ReadThroughCache:
             return False
         if not isinstance(row, dict) or row.get("id") != identity or row.keys() != self._fields:
             return False
-        self._hits.count()
+        self._hits.note()
         return True
 
     async def _load_and_fill(self, ids: list[int]) -> dict[int, bytes]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from functools import lru_cache
 from random import getrandbits
 from types import MappingProxyType
@@ -58,11 +58,15 @@ _WITHOUT_DATA = ("/docs", "/schema/")
 
 
 @lru_cache  # looking up the labels costs more than counting
-def _counters(
-    method: str, route: str, status: int
-) -> tuple[Callable[[], None], Callable[[float], None]]:
-    requests = Tally(HTTP_REQUESTS.labels(method, route, status))
-    return requests.count, HTTP_SECONDS.labels(route).observe
+def _tally(method: str, route: str, status: int) -> Tally:
+    """Of the seconds of such requests."""
+    requests, durations = HTTP_REQUESTS.labels(method, route, status), HTTP_SECONDS.labels(route)
+
+    def add_up(seconds: list[float]) -> None:
+        requests.inc(len(seconds))
+        durations.observe_all(seconds)
+
+    return Tally(add_up)
 
 
 def request_id_of(headers: Mapping[bytes, bytes]) -> str:
@@ -103,9 +107,7 @@ def record(
     """The log line, the measurement and the span of a request."""
     if span:
         span.end(request_id, method, route, status)
-    count, observe = _counters(method, route, status)
-    count()
-    observe(seconds)
+    _tally(method, route, status).note(seconds)
     # A health check comes six times a minute, day and night; refused requests by thousands.
     level = logging.DEBUG if is_dull or route.startswith("/health/") else logging.INFO
     milliseconds = round(seconds * 1000, 2)
