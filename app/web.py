@@ -83,8 +83,8 @@ _LAST_REQUESTS_SECONDS = 0.2
 _FREE_CONNECTIONS = 2
 
 
-def new_places() -> Places:
-    return Places(VegasLimit(POOL_SIZE - _FREE_CONNECTIONS))
+def new_places(is_shared: Callable[[], bool] = lambda: False) -> Places:
+    return Places(VegasLimit(POOL_SIZE - _FREE_CONNECTIONS), is_shared)
 
 
 def create_app(
@@ -137,15 +137,20 @@ def listen(settings: Settings) -> socket.socket:
 
 
 async def serve(
-    container: Container, listening: socket.socket, on_started: Callable[[], None] = lambda: None
+    container: Container,
+    listening: socket.socket,
+    on_started: Callable[[], None] = lambda: None,
+    is_shared: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Returns after SIGTERM or SIGINT, when the requests in flight are done or 8 s have passed."""
+    """Returns after SIGTERM or SIGINT, when the requests in flight are done or 8 s have passed.
+
+    `is_shared` says whether this process does other work at the moment: see places.py."""
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again when it has stopped. With the default handler, the process
         # would not exit with 0.
         signal.signal(number, lambda *_: None)
     RequestLog.ordinary = Thinned(container.settings.log_ordinary_requests)
-    places = new_places()
+    places = new_places(is_shared)
     rate_limit = RateLimit.of(container.settings)
     room = WaitingRoom(places, container.settings, rate_limit)
     config = uvicorn.Config(

@@ -24,14 +24,14 @@ _LONGEST_STOP = 9.5
 
 
 @asynccontextmanager
-async def consuming(container: Container) -> AsyncIterator[None]:
+async def consuming(container: Container) -> AsyncIterator[Pipeline]:
     pipeline = Pipeline(container)
     queues = prefetch(container.settings.worker_concurrency)
     try:
         async with container.broker.consuming(queues, pipeline.receive):
             troubles = container.broker.troubles
             log.info("consuming", **{q.value: n for q, n in queues.items() if q not in troubles})
-            yield
+            yield pipeline
     finally:
         log.info("stopped consuming")
 

@@ -44,14 +44,14 @@ async def run(settings: Settings) -> None:
                     *container.publishing_loops,
                     *container.monitoring_loops(),
                 ),
-                worker.consuming(container),
+                worker.consuming(container) as pipeline,
                 scheduler.in_process(container),
             ):
                 servers.write_state(
                     api_url=_api_url(settings), queue_transport=settings.queue_transport
                 )
                 say(_banner(servers, settings))
-                await web.serve(container, listening)
+                await web.serve(container, listening, is_shared=lambda: pipeline.has_batch)
     except EmbeddedServerError as error:
         raise SystemExit(str(error)) from None
 

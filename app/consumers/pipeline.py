@@ -48,6 +48,11 @@ class Pipeline:
             if handler.batch_effect
         }
 
+    @property
+    def has_batch(self) -> bool:
+        """Whether one is at work."""
+        return any(batcher.is_working for batcher in self._batchers.values())
+
     async def receive(self, delivery: Delivery) -> None:
         """Returns when the delivery may be acknowledged. Raises nothing but our own end."""
         trace = tracing.consuming(

@@ -25,10 +25,14 @@ class MicroBatcher(Generic[T, R]):
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._working: asyncio.Task[None] | None = None
 
+    @property
+    def is_working(self) -> bool:
+        return self._working is not None and not self._working.done()
+
     async def submit(self, item: T) -> R:
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, result))
-        if self._working is None or self._working.done():
+        if not self.is_working:
             # In an empty context: the message id of the first caller must not be logged for all.
             self._working = asyncio.create_task(self._work(), context=Context())
         return await result

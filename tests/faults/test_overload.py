@@ -67,11 +67,15 @@ def _user(name: str) -> dict[str, str]:
     return {"username": name, "email": f"{name}@example.com"}
 
 
+async def _metric(client: httpx.AsyncClient, name: str) -> int:
+    text = (await client.get("/metrics")).text
+    line = next(x for x in text.splitlines() if x.startswith(f"{name} "))
+    return int(float(line.split()[1]))
+
+
 async def _refused(client: httpx.AsyncClient) -> int:
     """By the service's own count."""
-    text = (await client.get("/metrics")).text
-    line = next(x for x in text.splitlines() if x.startswith("http_requests_refused_total "))
-    return int(float(line.split()[1]))
+    return await _metric(client, "http_requests_refused_total")
 
 
 def _is_refusal(response: Response) -> bool:
@@ -267,6 +271,63 @@ async def test_in_one_process_orders_and_writers_get_a_share_each(one_process: O
     await placing
     assert ORDERS / 30 < served < ORDERS
     await check_invariants(one_process.dependencies.database_url)
+
+
+_LOCKED_OUT = """
+SELECT count(*) FILTER (WHERE query LIKE '%INSERT INTO users%') AS writers,
+    count(*) FILTER (WHERE query LIKE '%products%') AS batches
+FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+"""
+
+
+async def _order_of_a_new_shop(process: OneProcess) -> dict[str, Any]:
+    async with Container.open(process.dependencies.settings()) as container:
+        shop = await Shop.opened(container)
+        return shop.order_body((await shop.product(), 1))
+
+
+async def test_in_one_process_requests_have_half_of_the_places_beside_orders(
+    one_process: OneProcess,
+) -> None:
+    """All that work wait for a lock, so that they can be counted."""
+    url = one_process.dependencies.database_url
+    order = await _order_of_a_new_shop(one_process)
+    clients = [await Client.opened(one_process.service.port) for _ in range(30)]
+
+    def write() -> "asyncio.Future[list[Response]]":
+        return asyncio.gather(
+            *(c.request("POST", "/users", _user(f"u{n}")) for n, c in enumerate(clients))
+        )
+
+    async with connected(url) as watching, connected(url) as other:
+
+        async def locked_out() -> tuple[int, int]:
+            writers, batches = await watching.fetchrow(_LOCKED_OUT)  # type: ignore[misc]
+            return writers, batches
+
+        async def are_locked_out(writers: int, batches: int) -> bool:
+            return await locked_out() == (writers, batches)
+
+        async with other.transaction():
+            await other.execute("LOCK TABLE users IN EXCLUSIVE MODE")
+            writing = write()
+            await eventually(lambda: are_locked_out(8, 0))
+        await writing
+        places = await _metric(one_process.service.api, "http_places")
+        beside = []
+        async with other.transaction():
+            await other.execute("LOCK TABLE users, products IN EXCLUSIVE MODE")
+            async with queue_client(one_process.dependencies) as queues:
+                await queues.send(Queue.ORDER, order, "order-1")
+            await eventually(lambda: are_locked_out(0, 1))
+            writing = write()
+            while (found := await locked_out())[1]:  # until the batch gives up, to try again
+                beside.append(found[0])
+        await writing
+    assert max(beside) == places // 2
+    for client in clients:
+        client.close()
+    await check_invariants(url)
 
 
 async def test_in_one_process_orders_and_readers_get_a_share_each(one_process: OneProcess) -> None:

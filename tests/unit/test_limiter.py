@@ -47,6 +47,22 @@ async def _taken(places: Places, most: int) -> list[Place]:
     return [place for place in taken if place]
 
 
+async def test_requests_have_half_of_the_places_while_others_work() -> None:
+    others_work = True
+    places = Places(VegasLimit(4), lambda: others_work)
+    first, _ = await _taken(places, 2)
+    assert not places.has_room
+    waiting = [asyncio.create_task(places.take()) for _ in range(4)]
+    await asyncio.sleep(0)
+    first.release()
+    await asyncio.sleep(0)
+    assert [task.done() for task in waiting] == [True, False, False, False]
+    others_work = False
+    (await waiting[0] or first).release()  # the next one that ends lets in all that may be
+    assert all(await asyncio.gather(*waiting[1:]))
+    assert not places.has_room
+
+
 async def test_the_oldest_request_that_waits_is_the_next() -> None:
     places = Places(VegasLimit(2))
     first, _ = await _taken(places, 2)

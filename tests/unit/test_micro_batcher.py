@@ -43,9 +43,12 @@ async def submitted(batcher: MicroBatcher[int, int], *numbers: int) -> "list[asy
 
 async def test_items_that_arrive_during_a_call_share_the_next_in_order(doubler: Doubler) -> None:
     batcher = MicroBatcher(doubler.run, most=3)
+    assert not batcher.is_working
     tasks = [*await submitted(batcher, 2), *await submitted(batcher, 8, 4, 6, 10)]
+    assert batcher.is_working
     doubler.open.set()
     assert await asyncio.gather(*tasks) == [4, 16, 8, 12, 20]
+    assert not batcher.is_working
     assert doubler.calls == [[2], [8, 4, 6], [10]]
 
 

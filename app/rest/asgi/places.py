@@ -7,6 +7,7 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 
 import structlog
@@ -115,8 +116,11 @@ class Places:
     refused. While any are being refused, there is more work than can be done, and the newest is
     first: that serves some in good time instead of all of them late."""
 
-    def __init__(self, limit: VegasLimit) -> None:
+    def __init__(self, limit: VegasLimit, is_shared: Callable[[], bool] = lambda: False) -> None:
+        """Half of the places are for requests while `is_shared` says that others do work in this
+        process too."""
         self._limit = limit
+        self._is_shared = is_shared
         self._taken = 0
         self._waiting: deque[tuple[float, Turn]] = deque()
         self._refused: deque[Turn] = deque()
@@ -126,7 +130,12 @@ class Places:
 
     @property
     def has_room(self) -> bool:
-        return self._taken < self._limit.value and not self._waiting
+        return self._has_place and not self._waiting
+
+    @property
+    def _has_place(self) -> bool:
+        most = self._limit.value // 2 if self._is_shared() else self._limit.value
+        return self._taken < most
 
     async def take(self) -> Place | None:
         """None if it was refused."""
@@ -158,7 +167,7 @@ class Places:
         self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and self._taken < self._limit.value:
+        while self._waiting and self._has_place:
             _, turn = self._waiting.pop() if self._refused else self._waiting.popleft()
             if not turn.done():
                 self._taken += 1
