@@ -188,8 +188,13 @@ class Connection(AsyncConnection):  # pylint: disable=abstract-method
         with _login_failures_as_unavailable():
             connection = self.sync_engine.connect()
         with connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
-            return connection.execute(*arguments, **options)
+            driver: Any = connection.connection.dbapi_connection
+            # What `execution_options(isolation_level="AUTOCOMMIT")` comes to, at a part of its cost.
+            driver.autocommit = True
+            try:
+                return connection.execute(*arguments, **options)
+            finally:
+                driver.autocommit = False
 
     commit = _if_started(AsyncConnection.commit)
     __aexit__ = _if_started(AsyncConnection.__aexit__)
