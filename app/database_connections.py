@@ -28,6 +28,8 @@ _LIMITS = {
     "lock_timeout": "2000",
     "idle_in_transaction_session_timeout": "20000",
 }
+# The costs of plans without sequential scans, see below, would make PostgreSQL compile them.
+_PLANS = {"jit": "off"}
 _CONNECT_SECONDS = 1.5
 # The timeline of a server that takes writes, in hexadecimal. It rises when a standby is promoted.
 _TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
@@ -92,6 +94,19 @@ def _explain_refusal(state: str, cause: BaseException, address: PostgresAddress)
 
 
 class _Connection(asyncpg.Connection):
+    """A plan that is made while a table is empty is kept until the table is analyzed, and would
+    read all of it for each order till then. So transactions do without sequential scans; those that
+    are long take them back (repositories/long_statements.py). The setting comes with each BEGIN, in
+    the same message. New plans each time would help too, but PostgreSQL would also plan each check
+    of a foreign key."""
+
+    _AT_BEGIN = " SET LOCAL enable_seqscan = off;"
+
+    async def execute(self, query: str, *arguments: Any, timeout: float | None = None) -> str:
+        if query.startswith("BEGIN"):
+            query += self._AT_BEGIN
+        return await super().execute(query, *arguments, timeout=timeout)
+
     async def close(self, *, timeout: float | None = None) -> None:
         """SQLAlchemy gives a connection that a deadline has cut off 2 s to close politely, which is
         too long if the server hangs. After this limit asyncpg drops the socket."""
@@ -99,16 +114,13 @@ class _Connection(asyncpg.Connection):
 
 
 class _PooledConnection(_Connection):
-    """A pooler refuses limits as start parameters, and a SET would stay on a connection that others
-    get next. So they come with each BEGIN, in the same message. A statement without a transaction
-    has the deadline alone."""
+    """A pooler refuses these settings as start parameters, and a SET would stay on a connection
+    that others get next. So they come with each BEGIN too. A statement without a transaction has
+    the deadline alone."""
 
-    _SET = "".join(f" SET LOCAL {name} = {value};" for name, value in _LIMITS.items())
-
-    async def execute(self, query: str, *arguments: Any, timeout: float | None = None) -> str:
-        if query.startswith("BEGIN"):
-            query += self._SET
-        return await super().execute(query, *arguments, timeout=timeout)
+    _AT_BEGIN = _Connection._AT_BEGIN + "".join(
+        f" SET LOCAL {name} = {value};" for name, value in (_LIMITS | _PLANS).items()
+    )
 
 
 def create_engine(
@@ -124,7 +136,7 @@ def create_engine(
     }
     if limited:
         arguments["connection_class"] = _PooledConnection if address.pooler else _Connection
-        parameters |= {} if address.pooler else _LIMITS
+        parameters |= {} if address.pooler else _LIMITS | _PLANS
     prepared: dict[str, Any] = {}
     if address.pooler == "transaction":
         # Statements without a name, which are parsed again in the packet that executes them: the

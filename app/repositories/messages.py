@@ -29,10 +29,6 @@ from app.queues import Queue
 from app.repositories.cursors import Key, beyond, cursor_of, ordered, place_arguments
 from app.schemas.messages import MessageFilters, MessageKey, MessageRead, MessageStatus
 
-# For the rest of the transaction. A plan that is made while the tables are empty is kept, and would
-# read whole tables later. New plans each time would help too, but PostgreSQL would also plan each
-# check of a foreign key.
-_BY_INDEX = select(func.set_config("enable_seqscan", "off", True)).scalar_subquery()
 # The rows are there. As conflicts they are found by their key, whatever the plan, and in half the
 # time of an UPDATE that joins them.
 _RECORD = text("""
@@ -144,7 +140,7 @@ class MessageRepository:
                 "fingerprints": [key.fingerprint for key in keys],
             },
         )
-        return [Claimed(*row[:4]) for row in claimed]
+        return [Claimed(*row) for row in claimed]
 
     async def record(self, outcomes: Sequence[MessageRead]) -> None:
         """Write the outcomes of claimed messages of one queue."""
@@ -196,7 +192,7 @@ def _unless_settled(new: Insert, values: Mapping[str, Any]) -> Insert:
     )
 
 
-def _claim() -> ReturningInsert[Any]:
+def _claim() -> ReturningInsert[*tuple[Any, ...]]:
     found = (
         func.unnest(
             bindparam("message_ids", type_=ARRAY(Text)),
@@ -220,7 +216,6 @@ def _claim() -> ReturningInsert[Any]:
         Message.attempts,
         Message.first_seen_at,
         Message.finished_at,
-        _BY_INDEX,
     )
 
 

@@ -16,6 +16,7 @@ from app.schemas.pages import PageRequest
 
 # Locks the products in the order of their ids, so that two transactions cannot deadlock on them.
 # And before the orders are written, because their foreign keys take share locks on the same rows.
+# Without external ids, their subselect reads nothing.
 _LOCK = text("""
 WITH locked AS MATERIALIZED (
     SELECT id, price, stock_quantity FROM products
@@ -31,7 +32,8 @@ SELECT
     ARRAY(SELECT user_id FROM owners ORDER BY id) AS owners,
     ARRAY(SELECT id FROM users WHERE id = ANY (CAST(:user_ids AS bigint[]))) AS users,
     ARRAY(SELECT external_id FROM orders
-        WHERE external_id = ANY (CAST(:external_ids AS text[]))) AS external_ids
+        WHERE cardinality(CAST(:external_ids AS text[])) > 0
+            AND external_id = ANY (CAST(:external_ids AS text[]))) AS external_ids
 """)
 
 # Orders, lines, stock and ledger in one statement, for any number of orders. `nextval` gives each

@@ -9,13 +9,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.reports import Installation, ReportRun, ReportRunPart
+from app.repositories.long_statements import LONG
 from app.schemas.reports import Comparison, ReportFormat
 
 ROWS_PER_MESSAGE = 10_000
 ROWS_PER_PAGE = 5_000
-
-# A large day takes longer than the limit of other statements.
-_LONG = text("SET LOCAL statement_timeout = '5min'")
 
 # No row leaves the database. The builders of a day wait for each other, so NOT EXISTS is enough: ON
 # CONFLICT would look up each row twice.
@@ -202,7 +200,7 @@ class ReportRepository:
         return (await self._connection.scalars(query)).one()
 
     async def build(self, day: date, day_begins: datetime, day_ends: datetime) -> RunPart:
-        await self._connection.execute(_LONG)
+        await self._connection.execute(LONG)
         first_id = (await self._connection.scalars(_FIRST_ID)).one()
         times = {"day_begins": day_begins, "day_ends": day_ends}
         is_begun = await self._connection.scalar(_IS_BEGUN, {"day": day})
@@ -237,7 +235,7 @@ class ReportRepository:
         return ids
 
     async def compare(self, day: date, day_begins: datetime, day_ends: datetime) -> Comparison:
-        await self._connection.execute(_LONG)
+        await self._connection.execute(LONG)
         arguments = {"day": day, "day_begins": day_begins, "day_ends": day_ends}
         return Comparison(*(await self._connection.execute(_COMPARE, arguments)).one())
 
@@ -259,7 +257,7 @@ class ReportRepository:
 
     async def late_quarters(self, before: datetime) -> Sequence[datetime]:
         """The quarters of an hour, by their beginnings, that late orders are dated into."""
-        await self._connection.execute(_LONG)
+        await self._connection.execute(LONG)
         return (await self._connection.scalars(_LATE, {"before": before})).all()
 
     async def late_orders_built(self, looked_at: datetime) -> None:
@@ -268,7 +266,7 @@ class ReportRepository:
 
     async def has_new_orders(self, day: date, day_begins: datetime, day_ends: datetime) -> bool:
         """Whether building the day would write rows."""
-        await self._connection.execute(_LONG)
+        await self._connection.execute(LONG)
         arguments = {"day": day, "day_begins": day_begins, "day_ends": day_ends}
         return bool(await self._connection.scalar(_HAS_NEW, arguments))
 

@@ -6,6 +6,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.base import Base, Counted
+from app.repositories.long_statements import LONG
 
 _TRIGGERS = ("count_inserted", "count_deleted", "count_truncated")
 # pg_restore --disable-triggers, and whoever else turns triggers off and on again, leaves ours
@@ -67,7 +68,7 @@ class RowCountRepository:
 
     async def recount(self, table: str) -> int:
         """Make the kept total the number of rows; by how many it was too small."""
-        await self._connection.execute(text("SET LOCAL statement_timeout = '5min'"))
+        await self._connection.execute(LONG)
         # Two that recount at once would both add what is missing.
         await self._connection.execute(text(f"SELECT pg_advisory_xact_lock({_RECOUNT_LOCK})"))
         return int((await self._connection.scalars(_for(_RECOUNT, table))).one())

@@ -25,8 +25,8 @@ PATIENCE_IN_A_CROWD_SECONDS = 0.15
 # Refusals go out at a steady pace. Many clients repeat a refused request at once: answered at once,
 # they would use the event loop for nothing but refusals. Several at a time, since a process that
 # wakes up for a few spends more on the waking than on them.
-_TICK_SECONDS = 0.05
-_LEAST_PER_TICK = 10
+_TICK_SECONDS = 0.075
+_LEAST_PER_TICK = 15
 _SECONDS_BETWEEN_WARNINGS = 10.0
 
 

@@ -1,8 +1,9 @@
-"""The plans of a batch, which PostgreSQL keeps, read no whole table."""
+"""The plans of orders, which PostgreSQL keeps, read no whole table."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from app.consumers.handlers import place_orders
@@ -29,28 +30,43 @@ FROM generate_series(1, 1000) n;
 _READ = text("SELECT relname, seq_tup_read FROM pg_stat_xact_user_tables WHERE seq_tup_read > 0")
 
 
+Apply = Callable[[UnitOfWork, OrderCreate, str], Awaitable[Any]]
+
+
+async def _apply_message(uow: UnitOfWork, body: OrderCreate, message_id: str) -> None:
+    key = MessageKey(Queue.ORDER, message_id, fingerprint(b"{}"))
+
+    async def place(_: Sequence[str]) -> Sequence[int | Refusal]:
+        return await place_orders(uow, [body])
+
+    assert await uow.messages.apply_all([key], place)
+
+
+async def _place(uow: UnitOfWork, body: OrderCreate, _: str) -> None:
+    """As POST /orders does."""
+    assert await uow.orders.place(body)
+
+
+@pytest.mark.parametrize("apply", [_apply_message, _place])
 async def test_plans_made_for_empty_tables_read_no_whole_table(
-    container: Container, shop: Shop, database_url: str
+    container: Container, shop: Shop, database_url: str, apply: Apply
 ) -> None:
     body = OrderCreate.model_validate(shop.order_body((await shop.product(), 1)))
     async with connected(database_url) as connection:
         await connection.execute("VACUUM ANALYZE")
         for number in range(RUNS):
-            await _apply(container, body, f"order-{number}")
+            await _read(container, apply, body, f"order-{number}")
         await connection.execute(_FILL)
-    assert await _apply(container, body, "last") == {}
+    assert await _read(container, apply, body, "last") == {}
 
 
-async def _apply(container: Container, body: OrderCreate, message_id: str) -> dict[str, int]:
-    """What one batch reads from whole tables."""
-    key = MessageKey(Queue.ORDER, message_id, fingerprint(b"{}"))
+async def _read(
+    container: Container, apply: Apply, body: OrderCreate, message_id: str
+) -> dict[str, int]:
+    """What it reads from whole tables."""
     async with container.unit_of_work() as uow:
-        assert await uow.messages.apply_all([key], partial(_place, uow, body))
+        await apply(uow, body, message_id)
         # pylint: disable-next=protected-access
         rows = (await uow._connection.execute(_READ)).all()
     # That one has one row.
     return {row.relname: row.seq_tup_read for row in rows if row.relname != "cache_server"}
-
-
-async def _place(uow: UnitOfWork, body: OrderCreate, _: Sequence[str]) -> Sequence[int | Refusal]:
-    return await place_orders(uow, [body])
