@@ -189,7 +189,7 @@ class Connection(AsyncConnection):  # pylint: disable=abstract-method
             connection = self.sync_engine.connect()
         with connection:
             driver: Any = connection.connection.dbapi_connection
-            # What `execution_options(isolation_level="AUTOCOMMIT")` comes to, at a part of its cost.
+            # What `execution_options(isolation_level="AUTOCOMMIT")` comes to, at less cost.
             driver.autocommit = True
             try:
                 return connection.execute(*arguments, **options)
