@@ -28,7 +28,8 @@ _LIMITS = {
     "lock_timeout": "2000",
     "idle_in_transaction_session_timeout": "20000",
 }
-# The costs of plans without sequential scans, see below, would make PostgreSQL compile them.
+# Before PostgreSQL 18, a plan that cannot do without a sequential scan, where they are off as below,
+# costs so much that PostgreSQL would compile it, each time.
 _PLANS = {"jit": "off"}
 _CONNECT_SECONDS = 1.5
 # The timeline of a server that takes writes, in hexadecimal. It rises when a standby is promoted.

@@ -51,7 +51,7 @@ async def run(settings: Settings) -> None:
                     api_url=_api_url(settings), queue_transport=settings.queue_transport
                 )
                 say(_banner(servers, settings))
-                await web.serve(container, listening, is_shared=lambda: pipeline.has_batch)
+                await web.serve(container, listening, is_shared=pipeline.has_batch)
     except EmbeddedServerError as error:
         raise SystemExit(str(error)) from None
 

@@ -48,7 +48,6 @@ class Pipeline:
             if handler.batch_effect
         }
 
-    @property
     def has_batch(self) -> bool:
         """Whether one is at work."""
         return any(batcher.is_working for batcher in self._batchers.values())

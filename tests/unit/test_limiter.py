@@ -58,7 +58,9 @@ async def test_requests_have_half_of_the_places_while_others_work() -> None:
     await asyncio.sleep(0)
     assert [task.done() for task in waiting] == [True, False, False, False]
     others_work = False
-    (await waiting[0] or first).release()  # the next one that ends lets in all that may be
+    second = await waiting[0]
+    assert second
+    second.release()  # and lets in all that now have a place
     assert all(await asyncio.gather(*waiting[1:]))
     assert not places.has_room
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Histogram, Metric
 from app.metrics import Durations, Tally
 
 _BOUNDS = (0.001, 0.25, 2.5)
-# On a bound, between two, beyond the last, and none at all.
+# Zero, on each bound, between two, and beyond the last.
 _SECONDS = [0, 0.001, 0.0011, 0.2, 0.25, 2.5, 2.500001, 60]
 
 
