@@ -28,7 +28,7 @@ _LIMITS = {
     "lock_timeout": "2000",
     "idle_in_transaction_session_timeout": "20000",
 }
-# Before PostgreSQL 18, a plan that cannot do without a sequential scan, where they are off as below,
+# Before PostgreSQL 18, a plan that cannot do without a sequential scan, where they are off (below),
 # costs so much that PostgreSQL would compile it, each time.
 _PLANS = {"jit": "off"}
 _CONNECT_SECONDS = 1.5

@@ -66,8 +66,8 @@ _PAGE = 100
 _REPORT_BYTES = 128 * 1024 * 1024
 # A stream that does not exist.
 _PROBE = "order-service.probe"
-# Messages that are begun in one turn of the event loop. With more of them, HTTP beside them has less
-# of it; without HTTP, they are as fast.
+# Messages that are begun in one turn of the event loop. With more of them, HTTP beside them has
+# less of it; without HTTP, they are as fast.
 _STARTED_PER_TURN = 4
 # What are properties in RabbitMQ are headers here.
 _PROPERTIES = ("message_id", "content-type", "correlation_id", "reply_to")
