@@ -110,5 +110,6 @@ async def test_a_refused_order_uses_up_no_id(shop: Shop, client: httpx.AsyncClie
 
 async def test_a_lost_race_is_still_a_duplicate(client: httpx.AsyncClient) -> None:
     user = {"username": "jane_doe", "email": "jane@example.com"}
-    posts = await asyncio.gather(*(client.post("/users", json=user) for _ in range(20)))
-    assert sorted(post.status_code for post in posts) == [201] + [400] * 19
+    # As many as have places at once: where commits are slow, more of them would be refused.
+    posts = await asyncio.gather(*(client.post("/users", json=user) for _ in range(8)))
+    assert sorted(post.status_code for post in posts) == [201] + [400] * 7
