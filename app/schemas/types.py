@@ -5,7 +5,7 @@ import re
 import unicodedata
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -250,9 +250,12 @@ class View(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     @classmethod
-    def json_of(cls, row: Any) -> bytes:
-        """A row of the database as JSON: what `model_validate` and `model_dump_json` give, in half
-        of their time. A row is a named tuple, whose attributes are slower to read than itself."""
+    def of(cls, row: Any) -> Self:
+        """A row of the database: what `model_validate` gives, in half of its time. A row is a named
+        tuple, whose attributes are slower to read than itself."""
         fields = dict(zip(row._fields, row, strict=True))
-        view = cls.__pydantic_validator__.validate_python(fields)
-        return cls.__pydantic_serializer__.to_json(view)
+        return cast(Self, cls.__pydantic_validator__.validate_python(fields))
+
+    @classmethod
+    def json_of(cls, row: Any) -> bytes:
+        return cls.__pydantic_serializer__.to_json(cls.of(row))

@@ -17,31 +17,31 @@ class AddressService:
         if not await self._users.exists(user_id):
             raise NotFound("user", user_id)
         found = await self._addresses.page(user_id, wanted)
-        rows = [AddressRead.model_validate(row) for row in found.rows]
+        rows = [AddressRead.of(row) for row in found.rows]
         return AddressList(addresses=rows, total=found.total, next=found.next)
 
     async def create(self, user_id: int, body: AddressCreate) -> AddressRead:
         added = await self._addresses.add_to(user_id, body.model_dump())
         if added is None:
             raise NotFound("user", user_id)
-        return AddressRead.model_validate(added)
+        return AddressRead.of(added)
 
     async def read(self, address_id: int) -> AddressRead:
         found = await self._addresses.find([address_id])
         if not found:
             raise NotFound("address", address_id)
-        return AddressRead.model_validate(found[0])
+        return AddressRead.of(found[0])
 
     async def update(
         self, address_id: int, body: AddressUpdate, precondition: Precondition | None = None
     ) -> AddressRead:
         """Raises VersionMismatch if the precondition does not hold."""
         if precondition and (current := await self._addresses.lock(address_id)):
-            precondition.require(AddressRead.model_validate(current))
+            precondition.require(AddressRead.of(current))
         address = await self._addresses.change(address_id, body.model_dump(exclude_unset=True))
         if address is None:
             raise NotFound("address", address_id)
-        return AddressRead.model_validate(address)
+        return AddressRead.of(address)
 
     async def delete(self, address_id: int) -> None:
         """Raises StillNeeded while an order goes to this address."""

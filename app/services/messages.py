@@ -25,7 +25,7 @@ class MessageService:
 
     async def list(self, wanted: MessageFilters, count: int, after: str | None) -> MessageList:
         found = await self._messages.page(wanted, count, after)
-        rows = [MessageRead.model_validate(row) for row in found.rows]
+        rows = [MessageRead.of(row) for row in found.rows]
         return MessageList(messages=rows, next=found.next)
 
     async def read(self, message_id: str) -> MessageRead:
@@ -33,7 +33,7 @@ class MessageService:
         message = await self._messages.latest(message_id)
         if message is None:
             raise NotFound("message", "of this id")
-        return MessageRead.model_validate(message)
+        return MessageRead.of(message)
 
     async def apply(self, key: MessageKey, effect: Callable[[], Awaitable[int]]) -> MessageRead:
         """Run the effect, unless an earlier delivery of this message has. The effect returns the id
@@ -91,7 +91,7 @@ class MessageService:
         assert message
         if message.fingerprint not in (None, key.fingerprint):
             raise Poison(ID_REUSED, "this message id was already used for another body")
-        return MessageRead.model_validate(message)
+        return MessageRead.of(message)
 
 
 def _outcome_of(queue: Queue, claimed: Claimed, result: int | Refusal) -> MessageRead:

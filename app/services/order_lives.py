@@ -30,7 +30,7 @@ class OrderLifeService:
         return OrderLife(
             order=order,
             statuses=statuses,
-            stock_movements=[StockMovementRead.model_validate(row) for row in movements],
+            stock_movements=[StockMovementRead.of(row) for row in movements],
             report=report,
             search_for=[f"/orders/{order_id}", *ids, *([report.message_id] if report else ())],
         )
@@ -38,10 +38,10 @@ class OrderLifeService:
     async def _statuses(self, order: OrderDetail) -> Sequence[StatusReached]:
         reached = _reached(
             order,
-            [StatusReached.model_validate(row) for row in await self._lives.statuses(order.id)],
+            [StatusReached.of(row) for row in await self._lives.statuses(order.id)],
         )
         found = await self._lives.messages(order.id, [status.at for status in reached])
-        messages = {row.finished_at: MessageRead.model_validate(row) for row in found}
+        messages = {row.finished_at: MessageRead.of(row) for row in found}
         return [_with_message(status, messages) for status in reached]
 
 

@@ -67,7 +67,7 @@ class OrderService:
             "ordered_before": ordered_before,
         }
         found = await self._orders.page(filters, wanted)
-        rows = [OrderRead.model_validate(row) for row in found.rows]
+        rows = [OrderRead.of(row) for row in found.rows]
         return OrderList(orders=rows, total=found.total, next=found.next)
 
     async def read(self, order_id: int) -> OrderDetail:

@@ -205,7 +205,7 @@ class OverviewService:
                 await self._orders(repository),
                 await _stock(repository),
                 await reports.summary(today - timedelta(days=_DAYS - 1), today),
-                [MessageRead.model_validate(row) for row in messages],
+                [MessageRead.of(row) for row in messages],
             )
 
     async def _orders(self, repository: OverviewRepository) -> OrdersToday:
@@ -222,7 +222,7 @@ class OverviewService:
             dated_back=await repository.dated_back(begins),
             last_hour=list(minutes.counts),
             minute=minutes.minute,
-            last=[LastOrder.model_validate(row) for row in await repository.last_orders()],
+            last=[LastOrder.of(row) for row in await repository.last_orders()],
         )
 
 
@@ -233,7 +233,7 @@ async def _stock(repository: OverviewRepository) -> Stock:
         out_of_stock=none,
         nearly=rows[0].low - none if rows else 0,
         few=_FEW_PIECES,
-        products=[ProductLeft.model_validate(row) for row in rows],
+        products=[ProductLeft.of(row) for row in rows],
     )
 
 

@@ -50,7 +50,7 @@ class ProductService:
         """`name_prefix` is what a name begins with, in capitals or not."""
         filters = {"sku": to_nfc(sku), "name_prefix": to_nfc(name_prefix)}
         found = await self._products.page(filters, wanted)
-        rows = [ProductRead.model_validate(row) for row in found.rows]
+        rows = [ProductRead.of(row) for row in found.rows]
         return ProductList(products=rows, total=found.total, next=found.next)
 
     async def read(self, product_id: int) -> bytes:
@@ -62,7 +62,7 @@ class ProductService:
         product = await self._products.add(body.model_dump())
         if product.stock_quantity:
             await self._products.record_movement(product.id, "opening", product.stock_quantity)
-        return ProductRead.model_validate(product)
+        return ProductRead.of(product)
 
     async def update(
         self, product_id: int, body: ProductUpdate, precondition: Precondition | None = None
@@ -74,7 +74,7 @@ class ProductService:
         if precondition or "stock_quantity" in fields:
             before = await self._products.lock(product_id)
         if precondition and before:
-            precondition.require(ProductRead.model_validate(before))
+            precondition.require(ProductRead.of(before))
         changed = await self._products.change_and_announce(
             product_id, fields, PRODUCT.key(product_id)
         )
@@ -86,7 +86,7 @@ class ProductService:
         if product.stock_quantity == 0:
             log.warning("product is out of stock", product_id=product_id)
         self._after_commit.record(Fact.PRODUCT_UPDATED, [product_id], changed.announced)
-        return ProductRead.model_validate(product)
+        return ProductRead.of(product)
 
     async def delete(self, product_id: int) -> None:
         """Raises StillNeeded while an order has the product."""

@@ -62,7 +62,7 @@ class UserService:
         """`username` finds all that readers take for the same."""
         key = None if username is None else username_key(username)
         found = await self._users.page({"username": key, "email": email}, wanted)
-        rows = [UserRead.model_validate(row) for row in found.rows]
+        rows = [UserRead.of(row) for row in found.rows]
         return UserList(users=rows, total=found.total, next=found.next)
 
     async def read(self, user_id: int) -> bytes:
@@ -72,14 +72,14 @@ class UserService:
 
     async def create(self, body: UserCreate) -> UserRead:
         fields = body.model_dump() | {"username_key": username_key(body.username)}
-        return UserRead.model_validate(await self._users.add(fields, is_last=True))
+        return UserRead.of(await self._users.add(fields, is_last=True))
 
     async def update(
         self, user_id: int, body: UserUpdate, precondition: Precondition | None = None
     ) -> UserRead:
         """Raises VersionMismatch if the precondition does not hold."""
         if precondition and (current := await self._users.lock(user_id)):
-            precondition.require(UserRead.model_validate(current))
+            precondition.require(UserRead.of(current))
         fields = body.model_dump(exclude_unset=True)
         stale = USER.key(user_id)
         if "username" in fields:
@@ -90,7 +90,7 @@ class UserService:
         if changed is None:
             raise NotFound("user", user_id)
         self._after_commit.record(Fact.USER_CHANGED, [user_id], changed.announced)
-        return UserRead.model_validate(changed.row)
+        return UserRead.of(changed.row)
 
     async def delete(self, user_id: int) -> None:
         """Delete the user with the user's addresses. Raises StillNeeded while the user has
