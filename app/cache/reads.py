@@ -33,6 +33,11 @@ _LOOK_SECONDS = 0.01
 _TAKEN = b""
 
 
+def _tally(entity: str, result: str) -> Tally:
+    reads = CACHE_READS.labels(entity, result)
+    return Tally(lambda numbers: reads.inc(sum(numbers)))
+
+
 class TrustWindow:
     """Until when this process may trust its cache, and for which keys it may not.
 
@@ -69,11 +74,9 @@ class ReadThroughCache:
         self._refreshes = MicroBatcher(self._refresh_all, most=100)
         self._fields: set[str] | None = None
         self._debug = log.bind().debug  # structlog looks its logger up again for every call
-        self._count = {
-            result: CACHE_READS.labels(entity.name, result).inc
-            for result in ("hit", "miss", "bypass", "error")
+        self._tallies = {
+            result: _tally(entity.name, result) for result in ("hit", "miss", "bypass", "error")
         }
-        self._hits = Tally(lambda hits: self._count["hit"](len(hits)))
 
     async def read(self, identity: int) -> bytes:
         """The row as JSON, never older than the last acknowledged write. Raises NotFound, and
@@ -117,7 +120,7 @@ class ReadThroughCache:
             return False
         if not isinstance(row, dict) or row.get("id") != identity or row.keys() != self._fields:
             return False
-        self._hits.note()
+        self._tallies["hit"].note()
         return True
 
     async def _load_and_fill(self, ids: list[int]) -> dict[int, bytes]:
@@ -128,7 +131,7 @@ class ReadThroughCache:
         others = {id: _TAKEN for id, is_ours in zip(ids, granted, strict=True) if not is_ours}
         if not ours:
             return others
-        self._count["miss"](len(ours))
+        self._tallies["miss"].note(len(ours))
         rows = await self._select(ours)
         await self._fill({self._entity.key(id): rows.get(id) for id in ours}, token)
         return rows | others
@@ -156,7 +159,7 @@ class ReadThroughCache:
         return await self._load(identity, "miss")
 
     async def _load(self, identity: int, result: str) -> bytes | None:
-        self._count[result]()
+        self._tallies[result].note()
         return await self._rows.get(identity)
 
     async def refresh(self, identity: int) -> bool:
