@@ -122,7 +122,9 @@ class RequestLog:
     """The lines of requests, which are most of a log. Where they are JSON they are put together
     here, in a third of the time that structlog takes for the same bytes."""
 
-    # Of the process, if its log is JSON and has these lines.
+    # The least level that is written.
+    least: ClassVar[int] = logging.NOTSET
+    # Of the process, if its log is JSON.
     json_name: ClassVar[str | None] = None
     # Those of ordinary requests.
     ordinary: ClassVar[Thinned] = Thinned(None)
@@ -146,6 +148,8 @@ class RequestLog:
     ) -> None:
         """`told` are more fields. The request id must need no escaping. Ordinary requests differ
         in nothing that somebody would look for, so some may be left out."""
+        if level < self.least:
+            return
         is_info = level == logging.INFO
         if is_info and is_ordinary and self.ordinary.leaves_out():
             return
@@ -273,5 +277,5 @@ def configure(level: str, fmt: str | None, process: str) -> None:
     )
     for name, its_level in _LIBRARIES.items():
         logging.getLogger(name).setLevel(its_level)
-    has_requests = fmt == "json" and logging.getLogger().isEnabledFor(logging.INFO)
-    RequestLog.json_name = process if has_requests else None
+    RequestLog.least = logging.getLogger().level
+    RequestLog.json_name = process if fmt == "json" else None

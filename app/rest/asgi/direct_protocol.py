@@ -3,7 +3,7 @@ requests wait for their places."""
 
 from contextvars import Context
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import zttp
 
@@ -14,7 +14,7 @@ from app.rest.asgi.fast_path import FastPath, FastRead
 from app.rest.asgi.gatekeeper import Access
 from app.rest.asgi.limiter import needs_place, refusal
 from app.rest.asgi.places import Places, Turn, give_up
-from app.rest.asgi.protocol import OVERLOADED, Protocol
+from app.rest.asgi.protocol import OVERLOADED, WHOLE, CorkedTransport, Protocol
 from app.rest.asgi.rate_limit import RATE, RateLimit
 from app.settings import Settings
 
@@ -145,6 +145,7 @@ class DirectProtocol(Protocol):
         self.cycle.body += body
         if is_whole:
             self.cycle.more_body = False
+            self.scope["state"][WHOLE] = True
         if body or is_whole:
             self.cycle.message_event.set()
 
@@ -170,7 +171,7 @@ class DirectProtocol(Protocol):
         if answer.body:
             self.conn.send_data(answer.body)
         self.conn.end_message()
-        self.transport.write(self.conn.data_to_send())
+        cast(CorkedTransport, self.transport).write_whole(self.conn.data_to_send())
         request.response_complete = True
         request.record(answer.status, is_dull)
         if self.conn.should_close() or not request.keep_alive:

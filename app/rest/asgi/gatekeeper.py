@@ -15,7 +15,7 @@ from app.logs import Thinned
 from app.rest.asgi.client_address import ClientAddresses, Connection
 from app.rest.asgi.context import PROBES, REFUSED
 from app.rest.asgi.cross_origin import CrossOrigin, is_preflight
-from app.rest.asgi.protocol import OVERLOADED
+from app.rest.asgi.protocol import OVERLOADED, WHOLE
 from app.rest.asgi.rate_limit import RATE, UNLIMITED, Allowance, RateLimit
 from app.rest.errors import ClientError, problem
 from app.rest.logins import login_page, place_of
@@ -244,7 +244,7 @@ def _rejected_body(path: str, headers: Headers) -> Rejection | None:
 
 def _within_deadline(scope: HTTPScope, receive: Receive) -> Receive:
     """Without it, a client that sends its body byte by byte could hold a request for ever."""
-    if scope["method"] not in _WITH_BODY:
+    if scope["method"] not in _WITH_BODY or WHOLE in scope["state"]:
         return receive
     deadline = asyncio.get_running_loop().time() + BODY_SECONDS
     complete = False

@@ -5,9 +5,9 @@ from collections import deque
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
 
-from app.metrics import HTTP_REFUSED
 from app.rest.asgi.context import PLACE, REFUSED
 from app.rest.asgi.places import Places
+from app.rest.asgi.protocol import WHOLE
 from app.rest.errors import PROBLEM_JSON, problem, send_error
 
 MOST_BODY_BYTES = 256 * 1024
@@ -34,8 +34,7 @@ def needs_place(method: str, path: str) -> bool:
 
 
 def refusal(request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The headers and the body of a 503. Counts it."""
-    HTTP_REFUSED.inc()
+    """The headers and the body of a 503."""
     body = _BODY.replace(_REQUEST_ID, request_id.encode())
     return [*_HEADERS, (b"content-length", b"%d" % len(body))], body
 
@@ -51,7 +50,7 @@ class Limiter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP or not needs_place(scope["method"], scope["path"]):
             return await self._app(scope, receive, send)
-        if scope["method"] in _WITH_BODY and not _is_too_large(scope):
+        if _waits_for_body(scope) and not _is_too_large(scope):
             try:
                 receive = await _received(receive)
             except Exception as error:
@@ -67,6 +66,10 @@ class Limiter:
             await send(message)
 
         await self._app(scope, receive, send_noted)
+
+
+def _waits_for_body(scope: HTTPScope) -> bool:
+    return scope["method"] in _WITH_BODY and WHOLE not in scope["state"]
 
 
 def _is_too_large(scope: HTTPScope) -> bool:

@@ -12,7 +12,7 @@ from types import TracebackType
 
 import structlog
 
-from app.metrics import HTTP_PLACES
+from app.metrics import HTTP_PLACES, HTTP_REFUSED
 from app.runtime.deadlines import REQUEST_SECONDS
 
 log = structlog.get_logger(__name__)
@@ -181,11 +181,14 @@ class Places:
             self._refused.append(self._waiting.popleft()[1])
         # All that wait now are told within the time that any request may take.
         share = math.ceil(len(self._refused) * _TICK_SECONDS / REQUEST_SECONDS)
+        told = 0
         for _ in range(min(max(share, _LEAST_PER_TICK), len(self._refused))):
             turn = self._refused.popleft()
             if not turn.done():
                 turn.set_result(None)
-                self._untold += 1
+                told += 1
+        HTTP_REFUSED.inc(told)
+        self._untold += told
         self._warn(now)
         self._is_ticking = bool(self._waiting or self._refused)
         if self._is_ticking:

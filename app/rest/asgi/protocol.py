@@ -29,6 +29,8 @@ _BEGINNINGS = frozenset(b"\r\n" + ascii_letters.encode())
 
 # In the state of a request whose connection is one too many: see gatekeeper.py.
 OVERLOADED = "overloaded"
+# In the state of a request whose body has come with its head: nobody has to wait for it.
+WHOLE = "whole"
 
 
 class Protocol(ZttpProtocol):
@@ -74,6 +76,8 @@ class Protocol(ZttpProtocol):
             super().handle_events(event)
         except UnicodeDecodeError as error:  # uvicorn takes every target for ASCII
             raise zttp.RemoteProtocolError("the target is not ASCII") from error
+        if isinstance(event, zttp.Request) and not self.cycle.more_body:
+            self.scope["state"][WHOLE] = True
 
     def pause_writing(self) -> None:
         self._unread_since = self.loop.time()
@@ -138,6 +142,13 @@ class CorkedTransport:
         self._size += len(data)
         if self._size > _MOST_HELD_BYTES:
             self._flush()
+
+    def write_whole(self, response: bytes) -> None:
+        """Which has nothing to wait for."""
+        if self._held:
+            self.write(response)
+        elif not self._transport.is_closing():
+            self._transport.write(response)
 
     def _flush(self) -> None:
         if self._held:
