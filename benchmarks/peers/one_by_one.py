@@ -1,6 +1,8 @@
-"""The users and addresses of DIR over HTTP, one request after another on one connection, each
-address after a look at those that the user has: `python -m benchmarks.peers.one_by_one URL DIR`."""
+"""The users and addresses of DIR over HTTP, as producer.py sent them before it had several
+connections: with httpx.AsyncClient, one request after another on one connection, each address after
+a look at those that the user has. `python -m benchmarks.peers.one_by_one URL DIR`."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -14,18 +16,19 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     return (json.loads(line) for line in path.read_text("utf-8").splitlines())
 
 
-def main() -> None:
+async def main() -> None:
     url, directory = sys.argv[1], Path(sys.argv[2])
-    with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
         ids = {}
         for user in _rows(directory / "users.jsonl"):
-            made = client.post("/users", json=user).raise_for_status().json()
-            ids[user["username"]] = made["id"]
+            made = await client.post("/users", json=user)
+            ids[user["username"]] = made.raise_for_status().json()["id"]
         for address in _rows(directory / "addresses.jsonl"):
             path = f"/users/{ids[address.pop('username')]}/addresses"
-            if not client.get(path, params={"count": 100}).raise_for_status().json()["total"]:
-                client.post(path, json=address).raise_for_status()
+            known = await client.get(path, params={"count": 100})
+            if not known.raise_for_status().json()["total"]:
+                (await client.post(path, json=address)).raise_for_status()
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())
