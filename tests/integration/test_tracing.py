@@ -90,6 +90,8 @@ async def test_one_order_is_one_trace_from_its_sender_to_its_report(
     report = await queues.take("report")
     assert report.headers["traceparent"].split("-")[1] == TRACE
 
+    # The outcome is committed, and can be read, before the span of its message has ended.
+    await eventually(lambda: _named(spans.get_finished_spans(), "process order"))
     ours = [span for span in spans.get_finished_spans() if _trace(span) == TRACE]
     names = {span.name for span in ours}
     assert {"process order", "apply batch", "INSERT", "SELECT", "send report"} <= names
@@ -122,6 +124,7 @@ async def test_orders_of_one_batch_are_linked(
         await queues.send("order", body, f"order-{number}", headers={"traceparent": PARENT})
     for number in range(30):
         assert (await outcome(f"order-{number}"))["status"] == "applied"
+    await eventually(lambda: len(_named(spans.get_finished_spans(), "process order")) == 30)
     finished = spans.get_finished_spans()
     processed = {_context(s).span_id for s in _named(finished, "process order")}
     batches = _named(finished, "apply batch")
