@@ -146,10 +146,9 @@ class RequestLog:
         *,
         is_ordinary: bool = False,
     ) -> None:
-        """`told` are more fields. The request id must need no escaping. Ordinary requests differ
-        in nothing that somebody would look for, so some may be left out."""
-        if level < self.least:
-            return
+        """`level` is at least `least`. `told` are more fields. The request id must need no
+        escaping. Ordinary requests differ in nothing that somebody would look for, so some may be
+        left out."""
         is_info = level == logging.INFO
         if is_info and is_ordinary and self.ordinary.leaves_out():
             return

@@ -110,6 +110,8 @@ def record(
     _tally(method, route, status).note(seconds)
     # A health check comes six times a minute, day and night; refused requests by thousands.
     level = logging.DEBUG if is_dull or route.startswith("/health/") else logging.INFO
+    if level < RequestLog.least:
+        return
     milliseconds = round(seconds * 1000, 2)
     is_ordinary = method == "GET" and status < 400 and seconds < _SLOW_SECONDS
     _requests.write(

@@ -130,7 +130,7 @@ class Places:
 
     @property
     def has_room(self) -> bool:
-        return self._has_place and not self._waiting
+        return not self._waiting and self._has_place
 
     @property
     def _has_place(self) -> bool:

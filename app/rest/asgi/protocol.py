@@ -47,6 +47,8 @@ class Protocol(ZttpProtocol):
         # Since when the connection has waited for the rest of a head, or for its client to read.
         self._head_since: float | None = None
         self._unread_since: float | None = None
+        # Since when it has waited for its next request.
+        self._idle_since: float | None = None
         self._has_spoken = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -79,6 +81,24 @@ class Protocol(ZttpProtocol):
         if isinstance(event, zttp.Request) and not self.cycle.more_body:
             self.scope["state"][WHOLE] = True
 
+    def on_response_complete(self) -> None:
+        """As uvicorn's, which makes a timer for each response; here `close_overdue` looks."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._idle_since = self.loop.time()
+        self.flow.resume_reading()
+        if self.cycle.more_body:
+            return
+        self.conn.start_next_cycle()
+        try:
+            self.handle_events(self.conn.next_event())
+        except zttp.RemoteProtocolError:
+            self.handle_remote_protocol_error()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
     def pause_writing(self) -> None:
         self._unread_since = self.loop.time()
         super().pause_writing()
@@ -103,9 +123,11 @@ class Protocol(ZttpProtocol):
         return self._responding and self._unread_since is None
 
     def close_if_overdue(self, now: float) -> None:
-        head, unread = self._head_since, self._unread_since
+        head, unread, idle = self._head_since, self._unread_since, self._idle_since
         if (head and now - head > HEAD_SECONDS) or (unread and now - unread > UNREAD_SECONDS):
             self.transport.abort()
+        elif idle and now - idle > self.timeout_keep_alive:
+            self.transport.close()
 
 
 def close_overdue(connections: Iterable[Any], now: float) -> None:
@@ -144,7 +166,7 @@ class CorkedTransport:
             self._flush()
 
     def write_whole(self, response: bytes) -> None:
-        """Which has nothing to wait for."""
+        """All of it: there is no second part that could go out with it."""
         if self._held:
             self.write(response)
         elif not self._transport.is_closing():
