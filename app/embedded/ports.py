@@ -12,9 +12,12 @@ LOOPBACK = "127.0.0.1"
 _PORTS: tuple[int, ...] = (*range(21000, 25000), *range(28000, 32700))
 
 
-def is_free(port: int) -> bool:
+def is_free(port: int, *, is_new: bool = False) -> bool:
+    """For a server that may have had it before, and left connections that are ending. A new port
+    must not even be bound: the API's own is, but is not listened on while the servers start."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers themselves do
+        if not is_new:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
         try:
             probe.bind((LOOPBACK, port))
         except OSError:
@@ -25,6 +28,6 @@ def is_free(port: int) -> bool:
 def free_port() -> int:
     """Raises EmbeddedServerError if no port is free."""
     for port in random.sample(_PORTS, len(_PORTS)):
-        if is_free(port):
+        if is_free(port, is_new=True):
             return port
     raise EmbeddedServerError(f"no free port between {_PORTS[0]} and {_PORTS[-1]}")
