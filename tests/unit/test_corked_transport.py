@@ -41,6 +41,16 @@ async def test_the_writes_of_one_iteration_are_one(wire: Wire) -> None:
     assert transport.get_extra_info("peername") == ("127.0.0.1", 1)
 
 
+async def test_a_whole_response_goes_out_at_once_with_what_waits(wire: Wire) -> None:
+    transport = CorkedTransport(wire)
+    transport.write_whole(b"first")
+    transport.write(b"second")
+    transport.write_whole(b"third")
+    assert wire.seen == [b"first", b"secondthird"]
+    await asyncio.sleep(0)
+    assert wire.seen == [b"first", b"secondthird"]
+
+
 async def test_closing_writes_what_waits_first(wire: Wire) -> None:
     transport = CorkedTransport(wire)
     transport.write(b"last words")
@@ -72,7 +82,8 @@ def test_a_client_that_goes_before_the_write_leaves_no_error() -> None:
             real, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", port)
             transport = CorkedTransport(real)
             real.abort()
-            transport.write(b"a response")
+            transport.write_whole(b"a response")
+            transport.write(b"another")
             if close == "closed":  # as uvicorn does when it hears that the connection is lost
                 transport.close()
             await asyncio.sleep(0.01)

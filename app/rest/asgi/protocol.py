@@ -166,11 +166,9 @@ class CorkedTransport:
             self._flush()
 
     def write_whole(self, response: bytes) -> None:
-        """All of it: there is no second part that could go out with it."""
-        if self._held:
-            self.write(response)
-        elif not self._transport.is_closing():
-            self._transport.write(response)
+        """All of it: there is no second part that it could wait for."""
+        self._held.append(response)
+        self._flush()
 
     def _flush(self) -> None:
         if self._held:
