@@ -94,7 +94,7 @@ class DeadLetterService:
         # that says dead may be older than the retry.
         is_same = row and row.fingerprint and _id_of(row.message_id, row.fingerprint) == letter_id
         if row and is_same and row.status != MessageStatus.DEAD:
-            return Retried(None, MessageRead.model_validate(row))
+            return Retried(None, MessageRead.of(row))
         try:
             return Retried(await self.read(queue, letter_id), None)
         except NotFound:

@@ -142,4 +142,4 @@ class ReportService:
 def _report_day(day: date, built: Any) -> ReportDay:
     if built is None:
         return ReportDay(report_date=day, orders=0, units=0, closed=False, built_at=None)
-    return ReportDay.model_validate(built)
+    return ReportDay.of(built)
