@@ -13,8 +13,9 @@ _PORTS: tuple[int, ...] = (*range(21000, 25000), *range(28000, 32700))
 
 
 def is_free(port: int, *, is_new: bool = False) -> bool:
-    """For a server that may have had it before, and left connections that are ending. A new port
-    must not even be bound: the API's own is, but is not listened on while the servers start."""
+    """Whether a server can listen on it. If it has had the port before, some of its connections may
+    still be ending there. One that `is_new` to it must not even be bound: the API's is, and is not
+    listened on while the servers start."""
     with socket.socket() as probe:
         if not is_new:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
