@@ -49,8 +49,10 @@ def _run(process: str, run: Callable[["Settings"], Coroutine[Any, Any, None]]) -
 
     from app import logs
     from app.runtime import tracing
+    from app.runtime.garbage import tune_gc
     from app.settings import load_settings
 
+    tune_gc()
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format, process)
     tracing.start(settings, process)
@@ -267,8 +269,10 @@ def seed(data: Path | None) -> None:
     does."""
     from app.cli.configured import failures_in_one_line, with_queues
     from app.client.produce import produce
+    from app.runtime.garbage import tune_gc
     from app.settings import load_settings
 
+    tune_gc()
     with failures_in_one_line("seed"):
         settings = with_queues(load_settings())
     produce(settings, data, "seed")
