@@ -175,6 +175,7 @@ async def test_requests_of_one_connection_keep_their_order(door: Door) -> None:
         (post(CLOSE).replace(b"application/json", b"text/plain"), 415),
         (post(CLOSE, b"Origin: https://evil.example"), 403),
         (post(CLOSE, path=b"/users/\xc3\xa9"), 400),
+        (post(CLOSE, path=b"/%6Cogin"), 415),  # /login, which takes a form
     ],
 )
 async def test_what_needs_no_place_does_not_wait(

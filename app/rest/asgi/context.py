@@ -166,8 +166,7 @@ class RequestContext:
 
     async def _handle(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        request_id = request_id_of(headers)
-        scope.setdefault("state", {})["request_id"] = request_id
+        request_id = scope.setdefault("state", {}).setdefault("request_id", request_id_of(headers))
         began = scope["state"].get(BEGAN) or time.perf_counter()
         status = 0
         extra_headers = self._common.of(request_id, scope["path"], headers)

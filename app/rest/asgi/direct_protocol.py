@@ -72,6 +72,7 @@ class WaitingRoom:
         path = request.path.decode("latin-1").removeprefix(self._root_path)
         return (
             path.isascii()  # the others are rejected
+            and "%" not in path  # it may be another path than it seems
             and needs_place(method, path)
             and method != "HEAD"
             and self._access.rejection(method, path, headers) is None
@@ -159,7 +160,7 @@ class DirectProtocol(Protocol):
             return
         self._pass_on(held.request, held.body, is_whole=True)
         self.cycle.keep_alive = held.keep_alive  # false if the server has begun to stop
-        self.scope["state"] |= {PLACE: place, BEGAN: held.began}
+        self.scope["state"] |= {PLACE: place, BEGAN: held.began, "request_id": held.request_id}
         if held.rate:
             self.scope["state"][RATE] = held.rate
 

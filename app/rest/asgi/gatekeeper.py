@@ -13,7 +13,7 @@ from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Receive, Scop
 
 from app.logs import Thinned
 from app.rest.asgi.client_address import ClientAddresses, Connection
-from app.rest.asgi.context import PROBES, REFUSED
+from app.rest.asgi.context import PLACE, PROBES, REFUSED
 from app.rest.asgi.cross_origin import CrossOrigin, is_preflight
 from app.rest.asgi.protocol import OVERLOADED, WHOLE
 from app.rest.asgi.rate_limit import RATE, UNLIMITED, Allowance, RateLimit
@@ -152,7 +152,8 @@ class Gatekeeper:
         self._told = Thinned(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP:
+        # What has its place already was judged before it waited: see direct_protocol.py.
+        if scope["type"] != ScopeType.HTTP or PLACE in scope["state"]:
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
         rejection = self._rejection(scope, headers)
@@ -176,11 +177,8 @@ class Gatekeeper:
         return self._access.rejection(scope["method"], scope["path"], headers)
 
     def _counts(self, scope: HTTPScope, headers: Headers) -> bool:
-        """Not those that were counted before they waited: see direct_protocol.py."""
         return not (
-            RATE in scope["state"]
-            or scope["path"].startswith(PROBES)
-            or self._access.is_preflight(scope["method"], headers)
+            scope["path"].startswith(PROBES) or self._access.is_preflight(scope["method"], headers)
         )
 
     def _tell(self, client: str) -> None:
