@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from playwright.async_api import Page, Response, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Response, async_playwright
 
-from harness.chromium import MISSING
-
+_MISSING = "Chromium is missing: run `apt-get install -y chromium`"
 DESK = {"width": 1440, "height": 900}
 TELEPHONE = {"width": 390, "height": 844}
 _FLAGS = (
@@ -30,13 +29,15 @@ class Tab:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.troubles: list[str] = []
-        page.on("console", lambda message: self._note(message.type, message.text))
+        page.on("console", self._note)
         page.on("pageerror", lambda error: self.troubles.append(str(error)))
         page.on("requestfailed", lambda request: self._note_failed(request.url, request.failure))
 
-    def _note(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning"):
-            self.troubles.append(text)
+    def _note(self, message: ConsoleMessage) -> None:
+        # Chromium asks for this by itself where no page names an icon: beside a picture, say.
+        is_icon = message.location["url"].endswith("/favicon.ico")
+        if message.type in ("error", "warning") and not is_icon:
+            self.troubles.append(message.text)
 
     def _note_failed(self, url: str, why: str | None) -> None:
         if why != "net::ERR_ABORTED":  # the tab has gone on to another page
@@ -78,19 +79,30 @@ class Tab:
 
 
 @asynccontextmanager
-async def browsing(
-    size: dict[str, int] | None = None, *, dark: bool = False, scripts: bool = True
-) -> AsyncIterator[Tab]:
+async def chromium_started() -> AsyncIterator[Browser]:
     program = shutil.which("chromium")
-    assert program, MISSING
+    assert program, _MISSING
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=_FLAGS)
         try:
-            context = await browser.new_context(
-                viewport=size or DESK,  # type: ignore[arg-type]
-                color_scheme="dark" if dark else "light",
-                java_script_enabled=scripts,
-            )
-            yield Tab(await context.new_page())
+            yield browser
         finally:
             await browser.close()
+
+
+@asynccontextmanager
+async def browsing(
+    browser: Browser,
+    size: dict[str, int] | None = None,
+    *,
+    dark: bool = False,
+    scripts: bool = True,
+) -> AsyncIterator[Tab]:
+    """A tab that shares no cookies, storage or cache with others."""
+    context = await browser.new_context(
+        viewport=size or DESK,  # type: ignore[arg-type]
+        color_scheme="dark" if dark else "light",
+        java_script_enabled=scripts,
+    )
+    async with context:
+        yield Tab(await context.new_page())

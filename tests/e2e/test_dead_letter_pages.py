@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from playwright.async_api import Browser
 
 from app import worker
 from app.container import Container
@@ -43,8 +44,8 @@ async def locked(dependencies: Dependencies) -> AsyncIterator[Served]:
 
 
 @pytest.fixture
-async def tab() -> AsyncIterator[Tab]:
-    async with browsing() as opened:
+async def tab(chromium: Browser) -> AsyncIterator[Tab]:
+    async with browsing(chromium) as opened:
         yield opened
 
 
@@ -116,11 +117,11 @@ async def test_before_a_worker_has_taken_it(
 @pytest.mark.parametrize("transport", ["rabbitmq", "streams"])
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 async def test_a_page_that_is_loaded_again_does_nothing_twice(
-    queues: QueueClient, served: Served, scripts: bool
+    queues: QueueClient, served: Served, chromium: Browser, scripts: bool
 ) -> None:
     for message_id in ("a", "b", "c"):
         await queues.send(Queue.PRODUCT.dead, b"{", message_id, headers=WHY)
-    async with browsing(scripts=scripts) as tab:
+    async with browsing(chromium, scripts=scripts) as tab:
         await tab.open(f"http://localhost:{served.port}/dead-letters/product")
         await tab.press("a", "link")
         letter = tab.page.url
@@ -147,13 +148,14 @@ async def test_every_page_fits_and_axe_finds_nothing(
     queues: QueueClient,
     served: Served,
     locked: Served,
+    chromium: Browser,
     axe: str,
     size: dict[str, int],
     dark: bool,
 ) -> None:
     long = "x" * 200
     await queues.send(Queue.PRODUCT.dead, long.encode(), long, headers={**WHY, long: long})
-    async with browsing(size, dark=dark) as tab:
+    async with browsing(chromium, size, dark=dark) as tab:
         root = f"http://localhost:{served.port}"
         await tab.open(f"{root}/dead-letters/product")
         await tab.press(long, "link")

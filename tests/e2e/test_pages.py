@@ -2,17 +2,17 @@
 
 import re
 from html import unescape
-from pathlib import Path
 
 import httpx
+from playwright.async_api import Browser
 
-from harness.chromium import rendered
+from harness.browser import browsing
 from harness.service import Service
 from tests.e2e.test_docs_page import ELSEWHERE
 
 
 async def test_the_status_the_life_of_an_order_and_the_chart(
-    service: Service, tmp_path: Path
+    service: Service, chromium: Browser
 ) -> None:
     await service.script("producer.py")
     httpx.post(f"{service.url}/report", timeout=60).raise_for_status()
@@ -21,11 +21,12 @@ async def test_the_status_the_life_of_an_order_and_the_chart(
     status = f"{service.url}/"
     chart = f"{service.url}/report/chart.svg"
     for url, told in ((life, message["message_id"]), (chart, "orders"), (status, "Orders today")):
-        dom, console = rendered(tmp_path, url)
+        async with browsing(chromium) as tab:
+            await tab.open(url)
+            dom = await tab.page.content()
         assert told in dom
         assert not ELSEWHERE.findall(dom)
-        # The console reports what the page's policy blocks and what is missing.
-        assert "CONSOLE" not in console, console
+        assert not tab.troubles
     for url in (life, status):
         page = httpx.get(url, headers={"Accept": "text/html"}).text
         for link in set(re.findall('href="([^"]+)"', page.partition("<main")[2])):

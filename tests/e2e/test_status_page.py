@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.async_api import Browser
 
 from app.client.stack import running_stack
 from app.messaging.broker import Outgoing
@@ -27,6 +28,8 @@ FOREIGN = {
 }
 # /report/chart.svg is a picture without a page.
 PAGES = ["/", "/orders/1/life", "/dead-letters", "/dead-letters/order", "/docs/queues", "/docs"]
+# What scripts make after the page has loaded.
+_MADE = {"/docs": ".opblock", "/docs/queues": "text=protects from a second effect"}
 _FOCUSED = """() => {
     const {outlineStyle, outlineWidth} = getComputedStyle(document.activeElement);
     const controls = [...document.querySelectorAll("a[href]")];
@@ -75,10 +78,11 @@ async def service(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Async
 @pytest.mark.parametrize("size", [TELEPHONE, DESK], ids=["telephone", "desk"])
 @pytest.mark.parametrize("path", PAGES)
 async def test_it_fits_and_axe_finds_nothing(
-    service: Service, axe: str, path: str, size: dict[str, int], dark: bool
+    service: Service, chromium: Browser, axe: str, path: str, size: dict[str, int], dark: bool
 ) -> None:
-    async with browsing(size, dark=dark) as tab:
+    async with browsing(chromium, size, dark=dark) as tab:
         await tab.page.goto(service.url + path, wait_until="networkidle")
+        await tab.page.locator(_MADE.get(path, "main")).first.wait_for()
         assert not await tab.is_wider_than_its_window()
         faults = await tab.faults(axe)
         assert [f for f in faults if not f.startswith(FOREIGN.get(path, ()))] == []
@@ -87,9 +91,9 @@ async def test_it_fits_and_axe_finds_nothing(
 
 @pytest.mark.parametrize("path", ["/", "/orders/1/life"])
 async def test_the_keyboard_reaches_every_link_and_the_focus_is_seen(
-    service: Service, path: str
+    service: Service, chromium: Browser, path: str
 ) -> None:
-    async with browsing() as tab:
+    async with browsing(chromium) as tab:
         await tab.open(service.url + path)
         links = await tab.page.locator("a[href]").count()
         for number in range(links):
@@ -99,8 +103,8 @@ async def test_the_keyboard_reaches_every_link_and_the_focus_is_seen(
             assert await tab.page.evaluate(_FOCUSED) == [number, True]
 
 
-async def test_without_javascript_all_is_there(service: Service) -> None:
-    async with browsing(scripts=False) as tab:
+async def test_without_javascript_all_is_there(service: Service, chromium: Browser) -> None:
+    async with browsing(chromium, scripts=False) as tab:
         await tab.open(service.url)
         text = await tab.text()
         for told in ("Orders today", "Rare tea", "refused", "poison", "product_update", "works"):
@@ -108,8 +112,10 @@ async def test_without_javascript_all_is_there(service: Service) -> None:
         assert not tab.troubles
 
 
-async def test_it_renews_itself_and_keeps_focus_and_place(service: Service) -> None:
-    async with browsing(TELEPHONE) as tab:
+async def test_it_renews_itself_and_keeps_focus_and_place(
+    service: Service, chromium: Browser
+) -> None:
+    async with browsing(chromium, TELEPHONE) as tab:
         page = tab.page
         statuses: list[int] = []
         page.on("response", lambda response: statuses.append(response.status))
@@ -128,9 +134,9 @@ async def test_it_renews_itself_and_keeps_focus_and_place(service: Service) -> N
 
 
 async def test_it_changes_nothing_while_text_is_selected_or_the_tab_is_hidden(
-    service: Service,
+    service: Service, chromium: Browser
 ) -> None:
-    async with browsing() as tab, browsing() as other:
+    async with browsing(chromium) as tab, browsing(chromium) as other:
         await tab.open(service.url)
         await tab.page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
         await _add(service, "Selected tea")
@@ -165,8 +171,10 @@ async def _add(service: Service, name: str) -> None:
     (await service.api.post("/products", json=body)).raise_for_status()
 
 
-async def test_it_says_that_the_service_has_gone(tree: Path, tmp_path: Path) -> None:
-    async with one_command(tree, tmp_path) as gone, browsing() as tab:
+async def test_it_says_that_the_service_has_gone(
+    tree: Path, tmp_path: Path, chromium: Browser
+) -> None:
+    async with one_command(tree, tmp_path) as gone, browsing(chromium) as tab:
         await tab.open(gone.url)
         await gone.web.stop()
         await tab.page.get_by_text("The service does not answer.").wait_for()

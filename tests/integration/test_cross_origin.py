@@ -1,7 +1,5 @@
 """CORS: pages of which other origins may call the API, and read its answers."""
 
-import asyncio
-import html
 import http.server
 import json
 import re
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import Browser
 
 from app import web
 from app.container import Container
@@ -20,7 +19,7 @@ from app.rest.asgi import places as places_module
 from app.rest.asgi.places import Places, VegasLimit
 from app.settings import Settings
 from harness.bodies import USER
-from harness.chromium import rendered
+from harness.browser import browsing
 from harness.lifespan import lifespan
 from harness.served import Served, direct, served
 
@@ -188,18 +187,19 @@ def _elsewhere(directory: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("is_allowed", [True, False])
-async def test_a_page_in_a_browser(settings: Settings, tmp_path: Path, is_allowed: bool) -> None:
+async def test_a_page_in_a_browser(
+    settings: Settings, chromium: Browser, tmp_path: Path, is_allowed: bool
+) -> None:
     with _elsewhere(tmp_path) as origin:
         allowed = origin if is_allowed else SHOP.decode()
         async with _service(settings, cors_origins=allowed, api_key=KEY.decode()) as server:
             api = f"http://localhost:{server.port}"
             given = {"api": api, "key": KEY.decode(), "user": json.dumps(USER)}
             (tmp_path / "page.html").write_text(_PAGE % given)
-            profile = tmp_path / "browser"
-            dom, _ = await asyncio.to_thread(rendered, profile, f"{origin}/page.html")
-    found = re.search('<pre id="seen">(.*?)</pre>', dom)
-    assert found
-    seen = json.loads(html.unescape(found[1]))
+            async with browsing(chromium) as tab:
+                await tab.open(f"{origin}/page.html")
+                shown = tab.page.locator("#seen:not(:empty)")
+                seen = json.loads(await shown.text_content() or "")
     statuses = {name: status for name, (status, _) in seen.items()}
     if not is_allowed:
         assert set(statuses.values()) == {0}
