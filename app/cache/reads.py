@@ -9,6 +9,7 @@ every process read that key from the database. docs/cache.md has the whole argum
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from typing import TypeAlias
 
 import msgspec
 import structlog
@@ -29,6 +30,7 @@ _decode = msgspec.json.Decoder().decode
 # How long, and how often, to look for the value that another reader is about to fill in.
 _PATIENCE_SECONDS = 0.06
 _LOOK_SECONDS = 0.01
+Coming: TypeAlias = "asyncio.Future[bytes | None] | None"
 # In place of a row: another reader has its lease.
 _TAKEN = b""
 
@@ -83,17 +85,28 @@ class ReadThroughCache:
         Unavailable."""
         return await self.resolve(identity, self.peek(identity))
 
-    def peek(self, identity: int) -> "asyncio.Future[bytes | None] | None":
+    def peek(self, identity: int) -> Coming:
         """The value in Redis, for a reader that needs no task for a hit. Ask `is_hit` whether it is
         one, and `resolve` if it is not. None if the cache is not to be trusted."""
         key = self._entity.key(identity)
         return self._store.value(key) if self._trust.allows(key) else None
 
-    async def resolve(self, identity: int, peeked: "asyncio.Future[bytes | None] | None") -> bytes:
-        """As `read`, from what `peek` has returned."""
+    def past_redis(self, identity: int, peeked: Coming) -> Coming:
+        """The row in the database, for a reader that needs no task for that. None unless `peek` has
+        returned None, or Redis is down."""
+        if peeked is None:
+            return self._load(identity, "bypass")
+        if not peeked.cancelled() and isinstance(peeked.exception(), RedisDown):
+            return self._load(identity, "error")
+        return None
+
+    async def resolve(self, identity: int, peeked: Coming, loading: Coming = None) -> bytes:
+        """As `read`, from what `peek`, and after it `past_redis`, have returned."""
         key = self._entity.key(identity)
         try:
-            if peeked is None:
+            if loading is not None:
+                row = await loading
+            elif peeked is None:
                 row = await self._load(identity, "bypass")
             elif (value := await peeked) and self.is_hit(identity, value):
                 self._debug("cache hit", key=key)
@@ -158,9 +171,9 @@ class ReadThroughCache:
                         return value
         return await self._load(identity, "miss")
 
-    async def _load(self, identity: int, result: str) -> bytes | None:
+    def _load(self, identity: int, result: str) -> "asyncio.Future[bytes | None]":
         self._tallies[result].note()
-        return await self._rows.get(identity)
+        return self._rows.get(identity)
 
     async def refresh(self, identity: int) -> bool:
         """After a committed update: put the row as it is now into the cache.

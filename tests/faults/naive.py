@@ -65,10 +65,13 @@ class NaiveReads:
     def peek(self, _: int) -> None:
         """Every read is resolved by a task."""
 
-    async def read(self, identity: int) -> bytes:
-        return await self.resolve(identity, None)
+    def past_redis(self, *_: Any) -> None:
+        """So is this."""
 
-    async def resolve(self, identity: int, _: None) -> bytes:
+    async def read(self, identity: int) -> bytes:
+        return await self.resolve(identity)
+
+    async def resolve(self, identity: int, *_: None) -> bytes:
         reading = self._store.client.get(self._entity.key(identity))
         value: bytes | None = await self._store.attempt(reading)
         CACHE_READS.labels(self._entity.name, "miss" if value is None else "hit").inc()

@@ -103,12 +103,24 @@ class DirectProtocol(Protocol):
         self._unset_keepalive_if_required()
         self.cycle = read  # type: ignore[assignment]
         if read.peeked is None:
-            self._resolve(read)
+            self._load(read)
         else:
             read.peeked.add_done_callback(lambda _: self._peeked(read))
 
     def _peeked(self, read: FastRead) -> None:
         if answer := read.hit():
+            self._respond(read, answer)
+        elif not read.disconnected:
+            self._load(read)
+
+    def _load(self, read: FastRead) -> None:
+        if (loading := read.load()) is None:
+            self._resolve(read)
+        else:
+            loading.add_done_callback(lambda _: self._loaded(read))
+
+    def _loaded(self, read: FastRead) -> None:
+        if answer := read.loaded():
             self._respond(read, answer)
         elif not read.disconnected:
             self._resolve(read)

@@ -36,8 +36,15 @@ class Reads(Protocol):
 
     def is_hit(self, identity: int, value: bytes) -> bool: ...
 
-    async def resolve(
+    def past_redis(
         self, identity: int, peeked: "asyncio.Future[bytes | None] | None"
+    ) -> "asyncio.Future[bytes | None] | None": ...
+
+    async def resolve(
+        self,
+        identity: int,
+        peeked: "asyncio.Future[bytes | None] | None",
+        loading: "asyncio.Future[bytes | None] | None",
     ) -> bytes: ...
 
 
@@ -58,6 +65,7 @@ class FastRead(DirectRequest):
         self._identity = identity
         self._known = _known(request) if b"if-none-match" in headers else None
         self.peeked = cache.peek(identity)
+        self.loading: asyncio.Future[bytes | None] | None = None
 
     def hit(self) -> Answer | None:
         """When the value is here."""
@@ -67,12 +75,27 @@ class FastRead(DirectRequest):
         value = self.peeked.result()
         return self._found(value) if value and self._cache.is_hit(self._identity, value) else None
 
+    def load(self) -> "asyncio.Future[bytes | None] | None":
+        """The row past Redis. None if that is to be asked for a lease: see `resolved`."""
+        with tracing.active(self.span):
+            self.loading = self._cache.past_redis(self._identity, self.peeked)
+        return self.loading
+
+    def loaded(self) -> Answer | None:
+        """When the row is here. None if there is none: see `resolved`."""
+        assert self.loading
+        if self.loading.cancelled() or self.loading.exception():
+            return None
+        row = self.loading.result()
+        return self._found(row) if row else None
+
     async def resolved(self) -> Answer:
-        """What `hit` is not."""
+        """What `hit` and `loaded` are not."""
         bind_contextvars(request_id=self.request_id)
         try:
             with tracing.active(self.span):
-                return self._found(await self._cache.resolve(self._identity, self.peeked))
+                row = await self._cache.resolve(self._identity, self.peeked, self.loading)
+                return self._found(row)
         except asyncio.CancelledError:
             return self._failed(Unavailable("the request took too long"))
         except Exception as error:
