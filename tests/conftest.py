@@ -35,8 +35,8 @@ for _name in Settings.model_fields:
 # With it, every process of the tests would compile all that it imports, which takes seconds.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-
-# As in the service: a seventh of what the tests' own processes compute.
+# Garbage collection, if it is not tuned as in the service, takes a seventh of what the tests' own
+# processes compute.
 start_without_gc()
 
 

@@ -30,6 +30,7 @@ _decode = msgspec.json.Decoder().decode
 # How long, and how often, to look for the value that another reader is about to fill in.
 _PATIENCE_SECONDS = 0.06
 _LOOK_SECONDS = 0.01
+# A value on its way, which may turn out to be none. None: nobody was asked.
 Coming: TypeAlias = "asyncio.Future[bytes | None] | None"
 # In place of a row: another reader has its lease.
 _TAKEN = b""

@@ -6,7 +6,7 @@ logs and the metrics."""
 
 import asyncio
 import re
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import zttp
 from litestar import Request
@@ -28,24 +28,20 @@ from app.services.users import USER
 
 _USUAL = re.compile(rb"(/users/|/products/)([1-9]\d{0,15})", re.ASCII)
 
+# A value on its way, which may turn out to be none. None: nobody was asked.
+Coming: TypeAlias = "asyncio.Future[bytes | None] | None"
+
 
 class Reads(Protocol):
     """Of one entity: see app/cache/reads.py."""
 
-    def peek(self, identity: int) -> "asyncio.Future[bytes | None] | None": ...
+    def peek(self, identity: int) -> Coming: ...
 
     def is_hit(self, identity: int, value: bytes) -> bool: ...
 
-    def past_redis(
-        self, identity: int, peeked: "asyncio.Future[bytes | None] | None"
-    ) -> "asyncio.Future[bytes | None] | None": ...
+    def past_redis(self, identity: int, peeked: Coming) -> Coming: ...
 
-    async def resolve(
-        self,
-        identity: int,
-        peeked: "asyncio.Future[bytes | None] | None",
-        loading: "asyncio.Future[bytes | None] | None",
-    ) -> bytes: ...
+    async def resolve(self, identity: int, peeked: Coming, loading: Coming) -> bytes: ...
 
 
 class FastRead(DirectRequest):
@@ -65,7 +61,7 @@ class FastRead(DirectRequest):
         self._identity = identity
         self._known = _known(request) if b"if-none-match" in headers else None
         self.peeked = cache.peek(identity)
-        self.loading: asyncio.Future[bytes | None] | None = None
+        self.loading: Coming = None
 
     def hit(self) -> Answer | None:
         """When the value is here."""
@@ -75,7 +71,7 @@ class FastRead(DirectRequest):
         value = self.peeked.result()
         return self._found(value) if value and self._cache.is_hit(self._identity, value) else None
 
-    def load(self) -> "asyncio.Future[bytes | None] | None":
+    def load(self) -> Coming:
         """The row past Redis. None if that is to be asked for a lease: see `resolved`."""
         with tracing.active(self.span):
             self.loading = self._cache.past_redis(self._identity, self.peeked)
