@@ -10,11 +10,13 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import uvloop
+
+from benchmarks.usage import Meter
 
 _HEAD_ENDS = b"\r\n\r\n"
 _LENGTH = b"content-length: "
@@ -92,6 +94,7 @@ class Run:
         self._statuses: Counter[str] = Counter()
         self._waits: list[float] = []  # for a success
         self._in_time = 0
+        self._clients: list[Client] = []
         self._busy: set[Client] = set()
         self._done = asyncio.Event()
         self._began = self._ended = 0.0
@@ -117,19 +120,16 @@ class Run:
 
     async def measure(self, ports: Sequence[int], connections: int) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        clients = []
         for number in range(connections):
             port = ports[number % len(ports)]
             _, client = await loop.create_connection(lambda: Client(self), "127.0.0.1", port)
-            clients.append(client)
-        self._busy.update(clients)
+            self._clients.append(client)
+        self._busy.update(self._clients)
         print("connected", flush=True)
         self._began = time.perf_counter()
-        for client in clients:
+        for client in self._clients:
             client.send()
         await self._done.wait()
-        for client in clients:
-            client.close()
         seconds = self._ended - self._began
         p99 = sorted(self._waits)[int(len(self._waits) * 0.99)] if self._waits else 0.0
         return {
@@ -140,6 +140,10 @@ class Run:
             "goodput": self._in_time / self._seconds,
         }
 
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
 
 @dataclass(frozen=True)
 class Responses:
@@ -148,6 +152,7 @@ class Responses:
     lost: int
     p99: float  # seconds, of the successes
     goodput: float  # successes per second, while requests are sent
+    cpu: float  # seconds of the processes asked for
 
     @property
     def total(self) -> int:
@@ -159,12 +164,10 @@ class Responses:
 
 
 async def generate(
-    load: Load,
-    ports: Sequence[int],
-    seconds: float,
-    connected: Callable[[], None] = lambda: None,
+    load: Load, ports: Sequence[int], seconds: float, pids: Sequence[int] = ()
 ) -> Responses:
-    """Run the generator in a process of its own. Calls `connected` when all connections are open.
+    """Run the generator in a process of its own. `pids`: processes whose CPU time is wanted, from
+    when all connections are open to the last response: the closing of many takes time too.
 
     Raises AssertionError at a lost connection, or any status but 2xx, unless it is a flood: errors
     are fast to serve, so they would make the figures look better.
@@ -175,11 +178,13 @@ async def generate(
     )
     assert process.stdout
     async with asyncio.timeout(seconds + 60):
-        if await process.stdout.readline():
-            connected()
-        output, _ = await process.communicate()
+        await process.stdout.readline()
+        meter = Meter(*pids)
+        output = await process.stdout.readline()
+        cpu = meter.seconds
+        await process.wait()
     assert process.returncode == 0, f"the load generator failed at {load.method} {load.path}"
-    responses = Responses(**json.loads(output))
+    responses = Responses(**json.loads(output), cpu=cpu)
     has_failed = responses.successes < responses.total or responses.lost
     assert load.is_flood or not has_failed, f"{load.method} {load.path}: {responses}"
     return responses
@@ -187,8 +192,9 @@ async def generate(
 
 async def _main(task: dict[str, Any]) -> None:
     load = Load(**task["load"])
-    measured = await Run(load, task["seconds"]).measure(task["ports"], load.connections)
-    print(json.dumps(measured))
+    run = Run(load, task["seconds"])
+    print(json.dumps(await run.measure(task["ports"], load.connections)), flush=True)
+    run.close()
 
 
 if __name__ == "__main__":

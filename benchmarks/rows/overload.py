@@ -57,9 +57,9 @@ async def measure(lab: Lab) -> RowResult:
         "Each connection sends its next request as soon as it has a response, also after a 503: no "
         "client heeds Retry-After. The load generator shares the machine with the service.",
         "*All refused*: another session keeps users from being written, so nearly every request is "
-        "refused. What a refusal costs is the CPU time of the process from when all are connected, "
-        f"less what it uses when {VegasLimit.LEAST} clients ask, who have places and wait for the "
-        "lock, divided by their number.",
+        "refused. What a refusal costs is the CPU time of the process, from when all are connected "
+        f"to the last response, less what it uses when {VegasLimit.LEAST} clients ask, who have "
+        "places and wait for the lock, divided by their number.",
         f"/health/live is asked again and again, {_PROBE_PAUSE * 1000:.0f} ms after its response, "
         "on a new connection, from before the clients connect until they are done.",
     ]
@@ -116,12 +116,9 @@ async def _refused(lab: Lab, web: Web, url: str) -> Figures:
 
 
 async def _metered(lab: Lab, web: Web, load: Load) -> tuple[float, Responses]:
-    """The CPU seconds of a second, from when all are connected."""
-    meters: list[Meter] = []
-    responses = await generate(
-        load, web.ports, _LONGER * lab.size.seconds, lambda: meters.append(Meter(*web.pids))
-    )
-    return meters[0].seconds / responses.seconds, responses
+    """The CPU seconds of a second."""
+    responses = await generate(load, web.ports, _LONGER * lab.size.seconds, web.pids)
+    return responses.cpu / responses.seconds, responses
 
 
 async def _read(lab: Lab, web: Web) -> Figures:

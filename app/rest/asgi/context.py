@@ -39,7 +39,7 @@ PLACE = "place"
 BEGAN = "began"
 # Orchestrators and load balancers ask these by the address of the machine, or without a Host.
 PROBES = ("/health/", "/metrics")
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+NOTHING: Mapping[str, str] = MappingProxyType({})
 # A read that takes so long is not ordinary: its line is always written.
 _SLOW_SECONDS = 0.25
 # The route of a request that no route was found for, or looked for.
@@ -81,14 +81,12 @@ class CommonHeaders:
     def __init__(self, settings: Settings) -> None:
         self._cross_origin = CrossOrigin.of(settings)
 
-    def of(
-        self, request_id: str, path: str, request: Mapping[bytes, bytes]
-    ) -> list[tuple[bytes, bytes]]:
-        """`request` are the headers of the request."""
+    def of(self, request_id: str, path: str, origin: bytes | None) -> list[tuple[bytes, bytes]]:
+        """`origin` is the request's, if it has sent one."""
         others = _SECURITY_HEADERS if path.startswith(_WITHOUT_DATA) else _DATA_HEADERS
         headers = [(b"x-request-id", request_id.encode()), *others]
         if self._cross_origin:
-            headers += self._cross_origin.headers(request.get(b"origin"))
+            headers += self._cross_origin.headers(origin)
         return headers
 
 
@@ -101,7 +99,7 @@ def record(
     seconds: float,
     *,
     is_dull: bool = False,
-    told: Mapping[str, str] = _NOTHING,
+    told: Mapping[str, str] = NOTHING,
     span: "RequestSpan | None" = None,
 ) -> None:
     """The log line, the measurement and the span of a request."""
@@ -169,7 +167,7 @@ class RequestContext:
         request_id = scope.setdefault("state", {}).setdefault("request_id", request_id_of(headers))
         began = scope["state"].get(BEGAN) or time.perf_counter()
         status = 0
-        extra_headers = self._common.of(request_id, scope["path"], headers)
+        extra_headers = self._common.of(request_id, scope["path"], headers.get(b"origin"))
         told = scope["state"].setdefault(TOLD, {})
 
         def send_marked(message: Message) -> Awaitable[None]:

@@ -2,11 +2,12 @@
 more than the answer."""
 
 import time
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import zttp
 
-from app.rest.asgi.context import CommonHeaders, record, request_id_of
+from app.rest.asgi.context import NOTHING, CommonHeaders, record, request_id_of
 from app.runtime import tracing
 
 Headers = list[tuple[bytes, bytes]]
@@ -32,6 +33,7 @@ class DirectRequest:
 
     more_body = False
     message_event = _Message()
+    told: Mapping[str, str] = NOTHING
 
     def __init__(
         self,
@@ -46,16 +48,15 @@ class DirectRequest:
         self.response_complete = False
         self.disconnected = False
         self.keep_alive = True
-        self.told: dict[str, str] = {}
         self._route = route
-        self._received = headers
+        self._origin = headers.get(b"origin")
         self._common = common
         self.rate: Headers = []
         self.span = tracing.request(headers, self.began)
 
     def headers(self) -> Headers:
         """What any answer to it has."""
-        return self._common.of(self.request_id, self._route, self._received) + self.rate
+        return self._common.of(self.request_id, self._route, self._origin) + self.rate
 
     def record(self, status: int, is_dull: bool = False) -> None:
         method = self.request.method.decode()

@@ -1,8 +1,9 @@
 """The protocol with what it does without the application: it reads one user or product, and lets
 requests wait for their places."""
 
+import asyncio
+from collections.abc import Callable
 from contextvars import Context
-from functools import partial
 from typing import Any, cast
 
 import zttp
@@ -13,14 +14,15 @@ from app.rest.asgi.direct import Answer, DirectRequest, headers_in
 from app.rest.asgi.fast_path import FastPath, FastRead
 from app.rest.asgi.gatekeeper import Access
 from app.rest.asgi.limiter import needs_place, refusal
-from app.rest.asgi.places import Places, Turn, give_up
+from app.rest.asgi.places import Place, Places
 from app.rest.asgi.protocol import OVERLOADED, WHOLE, CorkedTransport, Protocol
 from app.rest.asgi.rate_limit import RATE, RateLimit
 from app.settings import Settings
 
 
 class HeldRequest(DirectRequest):
-    """A whole request that waits for its turn."""
+    """A whole request that waits for its turn. There are thousands of them: each is one object with
+    little else, and waits without a Future."""
 
     def __init__(
         self,
@@ -28,16 +30,26 @@ class HeldRequest(DirectRequest):
         headers: dict[bytes, bytes],
         body: bytes,
         common: CommonHeaders,
-        turn: Turn,
+        decided: "Decided",
     ) -> None:
         super().__init__(request, headers, UNMATCHED, common)
         self.body = body
-        self.turn = turn
-        self.message_event = self  # type: ignore[assignment]
+        self._decided = decided
 
-    def set(self) -> None:
-        """Called when the client has left."""
-        give_up(self.turn)
+    def done(self) -> bool:
+        return self.disconnected
+
+    def set_result(self, place: Place | None) -> None:
+        asyncio.get_running_loop().call_soon(self._tell, place, context=Context())
+
+    def _tell(self, place: Place | None) -> None:
+        if not self.disconnected:
+            self._decided(self, place)
+        elif place:
+            place.release()
+
+
+Decided = Callable[[HeldRequest, Place | None], None]
 
 
 class WaitingRoom:
@@ -56,15 +68,18 @@ class WaitingRoom:
     def is_open(self) -> bool:
         return not self._places.has_room
 
-    def hold(self, request: zttp.Request, body: bytes, client: Connection) -> HeldRequest | None:
+    def hold(
+        self, request: zttp.Request, body: bytes, client: Connection, decided: Decided
+    ) -> HeldRequest | None:
         headers = dict(headers_in(request))
         if not self._admits(request, headers):
             return None
         wait, rate = self._access.allowance(client, headers)
         if wait:
             return None
-        held = HeldRequest(request, headers, body, self._common, self._places.queue())
+        held = HeldRequest(request, headers, body, self._common, decided)
         held.rate = rate
+        self._places.queue(held)
         return held
 
     def _admits(self, request: zttp.Request, headers: dict[bytes, bytes]) -> bool:
@@ -135,13 +150,12 @@ class DirectProtocol(Protocol):
 
     def _hold(self, request: zttp.Request) -> None:
         body, is_whole = self._received()
-        held = self._room.hold(request, body, self.client) if is_whole else None
+        held = self._room.hold(request, body, self.client, self._decided) if is_whole else None
         if held is None:
             self._pass_on(request, body, is_whole)
             return
         self._unset_keepalive_if_required()
         self.cycle = held  # type: ignore[assignment]
-        held.turn.add_done_callback(partial(self._admitted, held))
 
     def _received(self) -> tuple[bytes, bool]:
         """What has come of the body, and whether it is all."""
@@ -162,10 +176,7 @@ class DirectProtocol(Protocol):
         if body or is_whole:
             self.cycle.message_event.set()
 
-    def _admitted(self, held: HeldRequest, turn: Turn) -> None:
-        if turn.cancelled():
-            return
-        place = turn.result()
+    def _decided(self, held: HeldRequest, place: Place | None) -> None:
         if place is None:
             headers, body = refusal(held.request_id)
             self._respond(held, Answer(503, headers, body), is_dull=True)

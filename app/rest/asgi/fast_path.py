@@ -57,6 +57,7 @@ class FastRead(DirectRequest):
         identity: int,
     ) -> None:
         super().__init__(request, headers, route, common)
+        self.told: dict[str, str] = {}
         self._cache = cache
         self._identity = identity
         self._known = _known(request) if b"if-none-match" in headers else None

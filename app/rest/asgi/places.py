@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol
 
 import structlog
 
@@ -101,14 +102,14 @@ class Place:
         self.release(has_succeeded=kind is None)
 
 
-# A place when it is one's turn, or None if one waits too long.
-Turn = asyncio.Future[Place | None]
+class Turn(Protocol):
+    """Who waits for a place, as a Future would."""
 
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
 
-def give_up(turn: Turn) -> None:
-    """For who no longer wants a place: it may have come already."""
-    if not turn.cancel() and not turn.cancelled() and (place := turn.result()):
-        place.release()
+    def set_result(self, place: Place | None, /) -> None:
+        """A place when it is one's turn, or None if one waits too long."""
 
 
 class Places:
@@ -142,22 +143,21 @@ class Places:
         if self.has_room:
             self._taken += 1
             return Place(self)
-        turn = self.queue()
+        turn: asyncio.Future[Place | None] = asyncio.get_running_loop().create_future()
+        self.queue(turn)
         try:
             return await turn
         except asyncio.CancelledError:
-            give_up(turn)
+            # The place may have come already.
+            if not turn.cancelled() and (place := turn.result()):
+                place.release()
             raise
 
-    def queue(self) -> Turn:
-        """For who waits without a task of its own."""
-        loop = asyncio.get_running_loop()
-        turn: Turn = loop.create_future()
+    def queue(self, turn: Turn) -> None:
         self._waiting.append((time.monotonic(), turn))
         if not self._is_ticking:
             self._is_ticking = True
-            loop.call_later(_TICK_SECONDS, self._tick)
-        return turn
+            asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
 
     def give_back(self, seconds: float | None) -> None:
         """After so long. None: a failure, which tells nothing about how long the work takes."""

@@ -153,6 +153,7 @@ class CorkedTransport:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self.is_closing = transport.is_closing  # asked after every response
         self._loop = asyncio.get_running_loop()
         self._held: list[bytes] = []
         self._size = 0
@@ -173,7 +174,7 @@ class CorkedTransport:
     def _flush(self) -> None:
         if self._held:
             data, self._held, self._size = b"".join(self._held), [], 0
-            if not self._transport.is_closing():  # uvloop raises when the client has gone
+            if not self.is_closing():  # uvloop raises when the client has gone
                 self._transport.write(data)
 
     def close(self) -> None:
