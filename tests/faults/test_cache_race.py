@@ -1,5 +1,7 @@
 """No read returns a value older than one that was acknowledged before, whatever Redis is doing."""
 
+import asyncio
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 
@@ -10,10 +12,11 @@ from harness.rabbitmq import RabbitMQ
 from tests.faults.ledger import MOST_HIDDEN_SECONDS
 from tests.faults.load import Tally
 from tests.faults.race import HEAD, PROTOCOLS, row
-from tests.faults.scenarios import SCENARIOS, messages, race
+from tests.faults.scenarios import SCENARIOS, Scenario, messages, race
 from tests.faults.stack import Stack, stack_on
 
 _SHORT_SECONDS = 0.9
+_PATIENCE_SECONDS = 60
 _LONG_SECONDS = 20
 _LONG_READERS = 48  # readers mostly wait for a sick Redis, so many of them cost little CPU
 _LONG_READS = 500_000
@@ -26,13 +29,22 @@ def check(tally: Tally) -> None:
     assert tally.longest_hidden <= MOST_HIDDEN_SECONDS
 
 
+async def race_until(enough: Callable[[Tally], bool], stack: Stack, scenario: Scenario) -> Tally:
+    """On a slow machine one short race may see too little: then there is another."""
+    total = Tally()
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while not enough(total):
+            total.add(await race(stack, scenario, _SHORT_SECONDS))
+    return total
+
+
 @pytest.mark.fault
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_no_stale_read(name: str, stack: Stack) -> None:
-    tally = await race(stack, SCENARIOS[name], _SHORT_SECONDS)
-    check(tally)
-    assert tally.reads > 50
-    assert tally.writes > 3
+    def enough(tally: Tally) -> bool:
+        return tally.reads > 50 and tally.writes > 3
+
+    check(await race_until(enough, stack, SCENARIOS[name]))
 
 
 @pytest.mark.fault
@@ -44,10 +56,11 @@ async def test_no_stale_read_after_a_message(stack: Stack, rabbitmq: RabbitMQ) -
 async def test_the_race_finds_the_stale_reads_of_a_plain_cache_aside(
     databases: Databases, tree: Path
 ) -> None:
+    def found(tally: Tally) -> bool:
+        return tally.stale > 100 and tally.longest_hidden > MOST_HIDDEN_SECONDS
+
     async with databases.fresh() as url, stack_on(url, tree, PROTOCOLS["naive"]) as stack:
-        tally = await race(stack, SCENARIOS["cut"], _SHORT_SECONDS)
-    assert tally.stale > 100
-    assert tally.longest_hidden > MOST_HIDDEN_SECONDS
+        await race_until(found, stack, SCENARIOS["cut"])
 
 
 @pytest.mark.long
