@@ -66,9 +66,10 @@ _PAGE = 100
 _REPORT_BYTES = 128 * 1024 * 1024
 # A stream that does not exist.
 _PROBE = "order-service.probe"
-# Messages that are begun in one turn of the event loop. With more of them, HTTP beside them has
-# less of it; without HTTP, they are as fast.
-_STARTED_PER_TURN = 4
+# HTTP may be on the same event loop. So many messages are begun at once, for large batches; then so
+# many turns of the loop pass, which take no time without HTTP. docs/performance.md has the shares.
+_STARTED_AT_ONCE = 64
+_TURNS_BETWEEN = 60
 # What are properties in RabbitMQ are headers here.
 _PROPERTIES = ("message_id", "content-type", "correlation_id", "reply_to")
 # The bytes of a header's name or value: their number is written in two bytes.
@@ -432,8 +433,9 @@ class _InFlight:
             task = asyncio.create_task(delivery)
             self._tasks.add(task)
             task.add_done_callback(self._end)
-            if number % _STARTED_PER_TURN == 0:
-                await asyncio.sleep(0)
+            if number % _STARTED_AT_ONCE == 0:
+                for _ in range(_TURNS_BETWEEN):
+                    await asyncio.sleep(0)
         while len(self._tasks) > self._kept:
             self._ended.clear()
             await self._ended.wait()
