@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ def post(*headers: bytes, body: bytes = BODY, path: bytes = b"/users") -> bytes:
 
 
 CLOSE = b"Connection: close"
+GIVER = ContextVar("GIVER", default="nobody")
 
 
 async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,7 +45,7 @@ async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
         body += message["body"]
         if not message["more_body"]:
             break
-    headers = [(b"content-length", b"%d" % len(body))]
+    headers = [(b"content-length", b"%d" % len(body)), (b"giver", GIVER.get().encode())]
     await send({"type": "http.response.start", "status": 201, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -199,6 +201,16 @@ async def test_a_body_that_is_on_its_way_is_awaited_by_the_application(
     writer.close()
     await writer.wait_closed()
     await eventually(lambda: door.places.has_room)
+
+
+async def test_it_knows_nothing_of_the_request_that_gave_it_its_place(door: Door) -> None:
+    with door.full() as place:
+        answering = asyncio.create_task(door.server.answer(post(CLOSE)))
+        await door.waits()
+        before = GIVER.set("another")
+        place.release()
+        GIVER.reset(before)
+    assert b"giver: nobody" in await answering
 
 
 async def test_a_client_that_leaves_gives_up_its_turn(door: Door) -> None:
