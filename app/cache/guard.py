@@ -99,12 +99,10 @@ class Guard:
         """The same, unless the last attempt has failed: then something is wrong with that Redis."""
         return self.is_taking_over and not self._has_failed
 
-    async def has_taken_over(self, seconds: float) -> bool:
-        """Whether it was about to, and is done within this time."""
-        if self._taking_over is None or self._taking_over.done():
-            return False
-        done, _ = await asyncio.wait([self._taking_over], timeout=seconds)
-        return bool(done)
+    async def settle(self, seconds: float) -> None:
+        """Wait until it has, if it is about to, but no longer than this."""
+        if self._taking_over is not None:
+            await asyncio.wait([self._taking_over], timeout=seconds)
 
     def _take_over_once(self, identity: str) -> "asyncio.Task[None]":
         if self._taking_over is None or self._taking_over.done():

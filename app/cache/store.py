@@ -166,8 +166,9 @@ class CacheStore:
             try:
                 await self._probe()
             except RedisDown:
-                if not await self._guard.has_taken_over(_PATIENCE_SECONDS):
-                    raise
+                # The first call finds out which Redis counts. That takes longer than a call, and
+                # may be done by now.
+                await self._guard.settle(_PATIENCE_SECONDS)
                 await self._probe()
         except RedisDown as error:
             raise Unavailable("Redis does not take a value") from error

@@ -67,7 +67,7 @@ _REPORT_BYTES = 128 * 1024 * 1024
 # A stream that does not exist.
 _PROBE = "order-service.probe"
 # HTTP may be on the same event loop. So many messages are begun at once, for large batches; then so
-# many turns of the loop pass, which take no time without HTTP. docs/performance.md has the shares.
+# many turns of the loop pass: little time without HTTP. The shares are in docs/performance.md.
 _STARTED_AT_ONCE = 64
 _TURNS_BETWEEN = 80
 # What are properties in RabbitMQ are headers here.

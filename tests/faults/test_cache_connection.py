@@ -4,13 +4,14 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from redis.asyncio import Redis
 
 from app.cache.store import CALL_SECONDS, CacheStore, RedisDown
 from app.embedded import Valkey
+from app.repositories.cache_servers import Standing
 from harness.caches import Row, lone_store
 from harness.dependencies import redis_address
 from harness.waiting import eventually
@@ -93,6 +94,20 @@ async def test_a_call_times_out_and_the_breaker_spares_the_next_ones(
     await link.heal()
     await eventually(lambda: works(cache))
     assert cache.healthy
+
+
+async def test_a_redis_is_well_that_has_just_been_taken_over(
+    cache: CacheStore, row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the start of a busy process: the call is over, and so is what it waited for."""
+    confirm = row.confirm
+
+    async def busy(generation: int, purged: Sequence[str]) -> Standing | None:
+        time.sleep(2 * CALL_SECONDS)
+        return await confirm(generation, purged)
+
+    monkeypatch.setattr(row, "confirm", busy)
+    await cache.ping()
 
 
 async def test_after_a_restart_no_old_value_is_read(
