@@ -69,7 +69,7 @@ _PROBE = "order-service.probe"
 # HTTP may be on the same event loop. So many messages are begun at once, for large batches; then so
 # many turns of the loop pass: little time without HTTP. The shares are in docs/performance.md.
 _STARTED_AT_ONCE = 64
-_TURNS_BETWEEN = 80
+_TURNS_BETWEEN = 40
 # What are properties in RabbitMQ are headers here.
 _PROPERTIES = ("message_id", "content-type", "correlation_id", "reply_to")
 # The bytes of a header's name or value: their number is written in two bytes.
