@@ -100,7 +100,7 @@ class Guard:
         return self.is_taking_over and not self._has_failed
 
     async def settle(self, seconds: float) -> None:
-        """Wait until it has, if it is about to, but no longer than this."""
+        """Wait for the end of a take-over that is on its way, but no longer than this."""
         if self._taking_over is not None:
             await asyncio.wait([self._taking_over], timeout=seconds)
 
